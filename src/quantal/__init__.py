@@ -1,0 +1,47 @@
+"""Learnable parameters whose values come from a list that the user gives, in Keras 3.
+
+Importing quantal loads no framework: a name does, when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from quantal.values import Values as Values
+
+if TYPE_CHECKING:
+    from quantal import callbacks as callbacks
+    from quantal import estimators as estimators
+    from quantal import schedules as schedules
+    from quantal import testing as testing
+    from quantal.layers import Discrete as Discrete
+    from quantal.layers import LearnableMultiplier as LearnableMultiplier
+    from quantal.parameters import Parameter as Parameter
+    from quantal.parameters import parameters_of as parameters_of
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Discrete": "quantal.layers",
+    "LearnableMultiplier": "quantal.layers",
+    "Parameter": "quantal.parameters",
+    "parameters_of": "quantal.parameters",
+    "callbacks": "",
+    "estimators": "",
+    "schedules": "",
+    "testing": "",
+}
+
+__all__ = ["Values", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'quantal' has no attribute {name!r}")
+    home = _HOMES[name]
+    found = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"quantal.{name}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

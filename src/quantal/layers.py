@@ -1,0 +1,507 @@
+"""Layers whose weights come from a list: LearnableMultiplier, and Discrete around any layer."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from quantal import estimators
+from quantal.parameters import Parameter, draw_latents, latent_units_of
+from quantal.values import Values, ValuesLike
+
+
+def _checked_scale(scale: str | None) -> str | None:
+    if scale not in (None, "learned"):
+        raise ValueError(
+            f"scale is {scale!r}. Expected None (the values as listed) or 'learned' (one "
+            "trainable factor on all of them). Leave it out to keep the list."
+        )
+    return scale
+
+
+class _DiscreteLayer:
+    """What both layers share: their parameters, and those as properties."""
+
+    discrete_parameters: list[Parameter] | None
+    name: str
+    add_weight: Callable[..., keras.Variable]
+    values: Values
+    estimator: estimators.Estimator
+    scale_mode: str | None
+
+    def _make_parameter(self, latent: keras.Variable, prefix: str = "") -> Parameter:
+        """A parameter on a latent, with the variables that estimator and scale need."""
+        state = scale = None
+        initial = self.estimator.initial_state
+        if initial is not None:
+            state = self.add_weight(
+                name=f"{prefix}estimator_state",
+                shape=(len(initial),),
+                initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+                    np.array(initial, np.float32)
+                ),
+                dtype="float32",
+                trainable=False,
+                autocast=False,
+            )
+        if self.scale_mode == "learned":
+            scale = self.add_weight(
+                name=f"{prefix}scale",
+                shape=(),
+                initializer="ones",
+                dtype="float32",
+                autocast=False,
+            )
+        return Parameter(latent, self.values, self.estimator, state, scale)
+
+    def _only_parameter(self) -> Parameter:
+        parameters = self.discrete_parameters
+        if parameters is None:
+            raise ValueError(
+                f"The layer {self.name!r} is not built, so nothing is chosen yet. Its "
+                "values exist once it knows its input's shape. Call it on data, or "
+                "build it, first."
+            )
+        if len(parameters) != 1:
+            paths = ", ".join(parameter.path for parameter in parameters)
+            raise ValueError(
+                f"The layer {self.name!r} has {len(parameters)} discrete weights "
+                f"({paths}). kernel and codes are for a layer with one. Take them from "
+                "its discrete_parameters."
+            )
+        return parameters[0]
+
+    @property
+    def kernel(self) -> Any:
+        """The chosen values, exactly from the list: float32 tensor without gradient."""
+        return self._only_parameter().kernel
+
+    @property
+    def codes(self) -> Any:
+        """The positions of the chosen values in the user's list: int32 tensor."""
+        return self._only_parameter().codes
+
+    def set_codes(self, codes: ArrayLike) -> None:
+        """Choose the values by their positions in the list; see `Parameter.set_codes`."""
+        self._only_parameter().set_codes(codes)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class LearnableMultiplier(_DiscreteLayer, keras.layers.Layer):
+    """Multiplies its input by a learnable vector whose elements come from a list.
+
+    Use it for a vector of ±1 that selects signs, a mask of 0 and 1, per-channel gains
+    of powers of two: one value for each position along `axis`, broadcast over the
+    other axes.
+
+    Formula: `output = input * kernel`, with every element of `kernel` from `values`
+    (times one trainable factor with `scale="learned"`). The gradient is the
+    estimator's.
+
+    Args:
+        values: The list: numbers in any order, a preset's name, or `Values`.
+        axis: The axis or axes that have values of their own; an integer or a tuple.
+            -1: per feature or channel. (1, 2) on (batch, time, features): per time
+            step and feature. Not the batch axis 0.
+        estimator: How gradients pass: an estimator or its name.
+        scale: None, or "learned" for one trainable float32 factor, 1 at first; then
+            the products are no longer the listed values, `kernel` is.
+        kernel_initializer: Where the latents start, in the units of the list: a Keras
+            initializer. None starts them beside the list's midpoints, where first
+            steps already flip them.
+        kernel_regularizer: On the latents, in units of about half the list's range.
+        kernel_constraint: On the latents.
+        seed: For the first latents when `kernel_initializer` is None.
+        **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
+
+    Input shape: any with the given axes, of fixed size along them.
+    Output shape: the input's.
+    Masks pass.
+
+    Raises:
+        TypeError, ValueError: For a list, axis, estimator or scale that is none.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> layer = LearnableMultiplier(values=[1, -1, 0.5, -0.5])
+    >>> layer(np.ones((2, 3))).shape == (2, 3)
+    True
+    >>> layer.set_codes([0, 3, 2])
+    >>> keras.ops.convert_to_numpy(layer(np.ones((1, 3))))
+    array([[ 1. , -0.5,  0.5]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        values: ValuesLike = (-1, 1),
+        *,
+        axis: int | Sequence[int] = -1,
+        estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
+        scale: str | None = None,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.values = Values(values)
+        self.axis = _checked_axis(axis)
+        self.estimator = estimators.get(estimator)
+        self.scale_mode = _checked_scale(scale)
+        self.kernel_initializer = (
+            None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
+        )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.seed = seed
+        self.discrete_parameters = None
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        rank = len(input_shape)
+        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        places = sorted(axis + rank if axis < 0 else axis for axis in axes)
+        if places[0] <= 0 or places[-1] >= rank or len(set(places)) < len(places):
+            raise ValueError(
+                f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
+                f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
+                "batch. Give the axes that shall have values of their own."
+            )
+        shape = tuple(input_shape[place] for place in places)
+        if None in shape:
+            raise ValueError(
+                f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
+                "no fixed size there. One value is learned for each position. Fix the size "
+                "in the Input, or choose another axis."
+            )
+        self.input_spec = keras.layers.InputSpec(
+            ndim=rank, axes=dict(zip(places, shape, strict=True))
+        )
+        self._broadcast_shape = tuple(
+            size if place in places else 1 for place, size in enumerate(input_shape)
+        )
+        latent = self.add_weight(
+            name="kernel",
+            shape=shape,
+            initializer=self._first_latents,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            dtype="float32",
+            autocast=False,
+        )
+        self.discrete_parameters = [self._make_parameter(latent)]
+
+    def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
+        if self.kernel_initializer is None:
+            return draw_latents(self.values, shape, self.seed)
+        numbers = self.kernel_initializer(shape, dtype="float32")
+        return latent_units_of(self.values).latents_of(numbers)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        kernel = self._only_parameter().forward(bool(training))
+        kernel = ops.reshape(ops.cast(kernel, self.compute_dtype), self._broadcast_shape)
+        return ops.multiply(inputs, kernel)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "values": self.values.tolist(),
+            "axis": self.axis if isinstance(self.axis, int) else list(self.axis),
+            "estimator": keras.saving.serialize_keras_object(self.estimator),
+            "scale": self.scale_mode,
+            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
+            "kernel_regularizer": keras.saving.serialize_keras_object(self.kernel_regularizer),
+            "kernel_constraint": keras.saving.serialize_keras_object(self.kernel_constraint),
+            "seed": self.seed,
+        }
+
+
+def _checked_axis(axis: Any) -> int | tuple[int, ...]:
+    axes = list(axis) if isinstance(axis, (tuple, list)) else [axis]
+    if not axes or any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) for a in axes):
+        raise TypeError(
+            f"axis is {axis!r}. Expected an integer or a tuple of integers. Give -1 for one "
+            "value per feature."
+        )
+    return tuple(int(a) for a in axes) if isinstance(axis, (tuple, list)) else int(axis)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class Discrete(_DiscreteLayer, keras.layers.Wrapper):
+    """Any layer, with chosen weights restricted to a list.
+
+    Use it around a Dense, a convolution, an Embedding, an LSTM, MultiHeadAttention, a
+    model or a layer of your own. The wrapped layer's own weights become the latents:
+    its other weights, its regularizers (on the latents), its masks, losses, dtype
+    policy and state work as before.
+
+    The layer belongs to the wrapper from then on: calling `layer` itself computes with
+    latents. A layer that is already built keeps its weights as latents, so each starts
+    at its nearest value; others start beside the list's midpoints.
+
+    Args:
+        layer: The Keras layer to wrap.
+        values: The list: numbers in any order, a preset's name, or `Values`.
+        weights: Which weights: the name or names of variables ("kernel",
+            "recurrent_kernel", "embeddings"), or the ends of their paths
+            ("query/kernel"). Every weight that matches is taken.
+        estimator: How gradients pass: an estimator or its name.
+        scale: None, or "learned" for one trainable float32 factor on each weight.
+        seed: For the first latents of an unbuilt layer.
+        **kwargs: `name`, `trainable`; `dtype` is handed to the wrapped layer.
+
+    Input shape, output shape, arguments of the call: the wrapped layer's.
+
+    Raises:
+        TypeError, ValueError: For a list, estimator or scale that is none; where no
+            weight has such a name; for a layer with half-precision weights, with LoRA
+            or with Keras's quantization.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> layer = Discrete(keras.layers.Dense(2, use_bias=False), "ternary")
+    >>> outputs = layer(np.eye(3))
+    >>> layer.set_codes([[0, 1], [2, 1], [1, 0]])
+    >>> keras.ops.convert_to_numpy(layer(np.eye(3)))
+    array([[-1.,  0.],
+           [ 1.,  0.],
+           [ 0., -1.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        layer: keras.Layer,
+        values: ValuesLike,
+        weights: str | Sequence[str] = "kernel",
+        *,
+        estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
+        scale: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(layer, keras.Layer):
+            raise TypeError(
+                f"layer is {layer!r} of type {type(layer).__name__}. Expected a Keras layer. "
+                "Give an instance, such as keras.layers.Dense(10)."
+            )
+        # Keras reads names, masks and `training` from the signature of `call`.
+        self.call = _with_signature(self._call_listed, layer.call)
+        dtype = kwargs.pop("dtype", None)
+        # Latents are read in float32: the wrapper has no dtype of its own, and the
+        # wrapped layer casts by its own policy.
+        super().__init__(layer, dtype="float32", autocast=False, **kwargs)
+        self.values = Values(values)
+        self.weight_names = _checked_names(weights)
+        self.estimator = estimators.get(estimator)
+        self.scale_mode = _checked_scale(scale)
+        self.seed = seed
+        self.discrete_parameters = None
+        self.supports_masking = layer.supports_masking
+        _hold_in_float32(layer, dtype)
+        units = latent_units_of(self.values)
+        self._kept = frozenset(id(latent) for latent in self._matching())
+        for latent in self._matching():
+            latent.assign(units.latents_of(ops.convert_to_numpy(latent)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.discrete_parameters is None and not _is_built(self.layer):
+            # Keras's own call builds a layer of any signature, and layers that its
+            # `build` forgot; a symbolic one costs nothing.
+            self.layer(*_symbolic(args), **_symbolic(kwargs))
+            self._start_latents()
+            self.build()
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+            self.layer.built = True
+            self._start_latents()
+        self._refuse_other_kernels()
+        latents = self._latents()
+        self.discrete_parameters = [
+            self._make_parameter(latent, f"{place}_" if len(latents) > 1 else "")
+            for place, latent in enumerate(latents)
+        ]
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        return self.layer.get_build_config()
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        if not self.layer.built:
+            self.layer.build_from_config(config)
+            self._start_latents()
+        # A layer without `build` of its own gets its weights in its first call.
+        if self._matching():
+            self.build()
+
+    def _matching(self) -> list[keras.Variable]:
+        """The wrapped layer's variables that `weights` names, so far."""
+        return [
+            variable
+            for variable in self.layer.variables
+            if any(f"/{variable.path}".endswith(f"/{name}") for name in self.weight_names)
+        ]
+
+    def _latents(self) -> list[keras.Variable]:
+        found = self._matching()
+        if not found:
+            paths = ", ".join(variable.path for variable in self.layer.weights) or "none"
+            raise ValueError(
+                f"weights is {list(self.weight_names)}, but the layer {self.layer.name!r} has "
+                f"no such weight. It has: {paths}. Give a name, or the end of a path, of these."
+            )
+        return found
+
+    def _start_latents(self) -> None:
+        """Draw the first latents of weights that the layer did not bring along."""
+        for place, latent in enumerate(self._matching()):
+            if id(latent) in self._kept:
+                continue
+            seed = None if self.seed is None else self.seed + place
+
+            def draw(shape: Any, dtype: Any = None, seed: int | None = seed) -> Any:
+                return ops.cast(draw_latents(self.values, shape, seed), dtype or "float32")
+
+            if latent._value is None:
+                # Built within a stateless scope, where assigning is lost: Keras will
+                # call the initializer when it leaves the scope.
+                latent._initializer = draw
+            else:
+                latent.assign(draw(latent.shape, latent.dtype))
+
+    def _refuse_other_kernels(self) -> None:
+        for layer in self.layer._flatten_layers():
+            for what, on in (
+                ("LoRA", getattr(layer, "lora_enabled", False)),
+                ("Keras's quantization", layer.quantization_mode is not None),
+            ):
+                if on:
+                    raise ValueError(
+                        f"The layer {layer.name!r} inside {self.name!r} uses {what}, which "
+                        "puts other numbers in place of the listed ones. A discrete layer "
+                        "computes with listed values only. Wrap a layer without it."
+                    )
+
+    def _call_listed(self, *args: Any, **kwargs: Any) -> Any:
+        """The wrapped layer's call, with listed values in place of the latents."""
+        self._refuse_other_kernels()
+        training = bool(self._get_call_context().get_value("training"))
+        listed = {id(p.latent): p.forward(training) for p in self.discrete_parameters or ()}
+        variables = self.layer.variables
+        # Every variable is mapped: within a scope Keras asks no scope around it, so
+        # what is left out would lose the value that a JAX trainer gave it.
+        mapping = [(v, listed.get(id(v), v.value)) for v in variables]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            before = {id(v): scope.get_current_value(v) for v in variables}
+            outputs = self.layer(*args, **kwargs)
+        for variable in variables:
+            after = scope.get_current_value(variable)
+            if id(variable) not in listed and after is not before[id(variable)]:
+                variable.assign(after)
+        # A loss belongs to the layer that added it and to one scope; adding it to a
+        # second layer within an outer scope would count it twice.
+        outer = scope.original_scope
+        for loss in scope.losses:
+            if outer is None:
+                self.add_loss(loss)
+            elif outer.collect_losses:
+                outer.add_loss(loss)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_mask(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        # The wrapped layer keeps its own.
+        del config["dtype"]
+        return {
+            **config,
+            "values": self.values.tolist(),
+            "weights": list(self.weight_names),
+            "estimator": keras.saving.serialize_keras_object(self.estimator),
+            "scale": self.scale_mode,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        discrete = super().from_config(dict(config), custom_objects)
+        # Keras has built the layer from its config; those random weights mean nothing.
+        discrete._kept = frozenset()
+        discrete._start_latents()
+        return discrete
+
+
+def _checked_names(weights: Any) -> tuple[str, ...]:
+    names = (weights,) if isinstance(weights, str) else tuple(weights or ())
+    if not names or not all(isinstance(name, str) and name.strip("/") for name in names):
+        raise TypeError(
+            f"weights is {weights!r}. Expected the name of a weight or several names. Give, "
+            "for example, 'kernel' or ('kernel', 'recurrent_kernel')."
+        )
+    return tuple(name.strip("/") for name in names)
+
+
+def _is_built(layer: keras.Layer) -> bool:
+    return all(inner.built for inner in layer._flatten_layers())
+
+
+def _with_signature(function: Callable[..., Any], model: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` under the name, the documentation and the signature of `model`."""
+
+    @functools.wraps(model)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    call.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+    return call
+
+
+def _symbolic(arguments: Any) -> Any:
+    """The arguments of a call with every tensor and array replaced by its shape and dtype."""
+
+    def symbol(x: Any) -> Any:
+        if isinstance(x, keras.KerasTensor) or not (hasattr(x, "shape") and hasattr(x, "dtype")):
+            return x
+        return keras.KerasTensor(x.shape, dtype=keras.backend.standardize_dtype(x.dtype))
+
+    return keras.tree.map_structure(symbol, arguments)
+
+
+def _hold_in_float32(layer: keras.Layer, dtype: Any) -> None:
+    """Set a layer's dtype policy where one is given, with variables in float32.
+
+    Latents move in steps that half precision would round away.
+    """
+    for inner in layer._flatten_layers():
+        policy = inner.dtype_policy if dtype is None else keras.dtype_policies.get(dtype)
+        half = policy.variable_dtype if policy.variable_dtype in ("float16", "bfloat16") else None
+        if half is not None:
+            if inner.built and inner.weights:
+                raise ValueError(
+                    f"The layer {inner.name!r} has its weights in {half}. Latents move in "
+                    "steps that only float32 holds. Give the layer the dtype "
+                    f"'mixed_{half}', which computes in {half} too, before it is built."
+                )
+            policy = keras.DTypePolicy(f"mixed_{half}")
+        if policy != inner.dtype_policy:
+            inner.dtype_policy = policy

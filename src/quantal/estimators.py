@@ -53,20 +53,18 @@ def inward(x: Any, low: float, high: float) -> Any:
     >>> ops.convert_to_numpy(inward(ops.convert_to_tensor([-3.0, 0.5]), -1.0, 1.0))
     array([-1. ,  0.5], dtype=float32)
     """
-    lowest, highest = ops.convert_to_tensor(np.float32(low)), ops.convert_to_tensor(np.float32(high))
-
     @ops.custom_gradient
     def held(x: Any) -> Any:
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
             # Descent moves against the gradient: from above the list down if it is > 0.
             leads_out = ops.logical_or(
-                ops.logical_and(ops.greater(x, highest), ops.less(upstream, 0)),
-                ops.logical_and(ops.less(x, lowest), ops.greater(upstream, 0)),
+                ops.logical_and(x > high, upstream < 0),
+                ops.logical_and(x < low, upstream > 0),
             )
             return ops.where(leads_out, ops.zeros_like(upstream), upstream)
 
-        return ops.clip(x, lowest, highest), gradient
+        return ops.clip(x, low, high), gradient
 
     return held(x)
 
@@ -105,7 +103,7 @@ class Estimator(abc.ABC):
         values = values if isinstance(values, Values) else Values(values)
         latent = ops.cast(ops.convert_to_tensor(latent), "float32")
         if state is None and self.initial_state is not None:
-            state = ops.convert_to_tensor(np.array(self.initial_state, np.float32))
+            state = ops.convert_to_tensor(self.initial_state, "float32")
         return self.forward(latent, values, bool(training), state)
 
     @abc.abstractmethod
@@ -139,8 +137,9 @@ def _within_gap(latent: Any, values: Values) -> tuple[Any, Any, Any]:
     lower, upper = projection.lower(latent), projection.upper(latent)
     half = (upper - lower) * 0.5
     middle = lower + half
-    safe = ops.where(ops.greater(half, 0), half, ops.ones_like(half))
-    return middle, half, (latent - middle) / safe
+    safe = ops.where(half > 0, half, 1.0)
+    # Held where every surrogate is long flat: infinity times zero would be NaN.
+    return middle, half, ops.clip((latent - middle) / safe, -1e6, 1e6)
 
 
 def _identity(latent: Any, values: Values, sharpness: float) -> Any:
@@ -149,11 +148,8 @@ def _identity(latent: Any, values: Values, sharpness: float) -> Any:
 
 def _clip(latent: Any, values: Values, sharpness: float) -> Any:
     # Not ops.clip: at the ends themselves its derivative differs between backends.
-    lowest, highest = (ops.convert_to_tensor(np.float32(end)) for end in (values.low, values.high))
-    held = ops.stop_gradient(ops.clip(latent, lowest, highest))
-    inside = ops.logical_and(
-        ops.greater_equal(latent, lowest), ops.less_equal(latent, highest)
-    )
+    held = ops.stop_gradient(ops.clip(latent, values.low, values.high))
+    inside = ops.logical_and(latent >= values.low, latent <= values.high)
     return ops.where(inside, latent, held)
 
 
@@ -287,12 +283,14 @@ class ArgmaxStraightThrough(Estimator):
         nearest = projection_of(values).nearest(latent)
         if len(values) == 1:
             return as_if(nearest, inward(latent, values.low, values.high))
-        # In units of the mean gap, so that squares neither overflow nor vanish.
-        gap = np.float32((values.high - values.low) / (len(values) - 1))
-        listed = ops.convert_to_tensor((values.ascending / gap).astype(np.float32))
-        distance = ops.expand_dims(latent / ops.convert_to_tensor(gap), -1) - listed
-        shares = ops.softmax(-ops.square(distance) / self.temperature, axis=-1)
-        expected = ops.sum(shares * listed, axis=-1) * ops.convert_to_tensor(gap)
+        middle, gap = (values.low + values.high) / 2, (values.high - values.low) / (len(values) - 1)
+        listed = ops.convert_to_tensor(((values.ascending - middle) / gap).astype(np.float32))
+        place = (latent - np.float32(middle)) / np.float32(gap)
+        place = ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
+        shares = ops.softmax(-ops.square(place - listed) / self.temperature, axis=-1)
+        # Seen from the nearest value, where most of the share is: nothing cancels.
+        beside = listed - ops.expand_dims((nearest - np.float32(middle)) / np.float32(gap), -1)
+        expected = ops.sum(shares * beside, axis=-1) * np.float32(gap)
         return as_if(nearest, expected)
 
     def get_config(self) -> dict[str, Any]:
@@ -332,7 +330,7 @@ class _Hardening(Estimator):
         """The value of the forward pass in training; `nearest` where softness is 0."""
 
     def next_state(self, state: Any) -> Any:
-        return state + ops.convert_to_tensor(np.array([1.0, 0.0], np.float32))
+        return ops.stack([state[0] + 1.0, state[1]])
 
     def get_config(self) -> dict[str, Any]:
         return {"half_life": self.half_life, "steepness": self.steepness}
@@ -413,10 +411,8 @@ class BinaryRelax(_Hardening):
     """
 
     def soft(self, latent: Any, nearest: Any, values: Values, softness: Any) -> Any:
-        lowest, highest = (ops.convert_to_tensor(np.float32(e)) for e in (values.low, values.high))
-        held = ops.clip(latent, lowest, highest)
-        mixed = softness * held + (1 - softness) * nearest
-        return ops.minimum(ops.maximum(mixed, lowest), highest)
+        held = ops.clip(latent, values.low, values.high)
+        return ops.clip(softness * held + (1 - softness) * nearest, values.low, values.high)
 
 
 def _positive(name: str, number: float) -> float:

@@ -11,7 +11,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from quantal import estimators
-from quantal.parameters import Parameter, draw_latents, latent_units_of
+from quantal.parameters import LatentUnits, Parameter, draw_latents
 from quantal.values import Values, ValuesLike
 
 
@@ -202,7 +202,7 @@ class LearnableMultiplier(_DiscreteLayer, keras.layers.Layer):
         if self.kernel_initializer is None:
             return draw_latents(self.values, shape, self.seed)
         numbers = self.kernel_initializer(shape, dtype="float32")
-        return latent_units_of(self.values).latents_of(numbers)
+        return LatentUnits(self.values).latents_of(numbers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         kernel = self._only_parameter().forward(bool(training))
@@ -309,7 +309,7 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
         self.discrete_parameters = None
         self.supports_masking = layer.supports_masking
         _hold_in_float32(layer, dtype)
-        units = latent_units_of(self.values)
+        units = LatentUnits(self.values)
         self._kept = frozenset(id(latent) for latent in self._matching())
         for latent in self._matching():
             latent.assign(units.latents_of(ops.convert_to_numpy(latent)))

@@ -1,6 +1,5 @@
 """A parameter: a latent, a list of values, an estimator, and maybe a scale."""
 
-import functools
 import math
 from typing import Any
 
@@ -15,12 +14,13 @@ from quantal.values import Values
 
 
 class LatentUnits:
-    """The units in which the optimizer moves latents: about half the list's range.
+    """The units in which the optimizer moves latents: half the list's range, or more.
 
     `value = offset + unit * latent`. With it one learning rate serves every list: an
     Adam step of 0.001 is a thousandth of half the range, for [±0.01] as for [±8]. The
-    unit is a power of two and the offset is 0 unless the list lies far from zero, so
-    the map is exact both ways, under every compiler.
+    unit is the next power of two, so that it multiplies exactly; the offset is 0 unless
+    the list lies far from zero, and then subtracts exactly. So a value becomes the same
+    latent and a latent the same code everywhere, under every compiler.
     """
 
     def __init__(self, values: Values) -> None:
@@ -29,7 +29,7 @@ class LatentUnits:
         # Within a factor of two of the offset, subtracting it is exact (Sterbenz).
         self.offset = values.low / 2 + values.high / 2 if nearest_to_zero > 2 * half_range else 0.0
         self.offset = float(np.float32(self.offset))
-        self.unit = 2.0 ** round(math.log2(half_range)) if half_range > 0 else 1.0
+        self.unit = 2.0 ** math.ceil(math.log2(half_range)) if half_range > 0 else 1.0
         smallest = min((abs(v) for v in values.numbers.tolist() if v), default=1.0)
         if not 2.0**-100 < smallest / self.unit or not 2.0**-100 < self.unit < 2.0**100:
             self.offset, self.unit = 0.0, 1.0
@@ -41,12 +41,6 @@ class LatentUnits:
     def latents_of(self, numbers: Any) -> Any:
         """Numbers in the units of the list (array or tensor) -> latents, float32."""
         return (numbers - np.float32(self.offset)) / np.float32(self.unit)
-
-
-@functools.lru_cache(maxsize=256)
-def latent_units_of(values: Values) -> LatentUnits:
-    """The units of a list's latents; made once for each list."""
-    return LatentUnits(values)
 
 
 def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0.05) -> Any:
@@ -67,7 +61,7 @@ def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0
     Returns:
         float32 latents, in latent units.
     """
-    units = latent_units_of(values)
+    units = LatentUnits(values)
     if len(values) == 1:
         return ops.full(shape, float(units.latents_of(values.ascending)[0]), dtype="float32")
     uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
@@ -113,6 +107,9 @@ class Parameter:
         self.estimator = estimator
         self.state = state
         self.scale = scale
+        self._units = LatentUnits(values)
+        # Made here, outside any compiler's trace.
+        self._projection = projection_of(values)
 
     @property
     def path(self) -> str:
@@ -127,12 +124,12 @@ class Parameter:
     @property
     def kernel(self) -> Any:
         """The chosen values, members of the list: float32 tensor, no gradient."""
-        return projection_of(self.values).nearest(self._numbers())
+        return self._projection.nearest(self._numbers())
 
     @property
     def codes(self) -> Any:
         """The positions of the chosen values in the user's list: int32 tensor."""
-        return projection_of(self.values).codes(self._numbers())
+        return self._projection.codes(self._numbers())
 
     def set_codes(self, codes: ArrayLike) -> None:
         """Choose the values: each latent moves onto the value with the given code.
@@ -150,7 +147,7 @@ class Parameter:
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
                 f"{self.shape}. Give one code for each element."
             )
-        self.latent.assign(latent_units_of(self.values).latents_of(self.values.take(codes)))
+        self.latent.assign(self._units.latents_of(self.values.take(codes)))
 
     def forward(self, training: bool) -> Any:
         """What a layer computes with: float32, with the estimator's gradient.
@@ -164,7 +161,7 @@ class Parameter:
         return value if self.scale is None else value * ops.convert_to_tensor(self.scale)
 
     def _numbers(self) -> Any:
-        return latent_units_of(self.values).values_of(self.latent)
+        return self._units.values_of(self.latent)
 
     def __repr__(self) -> str:
         return f"<Parameter {self.path}, shape {self.shape}, {self.values!r}, {self.estimator!r}>"

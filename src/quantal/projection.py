@@ -14,10 +14,10 @@ Not `searchsorted` (5 to 400 times slower under XLA), and not a sum of steps (an
 beside the list).
 """
 
-import functools
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -48,10 +48,14 @@ class StepFunction:
         self.thresholds = thresholds
         self.levels = levels
         if len(thresholds) <= LONGEST_CHAIN:
+            # Python numbers: compilers see them as constants, torch's no NumPy scalar.
+            self._steps = list(zip(thresholds.tolist(), levels[1:].tolist(), strict=True))
+            self._lowest, self._dtype = levels[0].item(), levels.dtype.name
             self._form = self._chain
             return
         # Just below the first threshold: stands for everything there, NaN included.
-        self._below = np.nextafter(thresholds[0], np.float32(-np.inf))
+        self._below = float(np.nextafter(thresholds[0], np.float32(-np.inf)))
+        self._top = float(thresholds[-1])
         grid = _dyadic_grid(thresholds, levels)
         if grid is not None:
             self._step, self._first, self._last = grid
@@ -62,34 +66,31 @@ class StepFunction:
 
     def __call__(self, x: Any) -> Any:
         """The levels of a float32 tensor: its shape, the levels' dtype, no gradient."""
-        return self._form(ops.stop_gradient(x))
+        return self._form(ops.stop_gradient(ops.convert_to_tensor(x)))
 
     def _chain(self, x: Any) -> Any:
-        # Scalars go in as tensors: Python numbers in `where` break torch's compiler.
-        result = ops.full_like(x, self.levels[0], dtype=self.levels.dtype.name)
-        for threshold, level in zip(self.thresholds, self.levels[1:], strict=True):
-            above = ops.greater_equal(x, ops.convert_to_tensor(threshold))
-            result = ops.where(above, ops.convert_to_tensor(level), result)
+        result = ops.cast(ops.zeros_like(x), self._dtype) + self._lowest
+        for threshold, level in self._steps:
+            result = ops.where(x >= threshold, level, result)
         return result
 
     def _inside(self, x: Any) -> Any:
         """Between just below the first and the last threshold; finite, without NaN."""
-        below, last = (ops.convert_to_tensor(end) for end in (self._below, self.thresholds[-1]))
-        x = ops.where(ops.greater_equal(x, below), x, below)
-        return ops.where(ops.greater_equal(x, last), last, x)
+        x = ops.where(x >= self._below, x, self._below)
+        return ops.where(x >= self._top, self._top, x)
 
     def _round(self, x: Any) -> Any:
         # Division by a power of two and the fraction behind the floor are exact, so
         # this is the nearest multiple with ties upwards, to the bit.
-        x = self._inside(x) / ops.convert_to_tensor(self._step)
+        x = self._inside(x) / self._step
         floor = ops.floor(x)
-        up = ops.cast(ops.greater_equal(x - floor, ops.convert_to_tensor(np.float32(0.5))), "float32")
-        return ops.clip(floor + up, self._first, self._last) * ops.convert_to_tensor(self._step)
+        multiple = floor + ops.cast(x - floor >= 0.5, "float32")
+        return ops.minimum(ops.maximum(multiple, self._first), self._last) * self._step
 
     def _lay_buckets(self) -> None:
         """Buckets of one width over the thresholds, and where each one's search starts."""
         thresholds = self.thresholds.astype(float)
-        span = thresholds[-1] - float(self._below)
+        span = thresholds[-1] - self._below
         buckets = min(8 * len(thresholds), _MOST_BUCKETS)
         with np.errstate(over="ignore"):
             per_unit = np.float32(buckets / span)
@@ -97,90 +98,99 @@ class StepFunction:
         if not (span < 2.0**127 and per_unit < 2.0**121):
             buckets = 1
         self._buckets = buckets
-        self._per_unit = per_unit
-        edges = float(self._below) + np.arange(buckets + 1) / float(per_unit)
-        slack = _MARGIN / float(per_unit)
+        self._per_unit = float(per_unit)
+        edges = self._below + np.arange(buckets + 1) / self._per_unit
+        slack = _MARGIN / self._per_unit
         start = np.searchsorted(thresholds, edges[:-1] - slack, side="right")
         stop = np.searchsorted(thresholds, edges[1:] + slack, side="right")
         if buckets == 1:
             start, stop = np.array([0]), np.array([len(thresholds)])
-        self._start = start.astype(np.int32)
+        self._start = _Table(start.astype(np.int32))
         self._halvings = int((stop - start).max()).bit_length()
         # A search may look beyond the last threshold; nothing finite is at infinity.
         beyond = np.full(2**self._halvings, np.inf, np.float32)
-        self._padded = np.concatenate([self.thresholds, beyond])
+        self._padded = _Table(np.concatenate([self.thresholds, beyond]))
+        self._levels = _Table(self.levels)
 
     def _search(self, x: Any) -> Any:
         x = self._inside(x)
         if self._buckets == 1:
-            count = ops.zeros_like(x, dtype="int32")
+            count = ops.cast(ops.zeros_like(x), "int32")
         else:
-            below, per_unit = (ops.convert_to_tensor(c) for c in (self._below, self._per_unit))
-            bucket = ops.cast((x - below) * per_unit, "int32")
-            bucket = ops.minimum(bucket, ops.convert_to_tensor(np.int32(self._buckets - 1)))
-            count = ops.take(ops.convert_to_tensor(self._start), bucket)
-        padded = ops.convert_to_tensor(self._padded)
+            bucket = ops.cast((x - self._below) * self._per_unit, "int32")
+            count = ops.take(self._start(), ops.minimum(bucket, self._buckets - 1))
+        padded = self._padded()
         for halving in reversed(range(self._halvings)):
-            stride = ops.convert_to_tensor(np.int32(2**halving))
-            passed = ops.greater_equal(x, ops.take(padded, count + (stride - 1)))
-            count = ops.where(passed, count + stride, count)
-        return ops.take(ops.convert_to_tensor(self.levels), count)
+            passed = x >= ops.take(padded, count + (2**halving - 1))
+            count = ops.where(passed, count + 2**halving, count)
+        return ops.take(self._levels(), count)
+
+
+class _Table:
+    """An array that is used as a tensor in every step.
+
+    PyTorch's compiler cannot trace the way from an array to a tensor, so there the
+    tensor is made once. Elsewhere each trace takes the array in as a constant.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        self._tensor = None
+        if keras.config.backend() == "torch":
+            tensor = ops.convert_to_tensor(array)
+            # While Keras infers shapes, tensors are empty shells.
+            self._tensor = None if tensor.device.type == "meta" else tensor
+
+    def __call__(self) -> Any:
+        return ops.convert_to_tensor(self._array) if self._tensor is None else self._tensor
 
 
 def _dyadic_grid(
     thresholds: NDArray[np.float32], levels: NDArray[Any]
-) -> tuple[np.float32, np.float32, np.float32] | None:
+) -> tuple[float, float, float] | None:
     """(step, first, last multiple) if levels are neighbouring multiples of a power of two.
 
     And if the thresholds are their midpoints. None for every other step function.
     """
-    step = np.float32(levels[1] - levels[0])
+    step = float(levels[1]) - float(levels[0])
     if levels.dtype != np.float32 or step <= 0 or math.frexp(step)[0] != 0.5:
         return None
-    multiples = np.arange(len(levels)) + float(levels[0] / step)
+    multiples = np.arange(len(levels)) + float(levels[0]) / step
     exact = (
         np.abs(multiples).max() <= 2**22
-        and np.array_equal(multiples * float(step), levels)
-        and np.array_equal((multiples[1:] - 0.5) * float(step), thresholds)
+        and np.array_equal(multiples * step, levels)
+        and np.array_equal((multiples[1:] - 0.5) * step, thresholds)
     )
-    return (step, np.float32(multiples[0]), np.float32(multiples[-1])) if exact else None
+    return (step, multiples[0].item(), multiples[-1].item()) if exact else None
 
 
 class Projection:
     """A list in tensor form: nearest value, code and bracket of every element.
 
     Use it where tensors meet a list; `Values` says the same in NumPy, and both agree
-    to the bit. Every method takes a float32 tensor of any shape and returns a tensor
-    of that shape without gradient.
+    to the bit. Each of its functions takes a float32 tensor of any shape and returns a
+    tensor of that shape without gradient.
+
+    Attributes:
+        nearest: The nearest listed value, float32.
+        codes: Its position in the user's list, int32.
+        lower: The lower end of the gap that holds the element, float32; below the
+            list, that of the first gap.
+        upper: The upper end of that gap; above the list, that of the last gap.
     """
 
     def __init__(self, values: Values) -> None:
-        self.values = values
-
-    @functools.cached_property
-    def nearest(self) -> StepFunction:
-        """The nearest listed value: float32."""
-        return StepFunction(self.values.midpoints, self.values.ascending)
-
-    @functools.cached_property
-    def codes(self) -> StepFunction:
-        """The nearest value's position in the user's list: int32."""
-        return StepFunction(self.values.midpoints, self.values.order)
-
-    @functools.cached_property
-    def lower(self) -> StepFunction:
-        """The lower end of the gap that holds the element; of the first gap below it."""
-        inner = self.values.ascending[1:-1]
-        return StepFunction(inner, self.values.ascending[:-1] if inner.size else self.values.ascending[:1])
-
-    @functools.cached_property
-    def upper(self) -> StepFunction:
-        """The upper end of that gap; of the last gap above the list."""
-        inner = self.values.ascending[1:-1]
-        return StepFunction(inner, self.values.ascending[1:] if inner.size else self.values.ascending[-1:])
+        ascending = values.ascending
+        self.nearest = StepFunction(values.midpoints, ascending)
+        self.codes = StepFunction(values.midpoints, values.order)
+        self.lower = StepFunction(ascending[1:-1], ascending[: max(len(values) - 1, 1)])
+        self.upper = StepFunction(ascending[1:-1], ascending[min(len(values) - 1, 1) :])
 
 
-@functools.lru_cache(maxsize=256)
 def projection_of(values: Values) -> Projection:
-    """The projection onto a list; made once for each list."""
-    return Projection(values)
+    """The projection onto a list; made once for each `Values`."""
+    # Not functools.cache: torch's compiler looks through it and makes it anew.
+    found: Projection | None = values.__dict__.get("_projection")
+    if found is None:
+        found = values.__dict__["_projection"] = Projection(values)
+    return found

@@ -310,6 +310,10 @@ class Values:
     def __hash__(self) -> int:
         return hash(self._numbers.tobytes())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The list alone: what has been derived from it is derived again.
+        return type(self), (self._numbers,)
+
     def __repr__(self) -> str:
         if len(self) <= 16:
             return f"Values({self.tolist()})"

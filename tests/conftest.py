@@ -1,0 +1,31 @@
+import os
+
+import hypothesis
+import numpy as np
+import pytest
+
+# One backend a process: KERAS_BACKEND chooses it, before anything imports Keras.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+hypothesis.settings.register_profile("quantal", deadline=None, max_examples=60, derandomize=True)
+hypothesis.settings.load_profile("quantal")
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)

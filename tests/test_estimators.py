@@ -1,0 +1,270 @@
+import keras
+import numpy as np
+import pytest
+from conftest import numpy
+from hypothesis import given, settings
+from keras import ops
+from lists import LONG, NAMED, lists
+
+from quantal import Values, estimators, testing
+from quantal.estimators import Annealed, ArgmaxStraightThrough, BinaryRelax, StraightThrough
+
+SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
+EVERY = [
+    *(StraightThrough(name) for name in SURROGATES),
+    StraightThrough("tanh", sharpness=3.0),
+    ArgmaxStraightThrough(),
+    ArgmaxStraightThrough(temperature=0.2),
+    Annealed(),
+    BinaryRelax(),
+]
+LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
+
+
+# Laws 3 and 4: the value going forward.
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=repr)
+@pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
+def test_forward_is_listed(estimator, values):
+    testing.assert_hard(estimator, values)
+
+
+@settings(max_examples=25)
+@given(lists(longest=40))
+def test_forward_is_listed_for_any_list(values):
+    testing.assert_hard(StraightThrough(), values)
+    testing.assert_hard(Annealed(), values)
+
+
+def test_the_usual_line_leaves_the_list(monkeypatch):
+    # The check must see what it is for: w + stop_gradient(q - w) rounds.
+    monkeypatch.setattr(
+        estimators, "as_if", lambda value, surrogate: surrogate + ops.stop_gradient(value - surrogate)
+    )
+    for name in ("no exact halves", "tenths"):
+        values = NAMED[name]
+        latent = np.random.default_rng(0).normal(size=1000).astype("float32")
+        with pytest.raises(AssertionError, match="not in"):
+            testing.assert_listed(StraightThrough()(latent, values), values)
+
+
+# Law 6: the gradient going back, against a second statement of each surrogate in NumPy.
+
+
+def gap_of(x, values):
+    ascending = values.ascending.astype(float)
+    inner = ascending[1:-1]
+    place = np.searchsorted(inner, x, side="right")
+    lower, upper = ascending[place], ascending[place + 1]
+    return (lower + upper) / 2, (upper - lower) / 2
+
+
+def logistic(x):
+    return 0.5 + 0.5 * np.tanh(x / 2)
+
+
+def in_gap(function):
+    def surrogate(x, values, sharpness):
+        middle, half = gap_of(x, values)
+        return middle + half * function((x - middle) / half, sharpness)
+
+    return surrogate
+
+
+SURROGATES_IN_NUMPY = {
+    "identity": lambda x, values, sharpness: x,
+    "clip": lambda x, values, sharpness: np.clip(x, values.low, values.high),
+    "tanh": in_gap(lambda z, b: np.tanh(b * z)),
+    "approx_sign": in_gap(
+        lambda z, b: np.where(np.abs(z) <= 1, 2 * z - z * np.abs(z), np.sign(z))
+    ),
+    "swish_sign": in_gap(lambda z, b: 2 * logistic(b * z) * (1 + b * z * logistic(-b * z)) - 1),
+}
+
+
+def latents_away_from_values(values, beyond=0.0):
+    """Latents with a margin to listed values, where surrogates may have kinks or jumps."""
+    random = np.random.default_rng(1)
+    span = values.high - values.low
+    x = random.uniform(values.low - beyond * span, values.high + beyond * span, 1000)
+    distance = np.abs(x[:, None] - values.numbers.astype(float)).min(axis=1)
+    return x[distance > 1e-3 * span][:256].astype(np.float32)
+
+
+GRADIENT_LISTS = [name for name in LISTS if name not in ("one", "far from zero")]
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_gradient_of_straight_through(surrogate, compile):
+    estimator = StraightThrough(surrogate)
+    names = ["four", "uneven"] if compile else GRADIENT_LISTS
+    for name in names:
+        values = LISTS[name]
+        testing.assert_gradient(
+            estimator,
+            values,
+            lambda x, values=values: SURROGATES_IN_NUMPY[surrogate](
+                x, values, estimator.sharpness or 1.0
+            ),
+            latents_away_from_values(values, beyond=0.0 if surrogate == "identity" else 0.3),
+            compile,
+        )
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_gradient_of_argmax_straight_through(temperature, compile):
+    def expectation(x, values):
+        gap = (values.high - values.low) / (len(values) - 1)
+        logits = -(((x[:, None] - values.numbers) / gap) ** 2) / temperature
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (shares / shares.sum(axis=1, keepdims=True)) @ values.numbers.astype(float)
+
+    for name in ["four", "uneven"] if compile else GRADIENT_LISTS:
+        values = LISTS[name]
+        testing.assert_gradient(
+            ArgmaxStraightThrough(temperature),
+            values,
+            lambda x, values=values: expectation(x, values),
+            latents_away_from_values(values, beyond=0.2),
+            compile,
+            tolerance=2e-4,
+        )
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax()], ids=repr)
+def test_gradient_of_annealed_estimators_is_the_identity(estimator, compile):
+    for name in ["four", "uneven"] if compile else GRADIENT_LISTS:
+        values = LISTS[name]
+        testing.assert_gradient(
+            estimator, values, lambda x: x, latents_away_from_values(values), compile
+        )
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("estimator", [StraightThrough(), Annealed()], ids=repr)
+def test_beyond_the_ends_only_inward_gradients_pass(estimator, compile):
+    values = Values([1, -1, 0.5])
+    upstream = np.array([1, -1, 1, -1, 1, -1], np.float32)
+    latent = np.array([3, 3, -3, -3, 0.2, 0.2], np.float32)
+    gradient = testing.gradient_of(
+        lambda x: estimator(x, values, training=True) * upstream, latent, compile
+    )
+    # Descent moves against the gradient.
+    np.testing.assert_array_equal(gradient, [1, 0, 0, -1, 1, -1])
+
+
+def test_a_gradient_check_that_fails():
+    with pytest.raises(AssertionError, match="central difference"):
+        testing.assert_gradient(StraightThrough("tanh"), Values("binary"), lambda x: x, [0.3])
+    with pytest.raises(AssertionError, match="no gradient|zero everywhere"):
+
+        class Signed(estimators.Estimator):
+            def forward(self, latent, values, training, state):
+                return ops.sign(latent)
+
+        testing.assert_gradient(Signed(), Values("binary"), lambda x: x, [0.3])
+
+
+def test_no_gradient_is_masked_at_a_listed_value():
+    for name in SURROGATES[:1]:
+        for values in (Values("ternary"), Values([1, -1, 0.5, -0.5])):
+            gradient = testing.gradient_of(
+                lambda x, name=name, values=values: StraightThrough(name)(x, values), values.numbers
+            )
+            np.testing.assert_array_equal(gradient, np.ones(len(values)))
+
+
+# The annealed maps.
+
+
+def parq_map(z, listed, r):
+    """PARQ's proximal map for a sorted list, as published: bucketize, centre, clamp."""
+    place = np.searchsorted(listed, z)
+    low, high = listed[np.maximum(place - 1, 0)], listed[np.minimum(place, len(listed) - 1)]
+    centre = (low + high) / 2
+    return np.clip(centre + (z - centre) / r, low, high)
+
+
+@pytest.mark.parametrize("r", [1.0, 0.6, 0.1, 1e-3])
+@pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
+def test_annealed_is_parqs_map(values, r):
+    estimator = Annealed(half_life=1.0)
+    state = np.array([1 / r - 1, 0], np.float32)
+    span = max(values.high - values.low, 1.0)
+    z = np.random.default_rng(0).uniform(values.low - span, values.high + span, 500)
+    z = z.astype(np.float32)
+    softness = float(numpy(estimator.softness(ops.convert_to_tensor(state))))
+    soft = numpy(estimator(z, values, training=True, state=ops.convert_to_tensor(state)))
+    expected = parq_map(z.astype(float), values.ascending.astype(float), softness)
+    # Float32 rounding of (z - centre) is stretched by 1 / r.
+    scale = max(abs(values.low), abs(values.high))
+    np.testing.assert_allclose(soft, expected, atol=3e-7 * scale / r)
+
+
+@pytest.mark.parametrize("r", [1.0, 0.5, 0.01])
+def test_binary_relax_is_the_mixture(r):
+    values = NAMED["uneven"]
+    state = np.array([1 / r - 1, 0], np.float32)
+    z = np.random.default_rng(0).uniform(-1, 2, 200).astype(np.float32)
+    soft = numpy(BinaryRelax(half_life=1.0)(z, values, True, ops.convert_to_tensor(state)))
+    held = np.clip(z, -0.2, 1)
+    np.testing.assert_allclose(soft, r * held + (1 - r) * values.nearest(z), atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax()], ids=repr)
+def test_annealing_hardens(estimator):
+    def softness(step, end):
+        return float(numpy(estimator.softness(ops.convert_to_tensor([step, end]))))
+
+    unpaced = [softness(step, 0.0) for step in (0.0, 500.0, 1500.0, 1e6)]
+    np.testing.assert_allclose(unpaced, [1, 0.5, 0.25, 1 / 2001], rtol=1e-5)
+    paced = [softness(step, 100.0) for step in (0.0, 25.0, 50.0, 75.0, 100.0, 1000.0)]
+    # The published schedule with steepness 10: .93, .5 and .07 at a quarter, half, three.
+    np.testing.assert_allclose(paced[:4], [1, 0.9307, 0.5, 0.0693], atol=1e-3)
+    assert paced[4:] == [0, 0]
+
+
+def test_a_state_counts_training_steps():
+    state = ops.convert_to_tensor([3.0, 10.0])
+    np.testing.assert_array_equal(numpy(Annealed().next_state(state)), [4, 10])
+
+
+# Configuration and errors.
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=repr)
+def test_config_round_trip(estimator):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(estimator))
+    assert repr(again) == repr(estimator)
+    assert type(again) is type(estimator)
+    assert repr(estimators.get(keras.saving.serialize_keras_object(estimator))) == repr(estimator)
+
+
+@pytest.mark.parametrize(
+    "name", ["straight_through", "annealed", "binary_relax", "argmax_straight_through"]
+)
+def test_get_by_name(name):
+    assert isinstance(estimators.get(name), estimators.Estimator)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: StraightThrough("sign"), ValueError, "surrogate is 'sign'. Expected one of"),
+        (lambda: StraightThrough("identity", 2.0), ValueError, "sharpness is 2.0"),
+        (lambda: StraightThrough("tanh", -1), ValueError, "sharpness is -1"),
+        (lambda: ArgmaxStraightThrough(0), ValueError, "temperature is 0"),
+        (lambda: Annealed(half_life=float("nan")), ValueError, "half_life is nan"),
+        (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
+        (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
+        (lambda: estimators.get(StraightThrough), TypeError, "Give an instance, not a class"),
+        (lambda: estimators.get(None), TypeError, "estimator is None"),
+    ],
+)
+def test_bad_arguments_are_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()

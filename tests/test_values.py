@@ -1,0 +1,199 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lists import LONG, NAMED, floats, lists
+
+from quantal import Values
+
+# Laws 1 and 2 on tensors are in test_projection.py; here, NumPy.
+
+
+@given(lists(), st.lists(floats, max_size=20))
+def test_nearest_is_idempotent_and_keeps_listed_values(values, x):
+    nearest = values.nearest(x)
+    np.testing.assert_array_equal(values.nearest(nearest), nearest)
+    np.testing.assert_array_equal(values.codes(values.numbers), np.arange(len(values)))
+    np.testing.assert_array_equal(values.take(values.codes(x)), nearest)
+
+
+@given(lists(longest=40), st.lists(floats, max_size=20))
+def test_no_other_value_is_nearer(values, x):
+    x = np.array(x, np.float32).astype(float)
+    chosen = np.abs(x - values.nearest(x).astype(float))
+    every = np.abs(x[:, None] - values.numbers.astype(float))
+    assert np.all(chosen <= every.min(axis=1, initial=np.inf))
+
+
+@pytest.mark.parametrize("values", [*NAMED.values(), *LONG.values()], ids=[*NAMED, *LONG])
+def test_on_a_midpoint_the_larger_value_wins(values):
+    below, above = values.ascending[:-1].astype(float), values.ascending[1:].astype(float)
+    middle = below + (above - below) / 2
+    exact = (middle == middle.astype(np.float32)) & (above - middle == middle - below)
+    exact &= (np.abs(middle) >= np.finfo(np.float32).smallest_normal) | (middle == 0)
+    np.testing.assert_array_equal(values.nearest(middle[exact]), above[exact])
+
+
+def test_a_midpoint_that_float32_cannot_hold_is_not_rounded_down_onto_a_value():
+    low = np.float32(1)
+    high = np.nextafter(low, np.float32(2))
+    np.testing.assert_array_equal(Values([low, high]).nearest([low, high]), [low, high])
+
+
+def test_a_midpoint_that_double_cannot_hold_is_not_a_tie():
+    # (1 + 2^-60) / 2 is above 0.5, so 0.5 is nearer to the smaller value.
+    assert Values([1.0, 2.0**-60]).nearest(0.5) == np.float32(2.0**-60)
+
+
+def test_codes_follow_the_users_order():
+    values = Values([1, -1, 0.5, -0.5])
+    np.testing.assert_array_equal(values.codes([0.5, -1, 1, -0.5]), [2, 1, 0, 3])
+    assert values.tolist() == [1, -1, 0.5, -0.5]
+
+
+def test_infinity_goes_to_the_ends_and_nan_to_the_smallest():
+    np.testing.assert_array_equal(Values([3, 1, 2]).nearest([np.inf, -np.inf, np.nan]), [3, 1, 1])
+
+
+def test_empty_and_scalar_shapes():
+    values = Values([1, 2])
+    assert values.nearest(np.zeros((0, 3))).shape == (0, 3)
+    assert values.nearest(0.1).shape == ()
+    assert values.take(np.zeros((2, 0))).shape == (2, 0)
+
+
+def test_negative_zero_is_zero():
+    assert str(Values([-0.0, 1]).numbers[0]) == "0.0"
+
+
+def test_longest_list():
+    values = Values(np.arange(65_536))
+    assert values.bits == 16
+    np.testing.assert_array_equal(values.nearest([65_534.4, 0.5]), [65_534, 1])
+
+
+@pytest.mark.parametrize(
+    ("given_list", "error", "words"),
+    [
+        ([], ValueError, "values has 0 entries"),
+        (range(65_537), ValueError, "values has 65537 entries"),
+        ([1, 2, 1], ValueError, r"values\[0\] = 1.0 and values\[2\] = 1.0 are the same number"),
+        ([0.0, -0.0], ValueError, "the same number"),
+        ([0.1, 0.1000000001], ValueError, "the same number in float32"),
+        ([1, float("nan")], ValueError, r"values\[1\] is nan. Every listed value must be a fin"),
+        ([float("inf")], ValueError, r"values\[0\] is inf"),
+        ([1e39], ValueError, "which float32 cannot hold"),
+        ([1e-40], ValueError, "which float32 cannot hold"),
+        ([10**400], ValueError, "beyond every floating-point range"),
+        ([True, False], TypeError, r"values\[0\] is True of type bool"),
+        (np.array([True]), TypeError, "of dtype bool"),
+        ([1, 2j], TypeError, r"values\[1\] is 2j of type complex"),
+        (np.array([1j]), TypeError, "of dtype complex128"),
+        (["a"], TypeError, r"values\[0\] is 'a' of type str"),
+        ([None], TypeError, r"values\[0\] is None"),
+        ([[1, 2]], TypeError, r"values\[0\] is \[1, 2\]"),
+        ({1, 2}, TypeError, "which has no order"),
+        (b"ab", TypeError, "of type bytes"),
+        (3, TypeError, "values is 3 of type int"),
+        (np.ones((2, 2)), ValueError, r"the shape \(2, 2\)"),
+        (np.float32(3), ValueError, r"the shape \(\)"),
+        ("foo", ValueError, "the name 'foo'"),
+        ("signed", ValueError, "the name 'signed'"),
+        ("binary:3", ValueError, "the name 'binary:3'"),
+        ("signed:99", ValueError, "signed: bits is 99. Expected 1 to 16"),
+    ],
+)
+def test_a_bad_list_is_refused(given_list, error, words):
+    with pytest.raises(error, match=words) as caught:
+        Values(given_list)
+    # What came, what was expected, how to fix it.
+    assert str(caught.value).count(". ") >= 2
+
+
+def test_bits_must_be_an_integer():
+    with pytest.raises(TypeError, match=r"bits is 2\.0"):
+        Values.signed(2.0)
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "words"),
+    [
+        ([0.0], TypeError, "codes are of dtype float64"),
+        ([True], TypeError, "codes are of dtype bool"),
+        ([-1], ValueError, "codes go from -1 to -1"),
+        ([0, 3], ValueError, "codes go from 0 to 3. The list has 3 values"),
+    ],
+)
+def test_bad_codes_are_refused(codes, error, words):
+    with pytest.raises(error, match=words):
+        Values([1, 2, 3]).take(codes)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("binary", [-1, 1]),
+        ("ternary", [-1, 0, 1]),
+        ("bits", [0, 1]),
+        ("signed:3", [-4, -3, -2, -1, 0, 1, 2, 3]),
+        ("unsigned:2", [0, 1, 2, 3]),
+        ("powers_of_two:3", [-1, -0.5, -0.25, 0, 0.25, 0.5, 1]),
+        ("nonzero_powers_of_two:2", [-1, -0.5, 0.5, 1]),
+        ("additive_powers_of_two:3", [-1, -0.5, -0.25, 0, 0.25, 0.5, 1]),
+    ],
+)
+def test_presets(name, expected):
+    assert Values(name).tolist() == expected
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_additive_powers_of_two_are_the_published_levels(bits):
+    # Li, Dong, Wang 2020: sums of one power from each term, the powers dealt in turn.
+    published = {
+        1: [[1]], 2: [[1, 2, 3]], 3: [[1, 2, 4], [3]], 4: [[1, 3, 5], [2, 4, 6]],
+        5: [[1, 3, 6], [2, 4, 7], [5]], 6: [[1, 4, 7], [2, 5, 8], [3, 6, 9]],
+        7: [[1, 4, 8], [2, 5, 9], [3, 6, 10], [7]],
+    }  # fmt: skip
+    sums = {0.0}
+    for exponents in published[bits - 1]:
+        sums = {total + power for total in sums for power in [0, *(2.0**-e for e in exponents)]}
+    levels = np.array(sorted(sums)) / max(sums)
+    values = Values.additive_powers_of_two(bits)
+    assert len(values) == 2**bits - 1
+    np.testing.assert_allclose(values.ascending[values.ascending >= 0], levels, rtol=1e-6)
+
+
+def test_entropy_and_usage():
+    values = Values("ternary")
+    codes = np.array([[0, 0], [1, 2]])
+    assert values.entropy(codes) == 1.5
+    np.testing.assert_array_equal(values.usage(codes), [2, 1, 1])
+    assert values.entropy(np.zeros(5, int)) == 0
+    assert values.entropy([]) == 0
+
+
+@given(lists(longest=30))
+def test_config_round_trip_and_identity(values):
+    again = Values(values.tolist())
+    assert again == values
+    assert hash(again) == hash(values)
+    assert list(again) == values.tolist()
+    assert all(number in values for number in values)
+
+
+def test_equality_is_of_numbers_and_order():
+    assert Values([1, 2]) != Values([2, 1])
+    assert Values([1, 2]) != [1, 2]
+    assert "1" not in Values([1])
+    assert 0.1 in Values([0.1])
+    assert repr(Values([0.1, -3])) == "Values([0.1, -3.0])"
+    assert repr(Values("signed:8")) == "<Values: 256 from -128 to 127>"
+
+
+def test_numbers_cannot_be_changed():
+    given_list = np.array([1.0, 2.0], np.float32)
+    values = Values(given_list)
+    given_list[0] = 7
+    assert values.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        values.numbers[0] = 3

@@ -33,12 +33,12 @@ SHIPPED: dict[str, Callable[..., Any]] = {
 }
 
 
-class UnreadableData(ValueError):
-    """A file or data set that cannot be read: missing, corrupt, of an unknown kind."""
+class Unreadable(ValueError):
+    """A file or data set cannot be read: missing, corrupt, of an unknown kind."""
 
 
-class UnfitData(ValueError):
-    """Data that were read and do not fit: a missing column, text, NaN, one class."""
+class Unfit(ValueError):
+    """What was read does not fit: a missing column, text, NaN, one class, other shapes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +125,17 @@ def read_dataset(source: str, target: str | None = None, task: str = "auto") -> 
             is text, boolean, or whole numbers of at most 20 different values.
 
     Raises:
-        UnreadableData: There is no such file, or it is not what its ending says.
-        UnfitData: What it holds cannot be trained on.
+        Unreadable: There is no such file, or it is not what its ending says.
+        Unfit: What it holds cannot be trained on.
     """
     columns, wanted = _read(source, target)
     if len(wanted) < FEWEST_ROWS:
-        raise UnfitData(
+        raise Unfit(
             f"{source} has {len(wanted)} rows. Expected at least {FEWEST_ROWS}, of which a "
             "fifth is held out. Give more rows."
         )
     if columns.shape[1] == 0:
-        raise UnfitData(
+        raise Unfit(
             f"{source} has one column, {wanted.name!r}, which is the target. Expected columns "
             "of features beside it. Separate the columns of a CSV file by commas, not by "
             "semicolons or tabs."
@@ -153,14 +153,14 @@ def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Ser
     path = pathlib.Path(source)
     ending = path.suffix.lower()
     if ending not in _READERS:
-        raise UnreadableData(
+        raise Unreadable(
             f"{source!r} is neither a data set nor a file of a known ending. Expected one of "
             f"{', '.join(SHIPPED)}, or a path that ends in {', '.join(_READERS)}. Convert the "
             "file to one of these."
         )
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise UnreadableData(
+        raise Unreadable(
             f"{source} {what}. Expected a {ending} file. Check the path; it is taken from "
             f"the folder {pathlib.Path.cwd()}."
         )
@@ -168,8 +168,8 @@ def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Ser
         content = _READERS[ending](path)
     # Which exceptions a damaged file brings forth is up to three other libraries.
     except Exception as error:
-        raise UnreadableData(
-            f"{source} cannot be read: {type(error).__name__}: {_first_line(error)}. Expected a "
+        raise Unreadable(
+            f"{source} cannot be read: {type(error).__name__}: {first_line(error)}. Expected a "
             f"sound {ending} file{_DEMANDS[ending]}. Write it again, or check that nothing cut "
             "it short."
         ) from error
@@ -178,7 +178,8 @@ def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Ser
     return _take_target(source, content, target)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a message of one's own."""
     return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
 
 
@@ -213,26 +214,26 @@ def _take_target(
     if target is None:
         target = names[-1]
     if target not in names:
-        raise UnfitData(_unknown(source, "column", target, names))
+        raise Unfit(_unknown(source, "column", target, names))
     return frame.drop(columns=target), frame[target]
 
 
 def _check_names(source: str, names: list[str]) -> None:
     if not names:
-        raise UnfitData(
+        raise Unfit(
             f"{source} has no columns. Expected columns of features and a target. Check how "
             "it was written."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UnfitData(
+        raise Unfit(
             f"{source} has several columns {twice[0]!r}. Expected a name of its own for each "
             "column. Rename them."
         )
     numbers = pandas.to_numeric(pandas.Series(names), errors="coerce")
     # Positions are what pandas writes for a table without names: those are a header.
     if numbers.notna().all() and set(np.diff(numbers)) - {1.0}:
-        raise UnfitData(
+        raise Unfit(
             f"The first line of {source} holds numbers only ({', '.join(names[:4])}...). "
             "Expected a header with the columns' names. Put one above the first row."
         )
@@ -244,10 +245,10 @@ def _take_arrays(
     wanted = "y" if target is None else target
     for name in ("x", wanted):
         if name not in arrays:
-            raise UnfitData(_unknown(source, "array", name, list(arrays)))
+            raise Unfit(_unknown(source, "array", name, list(arrays)))
     x, y = arrays["x"], arrays[wanted]
     if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
-        raise UnfitData(
+        raise Unfit(
             f"{source} has x of shape {x.shape} and {wanted} of shape {y.shape}. Expected "
             "(rows, features) and (rows,). Reshape them before saving, for example "
             "x.reshape(len(x), -1) and y.ravel()."
@@ -290,17 +291,17 @@ def _numbers(source: str, column: pandas.Series) -> NDArray[np.float64]:
     row, entry = bad[0], column.iloc[bad[0]]
     where = f"The column {column.name!r} of {source} holds"
     if pandas.isna(entry):
-        raise UnfitData(
+        raise Unfit(
             f"{where} no number (NaN or nothing) in row {row + 1}, and {bad.size} such entries "
             "in all. Expected a number in every row. Drop those rows or fill them in."
         )
     if np.isnan(numbers[row]):
-        raise UnfitData(
+        raise Unfit(
             f"{where} {str(entry)!r} in row {row + 1}, and {bad.size} such entries in all. "
             "Expected numbers. Remove the column, or turn it into numbers, for example one "
             "column of 0 and 1 for each word."
         )
-    raise UnfitData(
+    raise Unfit(
         f"{where} {entry} in row {row + 1}. Expected finite numbers up to {_LARGEST:.2g}. "
         "Drop that row, or divide the column by a factor."
     )
@@ -324,7 +325,7 @@ def _target(
         task = "classification" if is_text or few else "regression"
     if task == "regression":
         if different < 2:
-            raise UnfitData(
+            raise Unfit(
                 f"The target {column.name!r} of {source} is {parsed[0]:g} in every row. "
                 "Expected different numbers. Name the column to predict with --target."
             )
@@ -335,7 +336,7 @@ def _target(
 def _check_complete(source: str, column: pandas.Series) -> None:
     missing = np.flatnonzero(column.isna())
     if missing.size:
-        raise UnfitData(
+        raise Unfit(
             f"The target {column.name!r} of {source} is missing (NaN or nothing) in row "
             f"{missing[0] + 1}, and in {missing.size} rows in all. Expected a target in every "
             "row. Drop those rows."
@@ -345,23 +346,21 @@ def _check_complete(source: str, column: pandas.Series) -> None:
 def _classes(
     source: str, column: pandas.Series, entries: pandas.Series
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    labels, classes, counts = np.unique(
-        entries.to_numpy(), return_inverse=True, return_counts=True
-    )
+    labels, classes, counts = np.unique(entries.to_numpy(), return_inverse=True, return_counts=True)
     target = f"The target {column.name!r} of {source}"
     if len(labels) < 2:
-        raise UnfitData(
+        raise Unfit(
             f"{target} has a single class, {labels[0]}. Expected at least 2. Name the column to "
             "predict with --target, or add rows of another class."
         )
     if counts.min() < 2:
-        raise UnfitData(
-            f"{target} has the class {labels[counts.argmin()]} in one row only. Expected at least 2 "
-            "rows of each class, one to train on and one to hold out. Drop that class, or give "
+        raise Unfit(
+            f"{target} has the class {labels[counts.argmin()]} in one row only. Expected at "
+            "least 2 rows of each class, one to train on and one to hold out. Drop that class, or give "
             "--task regression for a target of numbers."
         )
     if np.ceil(len(classes) * HELD_OUT) < len(labels):
-        raise UnfitData(
+        raise Unfit(
             f"{target} has {len(labels)} classes in {len(classes)} rows. Expected at least "
             f"{round(1 / HELD_OUT)} rows for each class on average, as a fifth is held out. Give "
             "more rows, or --task regression for a target of numbers."

@@ -56,7 +56,10 @@ def inward(x: Any, low: float, high: float) -> Any:
     @ops.custom_gradient
     def held(x: Any) -> Any:
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
-            upstream = arguments[0] if upstream is None else upstream
+            # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
+            upstream = ops.add(
+                arguments[0] if upstream is None else upstream, ops.zeros_like(x)
+            )
             # Descent moves against the gradient: from above the list down if it is > 0.
             leads_out = ops.logical_or(
                 ops.logical_and(x > high, upstream < 0),
@@ -146,11 +149,17 @@ def _identity(latent: Any, values: Values, sharpness: float) -> Any:
     return inward(latent, values.low, values.high)
 
 
+def _held(x: Any, low: float, high: float) -> Any:
+    """`x` within the ends, derivative 1 from end to end and 0 beyond.
+
+    Not ops.clip: at the ends themselves its derivative differs between backends.
+    """
+    inside = ops.logical_and(x >= low, x <= high)
+    return ops.where(inside, x, ops.stop_gradient(ops.clip(x, low, high)))
+
+
 def _clip(latent: Any, values: Values, sharpness: float) -> Any:
-    # Not ops.clip: at the ends themselves its derivative differs between backends.
-    held = ops.stop_gradient(ops.clip(latent, values.low, values.high))
-    inside = ops.logical_and(latent >= values.low, latent <= values.high)
-    return ops.where(inside, latent, held)
+    return _held(latent, values.low, values.high)
 
 
 def _tanh(latent: Any, values: Values, sharpness: float) -> Any:
@@ -160,7 +169,7 @@ def _tanh(latent: Any, values: Values, sharpness: float) -> Any:
 
 def _approx_sign(latent: Any, values: Values, sharpness: float) -> Any:
     middle, half, position = _within_gap(latent, values)
-    position = _clip(position, Values([-1, 1]), sharpness)
+    position = _held(position, -1.0, 1.0)
     return middle + half * (2 * position - position * ops.abs(position))
 
 
@@ -280,17 +289,20 @@ class ArgmaxStraightThrough(Estimator):
         self.temperature = _positive("temperature", temperature)
 
     def forward(self, latent: Any, values: Values, training: bool, state: Any) -> Any:
-        nearest = projection_of(values).nearest(latent)
+        projection = projection_of(values)
+        nearest = projection.nearest(latent)
         if len(values) == 1:
             return as_if(nearest, inward(latent, values.low, values.high))
-        middle, gap = (values.low + values.high) / 2, (values.high - values.low) / (len(values) - 1)
-        listed = ops.convert_to_tensor(((values.ascending - middle) / gap).astype(np.float32))
-        place = (latent - np.float32(middle)) / np.float32(gap)
-        place = ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
-        shares = ops.softmax(-ops.square(place - listed) / self.temperature, axis=-1)
+
+        def place_of(numbers: Any) -> Any:
+            # In mean gaps from the middle, so that squares neither overflow nor vanish.
+            place = (numbers - projection.middle) / projection.mean_gap
+            return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
+
+        listed = ops.convert_to_tensor(projection.places, "float32")
+        shares = ops.softmax(-ops.square(place_of(latent) - listed) / self.temperature, axis=-1)
         # Seen from the nearest value, where most of the share is: nothing cancels.
-        beside = listed - ops.expand_dims((nearest - np.float32(middle)) / np.float32(gap), -1)
-        expected = ops.sum(shares * beside, axis=-1) * np.float32(gap)
+        expected = ops.sum(shares * (listed - place_of(nearest)), axis=-1) * projection.mean_gap
         return as_if(nearest, expected)
 
     def get_config(self) -> dict[str, Any]:

@@ -371,15 +371,10 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
                 continue
             seed = None if self.seed is None else self.seed + place
 
-            def draw(shape: Any, dtype: Any = None, seed: int | None = seed) -> Any:
-                return ops.cast(draw_latents(self.values, shape, seed), dtype or "float32")
+            def draw(shape: Any, dtype: Any, seed: int | None = seed) -> Any:
+                return ops.cast(draw_latents(self.values, shape, seed), dtype)
 
-            if latent._value is None:
-                # Built within a stateless scope, where assigning is lost: Keras will
-                # call the initializer when it leaves the scope.
-                latent._initializer = draw
-            else:
-                latent.assign(draw(latent.shape, latent.dtype))
+            _initialize(latent, draw)
 
     def _refuse_other_kernels(self) -> None:
         for layer in self.layer._flatten_layers():
@@ -459,6 +454,22 @@ def _checked_names(weights: Any) -> tuple[str, ...]:
             "for example, 'kernel' or ('kernel', 'recurrent_kernel')."
         )
     return tuple(name.strip("/") for name in names)
+
+
+def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]) -> None:
+    """Give a variable its first value, also while Keras builds a model within `fit`."""
+    if variable._value is None:
+        # Made within a stateless scope, where assigning is lost: Keras calls the
+        # initializer when it leaves the scope.
+        variable._initializer = initializer
+    elif keras.config.backend() == "tensorflow":
+        import tensorflow
+
+        # Within a graph, assigning would become a step of the graph.
+        with tensorflow.init_scope():
+            variable.assign(initializer(variable.shape, variable.dtype))
+    else:
+        variable.assign(initializer(variable.shape, variable.dtype))
 
 
 def _is_built(layer: keras.Layer) -> bool:

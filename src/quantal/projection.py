@@ -177,6 +177,9 @@ class Projection:
         lower: The lower end of the gap that holds the element, float32; below the
             list, that of the first gap.
         upper: The upper end of that gap; above the list, that of the last gap.
+        middle: The middle of the range.
+        mean_gap: The mean gap between neighbours, 1 for a list of one value.
+        places: The sorted list in mean gaps from the middle, as Python floats.
     """
 
     def __init__(self, values: Values) -> None:
@@ -185,6 +188,9 @@ class Projection:
         self.codes = StepFunction(values.midpoints, values.order)
         self.lower = StepFunction(ascending[1:-1], ascending[: max(len(values) - 1, 1)])
         self.upper = StepFunction(ascending[1:-1], ascending[min(len(values) - 1, 1) :])
+        self.middle = values.low / 2 + values.high / 2
+        self.mean_gap = (values.high - values.low) / (len(values) - 1) if len(values) > 1 else 1.0
+        self.places = ((ascending - self.middle) / self.mean_gap).tolist()
 
 
 def projection_of(values: Values) -> Projection:

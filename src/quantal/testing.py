@@ -8,6 +8,7 @@ or a layer of your own:
 >>> assert_hard(quantal.estimators.StraightThrough(), quantal.Values("ternary"))
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,16 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     if backend == "torch":
         import torch
 
-        return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
+        torch._dynamo.reset()
+        fast = torch.compile(function, fullgraph=True)
+
+        def run(*arguments: Any) -> Any:
+            # While it compiles, PyTorch warns about itself.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return fast(*arguments)
+
+        return run
     raise ValueError(
         f"The backend is {backend!r}. Expected tensorflow, jax or torch, which have a "
         "compiler. Set KERAS_BACKEND to one of them."
@@ -78,7 +88,7 @@ def gradient_of(function: Callable[[Any], Any], x: ArrayLike, compile: bool = Fa
     import torch
 
     tensor = torch.tensor(point, requires_grad=True)
-    total = (torch.compile(function) if compile else function)(tensor).sum()
+    total = (compiled(function) if compile else function)(tensor).sum()
     if not total.requires_grad:
         return None
     total.backward()

@@ -38,6 +38,10 @@ class Values:
             `"nonzero_powers_of_two:4"`, `"additive_powers_of_two:4"` (the number
             behind the colon is the bits per value). -0.0 is 0.0.
 
+    Attributes:
+        low: The smallest value.
+        high: The largest value.
+
     Raises:
         TypeError: The list holds booleans, complex numbers, strings or other things
             that are not real numbers.
@@ -65,6 +69,8 @@ class Values:
             numbers = _checked(values)
         numbers.flags.writeable = False
         self._numbers = numbers
+        # Plain floats from the start: compilers that trace Python see constants.
+        self.low, self.high = float(numbers.min()), float(numbers.max())
 
     @classmethod
     def binary(cls) -> Self:
@@ -205,16 +211,6 @@ class Values:
     def gaps(self) -> NDArray[np.float64]:
         """Distances between neighbours in ascending order: float64, shape (K - 1,)."""
         return np.diff(self.ascending.astype(float))
-
-    @property
-    def low(self) -> float:
-        """The smallest value."""
-        return float(self.ascending[0])
-
-    @property
-    def high(self) -> float:
-        """The largest value."""
-        return float(self.ascending[-1])
 
     @property
     def bits(self) -> int:

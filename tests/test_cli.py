@@ -1,0 +1,556 @@
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas
+import pytest
+
+import quantal
+from quantal import cli, comparison, datasets
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of the command in this process."""
+    code = cli.main([str(argument) for argument in arguments])
+    written = capsys.readouterr()
+    return code, written.out, written.err
+
+
+@pytest.fixture
+def train(capsys, tmp_path):
+    def train(data, *more):
+        return run(capsys, "train", data, "--epochs", 2, "--out", tmp_path / "run", *more)
+
+    return train
+
+
+@pytest.fixture
+def table(random):
+    """40 rows of two features and a target that depends on both."""
+    features = random.normal(size=(40, 2)) * [3, 0.01] + [100, 0]
+    return pandas.DataFrame(
+        {
+            "length": features[:, 0],
+            "width": features[:, 1],
+            "price": features[:, 0] * 2 - features[:, 1] * 50,
+            "kind": np.where(features[:, 0] > 100, "long", "short"),
+        }
+    )
+
+
+def csv(tmp_path, table):
+    path = tmp_path / "table.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def check_files(folder, features, labels=None):
+    """The files are there and agree; gives the saved model."""
+    assert sorted(path.name for path in folder.iterdir()) == sorted(cli._FILES)
+    assert (folder / "values.png").read_bytes().startswith(b"\x89PNG")
+    model = keras.saving.load_model(folder / "model.keras")
+    written = pandas.read_csv(folder / "predictions.csv")
+    assert list(written) == ["row", "target", "discrete", "float"]
+    rows = features[written["row"] - 1].astype(np.float32)
+    outputs = model.predict(rows, verbose=0)
+    if labels is None:
+        np.testing.assert_allclose(outputs[:, 0], written["discrete"], rtol=1e-5, atol=1e-5)
+    else:
+        assert [labels[code] for code in outputs.argmax(axis=1)] == list(written["discrete"])
+    return model
+
+
+def check_listed(model, values):
+    parameters = quantal.parameters_of(model)
+    assert parameters
+    for parameter in parameters:
+        assert np.isin(keras.ops.convert_to_numpy(parameter.kernel), np.float32(values)).all()
+
+
+# The main job
+
+
+def test_digits_of_a_shipped_data_set(train, tmp_path):
+    code, out, err = train("wine", "--values", "1,-1,0.5,-0.5")
+    assert (code, err) == (0, "")
+    assert "wine: classification, 178 rows, 13 features, 3 classes" in out
+    assert f"Keras on {keras.config.backend()}" in out
+    for words in ("accuracy", "points", "bits per weight", "value 1 ", "value -0.5 "):
+        assert words in out
+    counts = [int(count) for count in re.findall(r"value \S+ +│ +(\d+) \(", out)]
+    assert sum(counts) == 13 * 64 + 64 * 64
+    model = check_files(tmp_path / "run", datasets.read_dataset("wine").features, labels=[0, 1, 2])
+    check_listed(model, [1, -1, 0.5, -0.5])
+
+
+def test_no_escape_codes_and_few_lines_where_there_is_no_terminal(train):
+    _, out, _ = train("wine", "--model", "multiplier", "--epochs", 20)
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert len(out.splitlines()) < 20
+
+
+def test_regression_from_csv_with_the_multiplier(train, tmp_path, table):
+    path = csv(tmp_path, table.drop(columns="kind"))
+    code, out, err = train(path, "--model", "multiplier", "--values", "1,-1,0.5,-0.5")
+    assert (code, err) == (0, "")
+    assert "regression, 40 rows, 2 features;" in out
+    assert "R²" in out
+    features = table[["length", "width"]].to_numpy()
+    model = check_files(tmp_path / "run", features)
+    check_listed(model, [1, -1, 0.5, -0.5])
+    written = pandas.read_csv(tmp_path / "run" / "predictions.csv")
+    np.testing.assert_allclose(written["target"], table["price"][written["row"] - 1])
+    assert len(written) == 8
+
+
+def test_text_classes_from_csv(train, tmp_path, table):
+    path = csv(tmp_path, table.drop(columns="price"))
+    code, out, err = train(path, "--model", "multiplier")
+    assert (code, err) == (0, "")
+    assert "classification, 40 rows, 2 features, 2 classes" in out
+    features = table[["length", "width"]].to_numpy()
+    check_files(tmp_path / "run", features, labels=["long", "short"])
+
+
+def test_target_and_task_are_chosen(train, tmp_path, table):
+    path = csv(tmp_path, table.assign(kind=np.arange(40) % 3))
+    code, out, _ = train(path, "--target", "width", "--model", "multiplier")
+    assert code == 0
+    assert "regression, 40 rows, 3 features" in out
+    code, out, _ = train(path, "--task", "regression", "--model", "multiplier")
+    assert code == 0
+    assert "regression, 40 rows, 3 features" in out
+
+
+def test_parquet(train, tmp_path, table):
+    path = tmp_path / "table.parquet"
+    table.assign(kind=table["kind"] == "long").to_parquet(path)
+    code, out, err = train(path, "--model", "multiplier", "--values", "ternary")
+    assert (code, err) == (0, "")
+    assert "classification, 40 rows, 3 features, 2 classes" in out
+
+
+def test_npz_and_a_long_list(train, tmp_path, random):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, x=random.normal(size=(30, 5)), y=random.normal(size=30))
+    code, out, err = train(path, "--model", "multiplier", "--values", "signed:8")
+    assert (code, err) == (0, "")
+    assert "regression, 30 rows, 5 features" in out
+    assert "the other 241 values" in out
+    assert out.count("│ value ") == 15
+
+
+@pytest.mark.parametrize("estimator", ["annealed", "argmax_straight_through"])
+def test_other_estimators(train, tmp_path, estimator):
+    code, _, err = train("wine", "--estimator", estimator, "--model", "multiplier")
+    assert (code, err) == (0, "")
+    check_listed(keras.saving.load_model(tmp_path / "run" / "model.keras"), [-1, 1])
+
+
+def test_a_seed_repeats_the_run(train, tmp_path):
+    runs = []
+    for _ in range(2):
+        assert train("wine", "--model", "multiplier", "--seed", 3)[0] == 0
+        runs.append((tmp_path / "run" / "predictions.csv").read_bytes())
+    assert runs[0] == runs[1]
+
+
+def test_both_models_begin_alike_where_they_can():
+    dataset = datasets.read_dataset("wine")
+    for name in ("multiplier", "mlp"):
+        pair = comparison.build_pair(name, dataset, quantal.Values("binary"), "annealed", 0)
+        discrete, free = (model.layers[-1].get_weights() for model in (pair.discrete, pair.free))
+        for one, other in zip(discrete, free, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+# A model from a file
+
+
+def save(tmp_path, *layers, name="own.keras"):
+    path = tmp_path / name
+    keras.Sequential([keras.Input((13,)), *layers]).save(path)
+    return path
+
+
+def test_a_model_from_a_file(train, tmp_path):
+    inputs = keras.Input((13,))
+    inner = keras.Sequential([keras.layers.Dense(4, activation="relu")], name="inner")
+    x = keras.layers.Reshape((13, 1))(inputs)
+    x = keras.layers.Conv1D(3, 3)(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dropout(0.1)(inner(x))
+    path = tmp_path / "own.keras"
+    keras.Model(inputs, keras.layers.Dense(3)(x)).save(path)
+    code, out, err = train("wine", "--model", path, "--values", "nf4")
+    assert (code, err) == (0, "")
+    model = check_files(tmp_path / "run", datasets.read_dataset("wine").features, labels=[0, 1, 2])
+    assert [parameter.shape for parameter in quantal.parameters_of(model)] == [(3, 1, 3), (33, 4)]
+    check_listed(model, quantal.Values("nf4").numbers)
+
+
+def test_the_file_gives_the_first_weights(tmp_path):
+    path = save(
+        tmp_path, keras.layers.Dense(5), keras.layers.BatchNormalization(), keras.layers.Dense(3)
+    )
+    dataset = datasets.read_dataset("wine")
+    values = quantal.Values("nf4")
+    pair = comparison.build_pair(str(path), dataset, values, "straight_through", 0)
+    hidden, _, output = pair.free.layers
+    kernel = keras.ops.convert_to_numpy(pair.discrete.layers[0].kernel)
+    np.testing.assert_array_equal(kernel, values.nearest(hidden.get_weights()[0]))
+    np.testing.assert_array_equal(
+        pair.discrete.layers[-1].get_weights()[0], output.get_weights()[0]
+    )
+
+
+@keras.saving.register_keras_serializable(package="test_cli")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+
+def test_models_that_do_not_fit(train, tmp_path):
+    dense = keras.layers.Dense
+    subclassed = Subclassed()
+    subclassed.build((None, 13))
+    subclassed.save(tmp_path / "subclassed.keras")
+    keras.Sequential([keras.Input((8, 8, 1)), dense(4), dense(3)]).save(tmp_path / "image.keras")
+    save(tmp_path, dense(4), dense(2), name="two.keras")
+    save(tmp_path, dense(3), name="one.keras")
+    discrete = quantal.Discrete(dense(4), [1, -1])
+    save(tmp_path, discrete, dense(3), name="discrete.keras")
+    for name, message in {
+        "subclassed": r"of the class Subclassed\. Expected a Sequential or functional model",
+        "image": r"takes \(None, 8, 8, 1\) float32 .* expected one input \(None, 13\)",
+        "two": r"gives \(None, 2\)\. .* one output \(None, 3\)",
+        "one": r"no layer to put on the list: those with a kernel are dense",
+        "discrete": r"already has a layer of quantal's",
+    }.items():
+        code, _, err = train("wine", "--model", tmp_path / f"{name}.keras")
+        assert code == 4, name
+        assert re.search(message, err), err
+        assert not (tmp_path / "run").exists()
+
+
+# Wrong usage: 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("1,,2", "'' in '1,,2' is not a number"),
+        ("1,a", "'a' in '1,a' is not a number"),
+        ("1,1", "are the same number"),
+        ("1,nan", "must be a finite number"),
+        ("threefold", "values is the name 'threefold'"),
+        ("", "values is the name ''"),
+    ],
+)
+def test_malformed_lists(train, values, message):
+    code, _, err = train("wine", f"--values={values}")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--epochs", "0"], "'0' does not fit. Expected a whole number from 1 on"),
+        (["--batch-size", "2.5"], "'2.5' does not fit"),
+        (["--seed", "-1"], "'-1' does not fit. Expected a whole number from 0 on"),
+        (["--seed", "inf"], "'inf' does not fit"),
+        (["--model", "transformer"], "'transformer' is no model"),
+        (["--estimator", "sign"], "estimator is 'sign'. Expected one of straight_through"),
+        (["--backend", "numpy"], "invalid choice: 'numpy'"),
+        (["--task", "ranking"], "invalid choice: 'ranking'"),
+        (["--colour", "red"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_usage(train, more, message):
+    code, _, err = train("wine", *more)
+    assert code == 2
+    assert message in err
+
+
+def test_another_backend_in_the_same_process(train, monkeypatch):
+    other = next(name for name in cli.BACKENDS if name != keras.config.backend())
+    monkeypatch.setattr(cli, "_is_installed", lambda module: True)
+    monkeypatch.setenv("KERAS_BACKEND", keras.config.backend())
+    code, _, err = train("wine", "--backend", other)
+    assert code == 2
+    assert "has already loaded Keras on" in err
+
+
+def test_no_command(capsys):
+    assert run(capsys)[0] == 2
+
+
+# What cannot be read: 3
+
+
+def test_missing_and_unknown_files(train, tmp_path):
+    for data, message in {
+        tmp_path / "absent.csv": "absent.csv does not exist. Expected a .csv file",
+        tmp_path / "absent.xlsx": "of a known ending. Expected one of digits, breast-cancer",
+        "iris": "'iris' is neither a data set nor a file",
+    }.items():
+        code, _, err = train(data)
+        assert code == 3
+        assert message in err
+    (tmp_path / "folder.csv").mkdir()
+    assert "is a folder" in train(tmp_path / "folder.csv")[2]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00 not what it says \x80"])
+def test_corrupt_files(train, tmp_path, ending, content):
+    path = tmp_path / f"corrupt.{ending}"
+    path.write_bytes(content)
+    code, _, err = train(path)
+    assert code == 3
+    assert f"cannot be read: " in err
+    assert f"Expected a sound .{ending} file" in err
+    assert "Traceback" not in err
+
+
+def test_files_that_are_cut_short(train, tmp_path, table):
+    table.to_parquet(tmp_path / "whole.parquet")
+    np.savez(tmp_path / "whole.npz", x=np.zeros((30, 5)), y=np.zeros(30))
+    for ending in ("parquet", "npz"):
+        whole = (tmp_path / f"whole.{ending}").read_bytes()
+        path = tmp_path / f"short.{ending}"
+        path.write_bytes(whole[: len(whole) // 2])
+        assert train(path)[0] == 3
+        damaged = bytearray(whole)
+        damaged[len(whole) // 3] ^= 255
+        path.write_bytes(damaged)
+        assert train(path)[0] in (0, 3, 4)
+
+
+def test_python_objects_are_not_loaded(train, tmp_path):
+    path = tmp_path / "objects.npz"
+    np.savez(path, x=np.zeros((30, 2)), y=np.array(["a", None] * 15, object))
+    code, _, err = train(path)
+    assert code == 3
+    assert "without Python objects" in err
+
+
+def test_uneven_csv(train, tmp_path):
+    path = tmp_path / "uneven.csv"
+    path.write_text("a,b\n1,2\n3,4,5\n")
+    assert train(path)[0] == 3
+
+
+def test_missing_and_corrupt_models(train, tmp_path):
+    code, _, err = train("wine", "--model", tmp_path / "absent.keras")
+    assert code == 3
+    assert "absent.keras does not exist" in err
+    (tmp_path / "corrupt.keras").write_bytes(b"PK not a model")
+    code, _, err = train("wine", "--model", tmp_path / "corrupt.keras")
+    assert code == 3
+    assert "corrupt.keras cannot be read" in err
+
+
+# What does not fit: 4
+
+
+def test_missing_column(train, tmp_path, table):
+    code, _, err = train(csv(tmp_path, table), "--target", "prize")
+    assert code == 4
+    assert "has no column 'prize'. Expected one of its columns: 'price'" in err
+    code, _, err = train("wine", "--target", "zzz")
+    assert code == 4
+    assert "'alcohol'" in err
+    assert "(of 14)" in err
+
+
+@pytest.mark.parametrize(
+    ("column", "entry", "message"),
+    [
+        ("length", "wide", "column 'length' of .* holds 'wide' in row 6, and 1 such"),
+        ("length", "", "column 'length' of .* holds no number .* in row 6"),
+        ("width", "inf", "column 'width' of .* holds inf in row 6. Expected finite"),
+        ("width", "1e39", "column 'width' of .* holds 1e\\+39 in row 6"),
+        ("kind", "", "target 'kind' of .* is missing .* in row 6"),
+    ],
+)
+def test_bad_entries(train, tmp_path, table, column, entry, message):
+    table = table.astype({column: object})
+    table.loc[5, column] = entry
+    code, _, err = train(csv(tmp_path, table))
+    assert code == 4
+    assert re.search(message, err), err
+
+
+def test_a_word_in_a_target_of_numbers(train, tmp_path, table):
+    table = table.drop(columns="kind").astype({"price": object})
+    table.loc[7, "price"] = "ask"
+    code, _, err = train(csv(tmp_path, table))
+    assert code == 4
+    assert "'price' of" in err
+    assert "holds 'ask' in row 8" in err
+
+
+def test_targets_that_do_not_fit(train, tmp_path, table):
+    for kind, more, message in [
+        (["same"] * 40, [], "has a single class, same"),
+        ([1.5] * 40, [], "is 1.5 in every row"),
+        (["rare"] + ["usual"] * 39, [], "has the class rare in one row only"),
+        ([f"class {row // 2}" for row in range(40)], [], "has 20 classes in 40 rows"),
+        (["a", "b"] * 20, ["--task", "regression"], "holds 'a' in row 1"),
+    ]:
+        code, _, err = train(csv(tmp_path, table.assign(kind=kind)), *more)
+        assert code == 4
+        assert message in err
+
+
+def test_tables_that_do_not_fit(train, tmp_path, table):
+    for text, message in [
+        ("a,b\n", "has 0 rows"),
+        ("a,b\n" + "1,2\n" * 5, "has 5 rows. Expected at least 10"),
+        ("a;b\n" + "1;2\n3;4\n" * 20, "has one column, 'a;b'"),
+        ("0.5,7\n" + "1,2\n3,4\n" * 20, "The first line of"),
+    ]:
+        (tmp_path / "table.csv").write_text(text)
+        code, _, err = train(tmp_path / "table.csv")
+        assert code == 4
+        assert message in err
+
+
+def test_arrays_that_do_not_fit(train, tmp_path):
+    for arrays, message in [
+        ({"x": np.zeros((30, 2))}, "has no array 'y'. Expected one of its arrays: 'x'"),
+        ({"x": np.zeros((30, 2, 2)), "y": np.zeros(30)}, "has x of shape (30, 2, 2)"),
+        ({"x": np.zeros((30, 2)), "y": np.zeros((30, 1))}, "y.ravel()"),
+        ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "y of shape (29,)"),
+        ({"x": np.full((30, 2), np.nan), "y": np.arange(30) % 2}, "'x[:, 0]' of"),
+        ({"x": np.full((30, 2), "a"), "y": np.arange(30) % 2}, "holds 'a' in row 1"),
+        ({"x": np.full((30, 2), 1j), "y": np.arange(30) % 2}, "holds '1j' in row 1"),
+    ]:
+        np.savez(tmp_path / "arrays.npz", **arrays)
+        code, _, err = train(tmp_path / "arrays.npz")
+        assert code == 4
+        assert message in err
+
+
+def test_training_that_ends_in_nothing(train):
+    code, _, err = train("wine", "--model", "multiplier", "--values=3e38,-3e38", "--epochs", 1)
+    assert code == 4
+    assert "predicts NaN or infinity" in err
+
+
+# What cannot be written: 5
+
+
+def test_folders_that_cannot_be_written(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "values.png").mkdir(parents=True)
+    monkeypatch.setattr(comparison, "fit", lambda *_, **__: pytest.fail("trained before looking"))
+    for folder, message in [
+        (tmp_path / "file", "cannot be written: File exists"),
+        (tmp_path / "file" / "run", "cannot be written: Not a directory"),
+        (tmp_path / "taken", "values.png is a folder"),
+    ]:
+        code, _, err = run(capsys, "train", "wine", "--out", folder)
+        assert code == 5
+        assert message in err
+
+
+def test_a_failure_while_writing_leaves_the_old_files(train, tmp_path, monkeypatch):
+    assert train("wine", "--model", "multiplier")[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    code, _, err = train("wine", "--model", "multiplier", "--seed", 1)
+    assert code == 5
+    assert "No space left on device" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+# Packages: 1
+
+
+def test_missing_packages(train, monkeypatch):
+    monkeypatch.setattr(cli, "_is_installed", lambda module: module not in ("rich", "sklearn"))
+    code, _, err = train("wine")
+    assert code == 1
+    assert "Not installed: scikit-learn, rich." in err
+    assert 'pip install "quantal[command]"' in err
+
+
+def test_backends(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(cli, "_is_installed", lambda module: module in ("jax", "torch"))
+    assert cli._chosen_backend(None) == "jax"
+    assert cli._chosen_backend("torch") == "torch"
+    with pytest.raises(cli._Stop, match=r'pip install "quantal\[tensorflow\]"') as stop:
+        cli._chosen_backend("tensorflow")
+    assert stop.value.code == 1
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert cli._chosen_backend(None) == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
+    with pytest.raises(cli._Stop, match="KERAS_BACKEND is 'abacus'") as stop:
+        cli._chosen_backend(None)
+    assert stop.value.code == 2
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr(cli, "_is_installed", lambda module: False)
+    with pytest.raises(cli._Stop, match="nothing to compute with"):
+        cli._chosen_backend(None)
+
+
+# The process
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"quantal {quantal.__version__}\n")
+
+
+def test_help_loads_no_framework():
+    program = (
+        "import json, sys\n"
+        "from quantal import cli\n"
+        "code = cli.main(['train', '--help'])\n"
+        "print(json.dumps([code, sorted(sys.modules)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    text, _, last = done.stdout.rstrip().rpartition("\n")
+    code, modules = json.loads(last)
+    assert code == 0
+    for name in ("keras", "tensorflow", "jax", "torch", "pandas", "sklearn", "rich", "matplotlib"):
+        assert name not in modules
+    for words in ("exit codes", "5  DIR cannot be written", "stays plain float", "quantal-run"):
+        assert words in text
+
+
+def test_the_module_is_a_program_that_keeps_quiet(tmp_path):
+    arguments = ["train", "wine", "--model", "multiplier", "--epochs", "1", "--out", "run"]
+    environment = {**os.environ, "KERAS_BACKEND": "none of them"}
+    done = subprocess.run(
+        [sys.executable, "-m", "quantal.cli", *arguments, "--backend", keras.config.backend()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(pathlib.Path(quantal.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(cli._FILES)

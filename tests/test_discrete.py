@@ -1,0 +1,473 @@
+import keras
+import numpy as np
+import pytest
+from conftest import numpy
+from keras import layers, ops
+from keras.src.testing import TestCase
+
+from quantal import Discrete, Values, parameters_of, testing
+
+VALUES = Values([0.5, -0.7, 0.1])
+
+
+@keras.saving.register_keras_serializable(package="quantal-tests")
+class OwnLayer(layers.Layer):
+    """A user's own layer: a kernel in a layer inside it, and one of its own."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = layers.Dense(units, activation="tanh")
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.kernel = self.add_weight(shape=(self.units, self.units), name="kernel")
+
+    def call(self, inputs):
+        return ops.matmul(self.dense(inputs), self.kernel)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Case:
+    """A layer to wrap, the shape and kind of its input, and which weights to restrict."""
+
+    def __init__(self, make, shape, weights="kernel", integers=0):
+        self.make, self.shape, self.weights, self.integers = make, shape, weights, integers
+
+    def wrapped(self, **arguments):
+        return Discrete(self.make(), VALUES, self.weights, **arguments)
+
+    def data(self, rows=8):
+        random = np.random.default_rng(0)
+        if self.integers:
+            return random.integers(self.integers, size=(rows, *self.shape))
+        return random.normal(size=(rows, *self.shape)).astype("float32")
+
+    def input(self):
+        return keras.Input(self.shape, dtype="int32" if self.integers else None)
+
+
+CASES = {
+    "Dense": Case(lambda: layers.Dense(4), (5,)),
+    "Conv1D": Case(lambda: layers.Conv1D(4, 3), (6, 3)),
+    "Conv2D": Case(lambda: layers.Conv2D(4, 3, activation="relu"), (5, 5, 3)),
+    "DepthwiseConv2D": Case(lambda: layers.DepthwiseConv2D(3), (5, 5, 3)),
+    "SeparableConv1D": Case(lambda: layers.SeparableConv1D(4, 3), (6, 3),
+                            ("depthwise_kernel", "pointwise_kernel")),
+    "EinsumDense": Case(lambda: layers.EinsumDense("btd,de->bte", output_shape=(None, 4)), (3, 5)),
+    "Embedding": Case(lambda: layers.Embedding(7, 4), (5,), "embeddings", integers=7),
+    "LSTM": Case(lambda: layers.LSTM(4), (3, 5), ("kernel", "recurrent_kernel")),
+    "Bidirectional GRU": Case(lambda: layers.Bidirectional(layers.GRU(3)), (3, 5)),
+    "TimeDistributed": Case(lambda: layers.TimeDistributed(layers.Dense(3)), (4, 5)),
+    "composite": Case(
+        lambda: keras.Sequential(
+            [layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.3), layers.Dense(3)]
+        ),
+        (5,),
+    ),
+    "own layer": Case(lambda: OwnLayer(4), (5,)),
+}  # fmt: skip
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def model_of(case, discrete, **compile_arguments):
+    inputs = case.input()
+    model = keras.Model(inputs, discrete(inputs))
+    model.compile("adam", "mse", **compile_arguments)
+    return model
+
+
+def targets(model, rows=8):
+    shape = tuple(d or 3 for d in model.output_shape[1:])
+    return np.random.default_rng(1).normal(size=(rows, *shape)).astype("float32")
+
+
+def listed_copy(case, discrete):
+    """A plain layer whose weights are the discrete layer's listed ones."""
+    x = case.data()
+    plain = case.make()
+    plain(x)
+    chosen = {id(p.latent): p.kernel for p in discrete.discrete_parameters}
+    for target, source in zip(plain.variables, discrete.layer.variables, strict=True):
+        target.assign(chosen.get(id(source), source.value))
+    return plain
+
+
+# Law 8: the wrapped layer is the plain layer given the listed weights.
+
+
+@every_case
+@pytest.mark.parametrize("training", [False, True])
+def test_wrapped_equals_plain_with_listed_weights(name, training):
+    case = CASES[name]
+    discrete = case.wrapped()
+    x = case.data()
+    discrete(x)
+    for parameter in discrete.discrete_parameters:
+        testing.assert_listed(parameter.kernel, VALUES)
+    if training and name == "composite":
+        # Dropout draws anew at each call: leave it out of the comparison.
+        discrete.layer.layers[2].rate = 0.0
+    plain = listed_copy(case, discrete)
+    if training and name == "composite":
+        plain.layers[2].rate = 0.0
+    np.testing.assert_array_equal(
+        numpy(discrete(x, training=training)), numpy(plain(x, training=training))
+    )
+
+
+# Law 7: wrapping a layer whose weights are listed changes nothing.
+
+
+@every_case
+def test_wrapping_a_layer_on_the_list_changes_nothing(name):
+    case = CASES[name]
+    first = case.wrapped()
+    x = case.data()
+    first(x)
+    plain = listed_copy(case, first)
+    before = numpy(plain(x))
+    again = Discrete(plain, VALUES, case.weights)
+    np.testing.assert_array_equal(numpy(again(x)), before)
+    for one, other in zip(first.discrete_parameters, again.discrete_parameters, strict=True):
+        np.testing.assert_array_equal(numpy(one.codes), numpy(other.codes))
+
+
+def test_a_built_layer_keeps_its_weights_as_latents():
+    dense = layers.Dense(3)
+    dense.build((None, 4))
+    kernel = numpy(dense.kernel)
+    discrete = Discrete(dense, [10, 0.25, -0.25])
+    discrete.build((None, 4))
+    np.testing.assert_array_equal(numpy(discrete.kernel), discrete.values.nearest(kernel))
+
+
+# It trains: every weight that the plain layer would move, moves; on every compiler.
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit", [False, "auto"])
+def test_everything_trains(name, dtype, jit):
+    keras.config.set_dtype_policy(dtype)
+    case = CASES[name]
+    discrete = case.wrapped()
+    model = model_of(case, discrete, jit_compile=jit)
+    before = [numpy(v) for v in discrete.variables]
+    model.fit(case.data(), targets(model), epochs=2, batch_size=4, verbose=0)
+    for variable, old in zip(discrete.variables, before, strict=True):
+        # Without dropout nothing draws; PyTorch's dropout keeps its own generator.
+        draws = name == "composite" and keras.config.backend() != "torch"
+        if "seed_generator" in variable.path and not draws:
+            continue
+        assert not np.array_equal(old, numpy(variable)), f"{variable.path} did not move"
+    for parameter in discrete.discrete_parameters:
+        assert parameter.latent.dtype == "float32"
+        testing.assert_listed(parameter.kernel, VALUES)
+
+
+@pytest.mark.parametrize("name", ["Dense", "composite"])
+def test_everything_trains_under_the_compiler_of_pytorch(name):
+    if keras.config.backend() != "torch":
+        pytest.skip("the other backends compile in test_everything_trains")
+    case = CASES[name]
+    discrete = case.wrapped()
+    model = model_of(case, discrete, jit_compile=True)
+    before = [numpy(v) for v in discrete.trainable_variables]
+    model.fit(case.data(), targets(model), verbose=0)
+    for variable, old in zip(discrete.trainable_variables, before, strict=True):
+        assert not np.array_equal(old, numpy(variable)), f"{variable.path} did not move"
+
+
+def test_attention():
+    discrete = Discrete(layers.MultiHeadAttention(2, 3), "ternary")
+    query, value = keras.Input((4, 6)), keras.Input((5, 6))
+    model = keras.Model([query, value], discrete(query, value, use_causal_mask=True))
+    model.compile("adam", "mse")
+    assert len(discrete.discrete_parameters) == 4
+    with pytest.raises(ValueError, match="has 4 discrete weights"):
+        _ = discrete.kernel
+    random = np.random.default_rng(0)
+    x = [random.normal(size=(8, n, 6)).astype("float32") for n in (4, 5)]
+    before = [numpy(v) for v in model.trainable_variables]
+    model.fit(x, x[0], verbose=0)
+    moved = [not np.array_equal(old, numpy(v)) for old, v in zip(before, model.trainable_variables, strict=True)]
+    assert sum(moved) >= len(moved) - 1  # a bias of the keys cancels in the softmax
+    plain = layers.MultiHeadAttention(2, 3)
+    plain(*x)
+    for parameter, variable in zip(
+        [*discrete.layer.variables], plain.variables, strict=True
+    ):
+        chosen = {id(p.latent): p.kernel for p in discrete.discrete_parameters}
+        variable.assign(chosen.get(id(parameter), parameter.value))
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), numpy(plain(*x, use_causal_mask=True)), atol=1e-5
+    )
+
+
+# The traps of the scope wrapper, one by one (docs/design.md).
+
+
+def with_losses():
+    return Discrete(
+        keras.Sequential(
+            [
+                layers.Dense(
+                    6, activity_regularizer=keras.regularizers.L2(0.3),
+                    kernel_regularizer=keras.regularizers.L2(0.2),
+                ),
+                layers.BatchNormalization(),
+                layers.Dense(3, activity_regularizer=keras.regularizers.L1(0.1)),
+            ]
+        ),
+        VALUES,
+    )  # fmt: skip
+
+
+def loss_in_numpy(discrete, x, y, training):
+    """The loss by hand: mean squared error, activities per row, latents' penalty."""
+    first, norm, second = discrete.layer.layers
+    kernels = [numpy(parameter.kernel) for parameter in discrete.discrete_parameters]
+    hidden = x @ kernels[0] + numpy(first.bias)
+    if training:
+        mean, variance = hidden.mean(0), hidden.var(0)
+    else:
+        mean, variance = numpy(norm.moving_mean), numpy(norm.moving_variance)
+    normal = (hidden - mean) / np.sqrt(variance + norm.epsilon)
+    outputs = (normal * numpy(norm.gamma) + numpy(norm.beta)) @ kernels[1] + numpy(second.bias)
+    latent = numpy(discrete.discrete_parameters[0].latent)
+    return (
+        np.mean((outputs - y) ** 2)
+        + 0.3 * np.sum(hidden**2) / len(x)
+        + 0.1 * np.sum(np.abs(outputs)) / len(x)
+        + 0.2 * np.sum(latent**2)
+    )
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_losses_count_once(eagerly):
+    discrete = with_losses()
+    model = keras.Sequential([keras.Input((5,)), discrete])
+    model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=eagerly)
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(16, 5)).astype("f4"), random.normal(size=(16, 3)).astype("f4")
+    np.testing.assert_allclose(
+        model.evaluate(x, y, batch_size=16, verbose=0), loss_in_numpy(discrete, x, y, False), rtol=1e-4
+    )
+    expected = loss_in_numpy(discrete, x, y, True)
+    fitted = model.fit(x, y, batch_size=16, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(fitted, expected, rtol=1e-4)
+
+
+@every_case
+def test_first_fit_loss_is_the_loss_of_the_call(name):
+    case = CASES[name]
+    discrete = case.wrapped()
+    if name == "composite":
+        discrete.layer.layers[2].rate = 0.0
+    discrete.layer.activity_regularizer = keras.regularizers.L2(0.1)
+    model = model_of(case, discrete)
+    x, y = case.data(), targets(model)
+    outputs = numpy(discrete(x, training=True))
+    expected = np.mean((outputs - y) ** 2) + 0.1 * np.sum(outputs**2) / len(x)
+    calls = numpy(model(x))
+    evaluated = model.evaluate(x, y, batch_size=8, verbose=0)
+    if name != "composite":
+        in_calls = np.mean((calls - y) ** 2) + 0.1 * np.sum(calls**2) / len(x)
+        np.testing.assert_allclose(evaluated, in_calls, rtol=1e-4)
+    fitted = model.fit(x, y, batch_size=8, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(fitted, expected, rtol=1e-4)
+
+
+def test_statistics_and_seeds_are_written_back():
+    discrete = CASES["composite"].wrapped()
+    model = model_of(CASES["composite"], discrete)
+    norm = discrete.layer.layers[1]
+    x = CASES["composite"].data()
+    model.fit(x, targets(model), batch_size=8, verbose=0)
+    assert not np.allclose(numpy(norm.moving_mean), 0)
+    outputs = [numpy(discrete(x, training=True)) for _ in range(2)]
+    assert not np.array_equal(*outputs)
+
+
+def test_a_frozen_layer_keeps_its_latents():
+    # Non-trainable variables are written back; latents, frozen or not, must not be.
+    discrete = CASES["Dense"].wrapped()
+    model = model_of(CASES["Dense"], discrete)
+    discrete.trainable = False
+    latent = numpy(discrete.discrete_parameters[0].latent)
+    model.predict(CASES["Dense"].data(), verbose=0)
+    discrete(CASES["Dense"].data(), training=True)
+    np.testing.assert_array_equal(numpy(discrete.discrete_parameters[0].latent), latent)
+    assert not set(np.unique(latent)) <= set(VALUES.numbers)
+
+
+def test_masks_reach_the_wrapped_layer_and_leave_it():
+    inputs = keras.Input((4,), dtype="int32")
+    embedding = Discrete(layers.Embedding(5, 3, mask_zero=True), VALUES, "embeddings")
+    lstm = Discrete(layers.LSTM(2), VALUES)
+    model = keras.Model(inputs, lstm(embedding(inputs)))
+    padded = model.predict(np.array([[1, 2, 0, 0]]), verbose=0)
+    other = model.predict(np.array([[1, 2, 3, 4]]), verbose=0)
+    short = numpy(lstm(embedding(np.array([[1, 2]]))))
+    np.testing.assert_allclose(padded, short, rtol=1e-6)
+    assert not np.allclose(padded, other)
+
+
+def test_an_unbuilt_model_starts_on_the_list_within_fit():
+    model = keras.Sequential([Discrete(layers.Dense(40), [1, 2, 4]), Discrete(layers.Dense(1), "binary")])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(np.ones((8, 30)), np.ones((8, 1)), verbose=0)
+    usage = Values([1, 2, 4]).usage(numpy(model.layers[0].codes))
+    assert usage.min() > 200  # a quarter, a half and a quarter of 1,200
+
+
+def test_a_custom_training_loop_without_training_argument_gets_gradients():
+    discrete = CASES["Dense"].wrapped()
+    x = ops.convert_to_tensor(CASES["Dense"].data())
+    discrete(x)
+    parameter = discrete.discrete_parameters[0]
+    gradient = testing.gradient_of(
+        lambda latent: parameter.estimator(latent, VALUES), numpy(parameter.latent)
+    )
+    assert np.all(gradient == 1)
+
+
+# Which weights, and what is refused.
+
+
+def test_weights_by_the_end_of_their_path():
+    attention = Discrete(layers.MultiHeadAttention(2, 3), "ternary", weights=("query/kernel",))
+    x = np.ones((2, 4, 6), "float32")
+    attention(x, x)
+    assert [p.path.split("/")[-2:] for p in attention.discrete_parameters] == [["query", "kernel"]]
+
+
+def test_no_such_weight_lists_what_there_is():
+    with pytest.raises(ValueError, match=r"no such weight. It has: dense.*/kernel, dense.*/bias"):
+        Discrete(layers.Dense(2, name="dense"), VALUES, "kernels")(np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("weights", [(), "", [3], None])
+def test_bad_names_are_refused(weights):
+    with pytest.raises(TypeError, match="weights is"):
+        Discrete(layers.Dense(2), VALUES, weights)
+
+
+def test_what_is_no_layer_is_refused():
+    with pytest.raises(TypeError, match="Expected a Keras layer"):
+        Discrete(layers.Dense, VALUES)
+
+
+def test_lora_is_refused_before_and_after():
+    dense = layers.Dense(4)
+    dense.build((None, 4))
+    dense.enable_lora(2)
+    with pytest.raises(ValueError, match="uses LoRA"):
+        Discrete(dense, VALUES)(np.ones((1, 4)))
+    discrete = CASES["Dense"].wrapped()
+    discrete(CASES["Dense"].data())
+    discrete.layer.enable_lora(2)
+    with pytest.raises(ValueError, match="uses LoRA"):
+        discrete(CASES["Dense"].data())
+
+
+def test_keras_quantization_is_refused():
+    discrete = CASES["Dense"].wrapped()
+    discrete(CASES["Dense"].data())
+    discrete.layer.quantize("int8")
+    with pytest.raises(ValueError, match="Keras's quantization"):
+        discrete(CASES["Dense"].data())
+
+
+# Dtypes.
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_a_layer_of_half_precision_gets_float32_latents(half):
+    discrete = Discrete(layers.Dense(2, dtype=half), VALUES)
+    outputs = discrete(np.ones((1, 3)))
+    assert keras.backend.standardize_dtype(outputs.dtype) == half
+    assert discrete.discrete_parameters[0].latent.dtype == "float32"
+    built = layers.Dense(2, dtype=half)
+    built.build((None, 3))
+    with pytest.raises(ValueError, match=f"has its weights in {half}"):
+        Discrete(built, VALUES)
+
+
+def test_dtype_is_handed_to_the_wrapped_layer():
+    discrete = Discrete(layers.Dense(2, use_bias=False), VALUES, dtype="mixed_bfloat16")
+    outputs = discrete(np.eye(3, dtype="float32"))
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    testing.assert_listed(outputs, VALUES)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+def test_what_the_layer_computes_with_is_listed(dtype, compile):
+    if compile and keras.config.backend() == "torch":
+        pytest.skip("Keras's stateless scope breaks torch's graph; fit covers it in pieces")
+    discrete = Discrete(layers.Dense(50, use_bias=False, dtype=dtype), VALUES)
+    eye = ops.eye(20, dtype=dtype)
+    discrete(eye)
+    testing.assert_listed((testing.compiled(discrete) if compile else discrete)(eye), VALUES)
+
+
+def test_learned_scale_multiplies_the_listed_weights():
+    discrete = CASES["Dense"].wrapped(scale="learned")
+    x = CASES["Dense"].data()
+    discrete(x)
+    before = numpy(discrete(x))
+    discrete.discrete_parameters[0].scale.assign(2.0)
+    np.testing.assert_allclose(numpy(discrete(x)), 2 * before, rtol=1e-6)
+    testing.assert_listed(discrete.kernel, VALUES)
+
+
+def test_wrapped_twice_inside_a_model():
+    inner = keras.Sequential([layers.Dense(3), Discrete(layers.Dense(2), "binary")])
+    outer = Discrete(inner, VALUES, weights="dense/kernel")
+    inner.layers[0].name = "dense"
+    x = np.ones((2, 4), "float32")
+    outer(x)
+    assert len(parameters_of(outer)) == 2
+
+
+# Keras's own contract for layers.
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+class TestKerasContract(TestCase):
+    def test_dense(self):
+        self.run_layer_test(
+            Discrete,
+            init_kwargs={
+                "layer": layers.Dense(4, activity_regularizer="l2", kernel_regularizer="l2"),
+                "values": [1, -1],
+            },
+            input_shape=(2, 3),
+            expected_output_shape=(2, 4),
+            expected_num_trainable_weights=2,
+            expected_num_non_trainable_weights=0,
+            expected_num_seed_generators=0,
+            expected_num_losses=2,
+            supports_masking=True,
+        )
+
+    def test_lstm_with_state_and_scale(self):
+        self.run_layer_test(
+            Discrete,
+            init_kwargs={
+                "layer": layers.LSTM(4),
+                "values": "ternary",
+                "weights": ["kernel", "recurrent_kernel"],
+                "estimator": "annealed",
+                "scale": "learned",
+            },
+            input_shape=(2, 5, 3),
+            expected_output_shape=(2, 4),
+            expected_num_trainable_weights=5,
+            expected_num_non_trainable_weights=2,
+            supports_masking=True,
+        )

@@ -1,0 +1,137 @@
+import keras
+import numpy as np
+import pytest
+from conftest import numpy
+from hypothesis import given, settings
+from keras import layers
+from lists import LONG, NAMED, lists
+
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+from quantal.parameters import LatentUnits, draw_latents
+
+EVERY = {**NAMED, **LONG}
+
+
+def built(values, size=64, **arguments):
+    layer = LearnableMultiplier(values, **arguments)
+    layer.build((None, size))
+    return layer
+
+
+# Law 5: codes can be set, and are what is read.
+
+
+@pytest.mark.parametrize("values", EVERY.values(), ids=EVERY)
+def test_right_inverse(values, random):
+    layer = built(values, size=300)
+    codes = np.resize(np.arange(len(values)), 300)
+    testing.assert_right_inverse(layer.discrete_parameters[0], random.permutation(codes))
+
+
+@settings(max_examples=20)
+@given(lists())
+def test_right_inverse_for_any_list(values):
+    layer = built(values, size=len(values))
+    testing.assert_right_inverse(layer.discrete_parameters[0], np.arange(len(values)))
+
+
+@given(lists(), lists(longest=20))
+def test_latent_units_are_exact_both_ways_on_the_list(values, others):
+    units = LatentUnits(values)
+    latents = units.latents_of(values.numbers)
+    assert np.isfinite(latents).all()
+    np.testing.assert_array_equal(numpy(units.values_of(latents)), values.numbers)
+
+
+def test_latents_are_of_order_one():
+    for values in NAMED.values():
+        if len(values) > 1:
+            latents = LatentUnits(values).latents_of(values.numbers)
+            assert 0.5 <= (latents.max() - latents.min()) / 2 <= 1
+            assert abs(latents).max() <= 5
+
+
+# First latents: every value is reached, and the first steps flip both ways.
+
+
+# The gaps of "tiny" are subnormal, which some processors read as zero.
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "tiny"])
+def test_every_value_is_held_at_first(name):
+    values = EVERY[name]
+    draws = draw_latents(values, (20_000,), seed=1)
+    codes = values.codes(numpy(LatentUnits(values).values_of(draws)))
+    assert values.usage(codes).min() > 0
+
+
+@pytest.mark.parametrize("name", ["binary", "four", "uneven", "nine powers", "one-sided"])
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_a_short_way_flips_in_both_directions(name, direction):
+    values = NAMED[name]
+    numbers = numpy(LatentUnits(values).values_of(draw_latents(values, (1000,), seed=1)))
+    moved = numbers + direction * 0.06 * values.gaps.max()
+    assert np.mean(values.codes(moved) != values.codes(numbers)) > 0.4
+
+
+def test_first_latents_of_a_binary_list_are_a_fortieth_of_it_wide():
+    draws = numpy(draw_latents(Values("binary"), (10_000,), seed=0))
+    assert 0.049 < np.abs(draws).max() <= 0.05
+    assert abs(draws.mean()) < 0.002
+
+
+def test_seeds():
+    values = Values("ternary")
+    same = [numpy(draw_latents(values, (9,), seed=3)) for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+    assert not np.array_equal(same[0], numpy(draw_latents(values, (9,), seed=4)))
+
+
+def test_an_initializer_is_in_the_units_of_the_list():
+    layer = built([10, 20, 40], kernel_initializer=keras.initializers.Constant(19.0))
+    np.testing.assert_array_equal(numpy(layer.kernel), np.full(64, 20))
+
+
+# Reading and setting.
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "words"),
+    [
+        ([0, 1], ValueError, r"codes have the shape \(2,\)"),
+        ([0.0, 1.0, 0.0], TypeError, "Codes are positions"),
+        ([0, 1, 2], ValueError, "codes go from 0 to 2"),
+    ],
+)
+def test_bad_codes_are_refused(codes, error, words):
+    with pytest.raises(error, match=words):
+        built([1, -1], size=3).set_codes(codes)
+
+
+def test_kernel_and_codes_are_plain_arrays_to_numpy():
+    layer = built([1, -1, 0.5])
+    assert np.asarray(numpy(layer.codes)).dtype == np.int32
+    assert numpy(layer.kernel).dtype == np.float32
+    assert tuple(layer.kernel.shape) == (64,)
+
+
+def test_parameters_of_finds_each_once():
+    shared = LearnableMultiplier("ternary", name="shared")
+    inner = keras.Sequential([keras.Input((4,)), Discrete(layers.Dense(4), "binary", name="inner")])
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, shared(inner(shared(inputs))))
+    paths = [parameter.path for parameter in parameters_of(model)]
+    assert len(paths) == 2
+    assert any("shared" in path for path in paths)
+    assert "shape (4, 4)" in repr(parameters_of(inner)[0])
+
+
+def test_parameters_of_refuses_what_has_none_yet():
+    with pytest.raises(ValueError, match="is not built"):
+        parameters_of(keras.Sequential([LearnableMultiplier()]))
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        parameters_of([1, 2])
+    assert parameters_of(keras.Sequential([layers.Dense(2)])) == []
+
+
+def test_reading_before_building_is_refused():
+    with pytest.raises(ValueError, match="is not built, so nothing is chosen"):
+        LearnableMultiplier().codes

@@ -1,0 +1,94 @@
+import io
+
+import keras
+import matplotlib.pyplot
+import numpy as np
+import pytest
+
+import quantal
+from quantal.plots import plot_values
+
+
+def multiplier(values, size, name=None):
+    layer = quantal.LearnableMultiplier(values, seed=0, name=name)
+    layer.build((None, size))
+    return layer.discrete_parameters
+
+
+def dense(values, rows, columns):
+    layer = quantal.Discrete(keras.layers.Dense(columns), values, seed=0)
+    layer.build((None, rows))
+    return layer.discrete_parameters
+
+
+def drawn(figure):
+    with io.BytesIO() as file:
+        figure.savefig(file)
+        return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.3],
+        [0],
+        [1, -1],
+        [1, -1, 0.5, -0.5],
+        [1000.5, 1001, 1000, 1002],
+        [3e38, -3e38],
+        [1e-37, 2e-37],
+        "nf4",
+        "powers_of_two:7",
+        "signed:8",
+    ],
+    ids=str,
+)
+def test_every_list_is_drawn(values):
+    figure = plot_values([*multiplier(values, 12), *dense(values, 5, 3)])
+    assert drawn(figure).startswith(b"\x89PNG")
+    assert len(figure.axes) == 2 * 2 + 1  # and the colour bar
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (1, 1), (2000,), (3, 3, 2, 4), (784, 10)])
+def test_every_shape_is_drawn(shape):
+    latent = keras.Variable(np.linspace(-1, 1, int(np.prod(shape))).reshape(shape), "float32")
+    parameter = quantal.Parameter(latent, quantal.Values("nf4"), quantal.estimators.get("annealed"))
+    drawn(plot_values([parameter]))
+
+
+def test_what_the_picture_says():
+    (parameter,) = multiplier([1, -1, 0.5, -0.5], 4, name="signs")
+    parameter.set_codes([0, 0, 1, 3])
+    stems, usage = plot_values([parameter]).axes
+    assert stems.get_title(loc="left").startswith("signs/kernel")
+    np.testing.assert_array_equal(stems.collections[1].get_offsets()[:, 1], [1, 1, -1, -0.5])
+    # Ascending, from below.
+    assert [label.get_text() for label in usage.get_yticklabels()] == ["−1", "−0.5", "0.5", "1"]
+    assert [bar.get_width() for bar in usage.patches] == [1, 1, 0, 2]
+    assert [note.get_text() for note in usage.texts] == ["25.0%", "25.0%", "0.0%", "50.0%"]
+
+
+def test_the_colour_bar_names_the_values():
+    figure = plot_values(dense([4, 1000.5, 1000], 2, 2))
+    bar = figure.axes[-1]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["4", "1000", "1000.5"] or [
+        label.get_text() for label in figure.axes[1].get_yticklabels()
+    ] == ["4", "1000", "1000.5"]
+
+
+def test_more_parameters_than_are_drawn():
+    parameters = [parameter for _ in range(10) for parameter in multiplier("binary", 3)]
+    figure = plot_values(parameters, title="Ten")
+    assert len(figure.axes) == 16
+    assert figure.get_suptitle() == "Ten, and 2 more not drawn"
+    drawn(figure)
+
+
+def test_no_window_and_no_pyplot_figure():
+    plot_values(multiplier("binary", 3))
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_nothing_to_draw():
+    with pytest.raises(ValueError, match="There are 0 parameters"):
+        plot_values([])

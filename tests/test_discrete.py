@@ -84,14 +84,18 @@ def targets(model, rows=8):
     return np.random.default_rng(1).normal(size=(rows, *shape)).astype("float32")
 
 
-def listed_copy(case, discrete):
-    """A plain layer whose weights are the discrete layer's listed ones."""
-    x = case.data()
-    plain = case.make()
-    plain(x)
+def give_listed_weights(plain, discrete):
+    """Set a plain layer's weights to the discrete layer's listed ones."""
     chosen = {id(p.latent): p.kernel for p in discrete.discrete_parameters}
     for target, source in zip(plain.variables, discrete.layer.variables, strict=True):
-        target.assign(chosen.get(id(source), source.value))
+        target.assign(numpy(chosen.get(id(source), source)))
+
+
+def listed_copy(case, discrete):
+    """A plain layer whose weights are the discrete layer's listed ones."""
+    plain = case.make()
+    plain(case.data())
+    give_listed_weights(plain, discrete)
     return plain
 
 
@@ -197,11 +201,7 @@ def test_attention():
     assert sum(moved) >= len(moved) - 1  # a bias of the keys cancels in the softmax
     plain = layers.MultiHeadAttention(2, 3)
     plain(*x)
-    for parameter, variable in zip(
-        [*discrete.layer.variables], plain.variables, strict=True
-    ):
-        chosen = {id(p.latent): p.kernel for p in discrete.discrete_parameters}
-        variable.assign(chosen.get(id(parameter), parameter.value))
+    give_listed_weights(plain, discrete)
     np.testing.assert_allclose(
         model.predict(x, verbose=0), numpy(plain(*x, use_causal_mask=True)), atol=1e-5
     )

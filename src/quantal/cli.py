@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import pathlib
 import sys
@@ -99,10 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: The arguments after the command's name; None for those of the process.
-
-    >>> main(["--version"]) == 0
-    quantal ...
-    True
     """
     try:
         arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
@@ -114,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"quantal: {stop}", file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
-        print("quantal: interrupted; nothing was written.", file=sys.stderr)
+        print("quantal: interrupted. No file is left half-written.", file=sys.stderr)
         return INTERRUPTED
     return DONE
 
@@ -298,6 +295,8 @@ def _chosen_backend(asked: str | None) -> str:
 def _start_keras(backend: str) -> None:
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It warns of each second model in a process, which is what this command is about.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _quiet_standard_error():
         import keras
 

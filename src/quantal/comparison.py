@@ -245,7 +245,8 @@ def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -
     if dataset.labels is None:
         return "mean_squared_error"
     # A model from a file may end in probabilities or in logits, by whichever layer.
-    outputs = np.asarray(model.predict(features[:256], verbose=0))
+    outputs = keras.ops.convert_to_numpy(model(features[:256], training=False))
+    outputs = outputs[np.isfinite(outputs).all(axis=1)]
     sums_to_one = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
     is_probability = bool(np.all(outputs >= 0) and sums_to_one)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=not is_probability)

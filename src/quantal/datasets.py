@@ -184,11 +184,13 @@ def first_line(error: Exception) -> str:
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, NDArray[Any]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Warns of some damaged headers, and reads on.
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array, as .npy files do")
+    # Opened here, for NumPy leaves a damaged file open.
+    with path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns of some damaged headers, and reads on.
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array, as .npy files do")
+        with file:
             return {name: file[name] for name in file.files}
 
 
@@ -356,8 +358,8 @@ def _classes(
     if counts.min() < 2:
         raise Unfit(
             f"{target} has the class {labels[counts.argmin()]} in one row only. Expected at "
-            "least 2 rows of each class, one to train on and one to hold out. Drop that class, or give "
-            "--task regression for a target of numbers."
+            "least 2 rows of each class, one to train on and one to hold out. Drop that class, or "
+            "give --task regression for a target of numbers."
         )
     if np.ceil(len(classes) * HELD_OUT) < len(labels):
         raise Unfit(

@@ -344,7 +344,8 @@ def _checked(values: ValuesLike) -> NDArray[np.float32]:
         )
     numbers = given.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
     order = np.argsort(numbers, kind="stable")
-    same = np.flatnonzero(np.diff(numbers[order]) == 0)
+    ascending = numbers[order]
+    same = np.flatnonzero(ascending[1:] == ascending[:-1])
     if same.size:
         first, second = sorted(order[same[0] : same[0] + 2])
         fell_together = given[first] != given[second]

@@ -1,0 +1,88 @@
+"""The order of the files: each imports only from files above it."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import quantal
+
+SOURCE = pathlib.Path(quantal.__file__).parent
+ORDER = [
+    "values", "schedules",                          # numbers: NumPy only
+    "projection", "estimators", "parameters",       # tensors
+    "layers", "callbacks",                          # models
+    "plots", "testing",                             # for people
+    "datasets", "comparison", "cli",                # the command
+]  # fmt: skip
+NUMPY_ONLY = ["values", "schedules"]
+FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
+
+
+def imports_of(text):
+    """Every module that a source text imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def upward_only(name, text):
+    own = {module.split(".")[1] for module in imports_of(text) if module.startswith("quantal.")}
+    return [other for other in own & set(ORDER) if ORDER.index(other) >= ORDER.index(name)]
+
+
+def test_every_file_has_its_place():
+    names = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    assert names <= set(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_files_import_only_from_files_above(name):
+    path = SOURCE / f"{name}.py"
+    if not path.exists():
+        pytest.skip(f"{name}.py is not there: its idea fits in another file")
+    assert upward_only(name, path.read_text()) == []
+
+
+def test_the_check_can_fail():
+    assert upward_only("values", "from quantal.layers import Discrete") == ["layers"]
+    assert upward_only("values", "def f():\n    from quantal import cli") == ["cli"]
+    assert upward_only("layers", "from quantal.values import Values") == []
+
+
+@pytest.mark.parametrize("name", NUMPY_ONLY)
+def test_numbers_are_numpy_only(name):
+    modules = {m.split(".")[0] for m in imports_of((SOURCE / f"{name}.py").read_text())}
+    assert not modules & FRAMEWORKS
+
+
+LOADED = "import sys; {}; print(sorted({{'keras', 'tensorflow', 'jax', 'torch'}} & set(sys.modules)))"
+
+
+def loaded_by(statement):
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED.format(statement)], capture_output=True, text=True, check=True
+    )
+    return run.stdout.strip()
+
+
+def test_importing_quantal_loads_no_framework():
+    assert loaded_by("import quantal; quantal.Values('nf4').codes([0.3])") == "[]"
+
+
+def test_that_check_can_fail():
+    assert "keras" in loaded_by("import quantal; quantal.LearnableMultiplier")
+
+
+def test_public_names_resolve_and_unknown_ones_do_not():
+    for name in quantal.__all__:
+        assert getattr(quantal, name) is not None
+    assert set(quantal.__all__) <= set(dir(quantal))
+    with pytest.raises(AttributeError, match="no attribute 'TernaryDense'"):
+        _ = quantal.TernaryDense

@@ -1,0 +1,65 @@
+"""What the documents say, runs."""
+
+import doctest
+import importlib
+import inspect
+import pathlib
+import re
+
+import pytest
+from test_architecture import ORDER, SOURCE
+
+import quantal
+
+ROOT = SOURCE.parent.parent
+MODULES = ["quantal", *(f"quantal.{name}" for name in ORDER if (SOURCE / f"{name}.py").exists())]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(name)
+    results = doctest.testmod(module, extraglobs={"quantal": quantal})
+    assert results.failed == 0
+
+
+def public_things():
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for word, thing in vars(module).items():
+            own = getattr(thing, "__module__", None) == name
+            if own and not word.startswith("_") and callable(thing):
+                yield f"{name}.{word}", thing
+
+
+@pytest.mark.parametrize(("path", "thing"), public_things(), ids=lambda value: str(value)[:60])
+def test_public_things_have_docstrings(path, thing):
+    assert inspect.getdoc(thing), path
+    if inspect.isclass(thing):
+        for word, member in vars(thing).items():
+            if not word.startswith("_") and callable(getattr(member, "__func__", member)):
+                assert inspect.getdoc(getattr(thing, word)), f"{path}.{word}"
+
+
+def code_blocks(document):
+    path = ROOT / document
+    if not path.exists():
+        return []
+    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+def test_examples_in_documents_run(document):
+    if not (ROOT / document).exists():
+        pytest.skip(f"{document} is not beside the installed package")
+    scope = {}
+    for block in code_blocks(document):
+        exec(compile(block, document, "exec"), scope)
+
+
+def test_readme_names_the_commands_that_ci_runs():
+    if not (ROOT / "README.md").exists():
+        pytest.skip("README.md is not beside the installed package")
+    readme = (ROOT / "README.md").read_text()
+    last_line = (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1]
+    assert last_line == "scripts/test"
+    assert "\nscripts/test\n" in readme

@@ -11,6 +11,7 @@ import quantal
 
 SOURCE = pathlib.Path(quantal.__file__).parent
 ORDER = [
+    "registration",
     "values", "schedules",                          # numbers: NumPy only
     "projection", "estimators", "parameters",       # tensors
     "layers", "callbacks",                          # models
@@ -62,7 +63,9 @@ def test_numbers_are_numpy_only(name):
     assert not modules & FRAMEWORKS
 
 
-LOADED = "import sys; {}; print(sorted({{'keras', 'tensorflow', 'jax', 'torch'}} & set(sys.modules)))"
+LOADED = (
+    "import sys; {}; print(sorted({{'keras', 'tensorflow', 'jax', 'torch'}} & set(sys.modules)))"
+)
 
 
 def loaded_by(statement):

@@ -1,13 +1,15 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 
+from conftest import numpy
 from quantal import LearnableMultiplier, callbacks, parameters_of
 
 
 def model(estimator="annealed"):
-    built = keras.Sequential([keras.Input((4,)), LearnableMultiplier("ternary", estimator=estimator)])
+    built = keras.Sequential(
+        [keras.Input((4,)), LearnableMultiplier("ternary", estimator=estimator)]
+    )
     built.compile("sgd", "mse")
     return built
 

@@ -1,10 +1,10 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 from keras import layers, ops
 from keras.src.testing import TestCase
 
+from conftest import numpy
 from quantal import Discrete, Values, parameters_of, testing
 
 VALUES = Values([0.5, -0.7, 0.1])
@@ -197,7 +197,10 @@ def test_attention():
     x = [random.normal(size=(8, n, 6)).astype("float32") for n in (4, 5)]
     before = [numpy(v) for v in model.trainable_variables]
     model.fit(x, x[0], verbose=0)
-    moved = [not np.array_equal(old, numpy(v)) for old, v in zip(before, model.trainable_variables, strict=True)]
+    moved = [
+        not np.array_equal(old, numpy(v))
+        for old, v in zip(before, model.trainable_variables, strict=True)
+    ]
     assert sum(moved) >= len(moved) - 1  # a bias of the keys cancels in the softmax
     plain = layers.MultiHeadAttention(2, 3)
     plain(*x)
@@ -254,7 +257,9 @@ def test_losses_count_once(eagerly):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(16, 5)).astype("f4"), random.normal(size=(16, 3)).astype("f4")
     np.testing.assert_allclose(
-        model.evaluate(x, y, batch_size=16, verbose=0), loss_in_numpy(discrete, x, y, False), rtol=1e-4
+        model.evaluate(x, y, batch_size=16, verbose=0),
+        loss_in_numpy(discrete, x, y, False),
+        rtol=1e-4,
     )
     expected = loss_in_numpy(discrete, x, y, True)
     fitted = model.fit(x, y, batch_size=16, verbose=0).history["loss"][0]
@@ -317,7 +322,9 @@ def test_masks_reach_the_wrapped_layer_and_leave_it():
 
 
 def test_an_unbuilt_model_starts_on_the_list_within_fit():
-    model = keras.Sequential([Discrete(layers.Dense(40), [1, 2, 4]), Discrete(layers.Dense(1), "binary")])
+    model = keras.Sequential(
+        [Discrete(layers.Dense(40), [1, 2, 4]), Discrete(layers.Dense(1), "binary")]
+    )
     model.compile(keras.optimizers.SGD(0.0), "mse")
     model.fit(np.ones((8, 30)), np.ones((8, 1)), verbose=0)
     usage = Values([1, 2, 4]).usage(numpy(model.layers[0].codes))

@@ -3,13 +3,12 @@
 import doctest
 import importlib
 import inspect
-import pathlib
 import re
 
 import pytest
-from test_architecture import ORDER, SOURCE
 
 import quantal
+from test_architecture import ORDER, SOURCE
 
 ROOT = SOURCE.parent.parent
 MODULES = ["quantal", *(f"quantal.{name}" for name in ORDER if (SOURCE / f"{name}.py").exists())]

@@ -1,14 +1,14 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 from hypothesis import given, settings
 from keras import ops
-from lists import LONG, NAMED, lists
 
+from conftest import numpy
+from lists import LONG, NAMED, lists
 from quantal import Values, estimators, testing
-from quantal.projection import projection_of
 from quantal.estimators import Annealed, ArgmaxStraightThrough, BinaryRelax, StraightThrough
+from quantal.projection import projection_of
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
 EVERY = [
@@ -41,7 +41,9 @@ def test_forward_is_listed_for_any_list(values):
 def test_the_usual_line_leaves_the_list(monkeypatch):
     # The check must see what it is for: w + stop_gradient(q - w) rounds.
     monkeypatch.setattr(
-        estimators, "as_if", lambda value, surrogate: surrogate + ops.stop_gradient(value - surrogate)
+        estimators,
+        "as_if",
+        lambda value, surrogate: surrogate + ops.stop_gradient(value - surrogate),
     )
     for name in ("no exact halves", "tenths"):
         values = NAMED[name]
@@ -77,9 +79,7 @@ SURROGATES_IN_NUMPY = {
     "identity": lambda x, values, sharpness: x,
     "clip": lambda x, values, sharpness: np.clip(x, values.low, values.high),
     "tanh": in_gap(lambda z, b: np.tanh(b * z)),
-    "approx_sign": in_gap(
-        lambda z, b: np.where(np.abs(z) <= 1, 2 * z - z * np.abs(z), np.sign(z))
-    ),
+    "approx_sign": in_gap(lambda z, b: np.where(np.abs(z) <= 1, 2 * z - z * np.abs(z), np.sign(z))),
     "swish_sign": in_gap(lambda z, b: 2 * logistic(b * z) * (1 + b * z * logistic(-b * z)) - 1),
 }
 
@@ -162,12 +162,12 @@ def test_beyond_the_ends_only_inward_gradients_pass(estimator, compile):
 def test_a_gradient_check_that_fails():
     with pytest.raises(AssertionError, match="central difference"):
         testing.assert_gradient(StraightThrough("tanh"), Values("binary"), lambda x: x, [0.3])
-    with pytest.raises(AssertionError, match="no gradient|zero everywhere"):
 
-        class Signed(estimators.Estimator):
-            def forward(self, latent, values, training, state):
-                return ops.sign(latent)
+    class Signed(estimators.Estimator):
+        def forward(self, latent, values, training, state):
+            return ops.sign(latent)
 
+    with pytest.raises(AssertionError, match=r"no gradient|zero everywhere"):
         testing.assert_gradient(Signed(), Values("binary"), lambda x: x, [0.3])
 
 

@@ -7,8 +7,8 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 
+from conftest import numpy
 from quantal import LearnableMultiplier
 
 PROGRAM = """

@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 from keras import layers
 from keras.src.testing import TestCase
-from lists import NAMED
 
+from conftest import numpy
+from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, estimators, testing
 
 EAGER_AND_COMPILED = [False, True]

@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy
 from hypothesis import given, settings
 from keras import layers
-from lists import LONG, NAMED, lists
 
+from conftest import numpy
+from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal.parameters import LatentUnits, draw_latents
 
@@ -134,4 +134,4 @@ def test_parameters_of_refuses_what_has_none_yet():
 
 def test_reading_before_building_is_refused():
     with pytest.raises(ValueError, match="is not built, so nothing is chosen"):
-        LearnableMultiplier().codes
+        _ = LearnableMultiplier().codes

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from conftest import numpy
 from hypothesis import given
-from lists import LONG, NAMED, lists
 
+from conftest import numpy
+from lists import LONG, NAMED, lists
 from quantal import Values, testing
 from quantal.projection import StepFunction, projection_of
 

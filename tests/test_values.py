@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lists import LONG, NAMED, floats, lists
 
+from lists import LONG, NAMED, floats, lists
 from quantal import Values
 
 # Laws 1 and 2 on tensors are in test_projection.py; here, NumPy.

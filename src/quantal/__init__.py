@@ -6,6 +6,7 @@ Importing quantal loads no framework: a name does, when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from quantal.registration import register_with_keras as _register_with_keras
 from quantal.values import Values as Values
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'quantal' has no attribute {name!r}")
     home = _HOMES[name]
-    found = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"quantal.{name}")
+    found = (
+        getattr(importlib.import_module(home), name)
+        if home
+        else importlib.import_module(f"quantal.{name}")
+    )
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+_register_with_keras()

@@ -53,13 +53,12 @@ def inward(x: Any, low: float, high: float) -> Any:
     >>> ops.convert_to_numpy(inward(ops.convert_to_tensor([-3.0, 0.5]), -1.0, 1.0))
     array([-1. ,  0.5], dtype=float32)
     """
+
     @ops.custom_gradient
     def held(x: Any) -> Any:
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
-            upstream = ops.add(
-                arguments[0] if upstream is None else upstream, ops.zeros_like(x)
-            )
+            upstream = ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x))
             # Descent moves against the gradient: from above the list down if it is > 0.
             leads_out = ops.logical_or(
                 ops.logical_and(x > high, upstream < 0),
@@ -229,7 +228,7 @@ class StraightThrough(Estimator):
 
     >>> StraightThrough("tanh", sharpness=2.0)
     StraightThrough(surrogate='tanh', sharpness=2.0)
-    """
+    """  # noqa: E501 (a table)
 
     def __init__(self, surrogate: str = "identity", sharpness: float | None = None) -> None:
         if surrogate not in _SURROGATES:

@@ -127,7 +127,6 @@ class LearnableMultiplier(_DiscreteLayer, keras.layers.Layer):
         TypeError, ValueError: For a list, axis, estimator or scale that is none.
 
     Example:
-
     >>> import keras, numpy as np
     >>> layer = LearnableMultiplier(values=[1, -1, 0.5, -0.5])
     >>> layer(np.ones((2, 3))).shape == (2, 3)
@@ -268,7 +267,6 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
             or with Keras's quantization.
 
     Example:
-
     >>> import keras, numpy as np
     >>> layer = Discrete(keras.layers.Dense(2, use_bias=False), "ternary")
     >>> outputs = layer(np.eye(3))

@@ -25,13 +25,15 @@ class LatentUnits:
 
     def __init__(self, values: Values) -> None:
         half_range = values.high / 2 - values.low / 2
-        nearest_to_zero = min(abs(values.low), abs(values.high)) if values.low * values.high > 0 else 0.0
+        nearest_to_zero = (
+            min(abs(values.low), abs(values.high)) if values.low * values.high > 0 else 0.0
+        )
         # Within a factor of two of the offset, subtracting it is exact (Sterbenz).
         self.offset = values.low / 2 + values.high / 2 if nearest_to_zero > 2 * half_range else 0.0
         self.offset = float(np.float32(self.offset))
         self.unit = 2.0 ** math.ceil(math.log2(half_range)) if half_range > 0 else 1.0
         smallest = min((abs(v) for v in values.numbers.tolist() if v), default=1.0)
-        if not 2.0**-100 < smallest / self.unit or not 2.0**-100 < self.unit < 2.0**100:
+        if not smallest / self.unit > 2.0**-100 or not 2.0**-100 < self.unit < 2.0**100:
             self.offset, self.unit = 0.0, 1.0
 
     def values_of(self, latents: Any) -> Any:
@@ -141,7 +143,7 @@ class Parameter:
             TypeError: The codes are not integers.
             ValueError: Their shape is another, or a code is not in the list.
         """
-        codes = ops.convert_to_numpy(codes)
+        codes = np.asarray(ops.convert_to_numpy(codes))
         if codes.shape != self.shape:
             raise ValueError(
                 f"codes have the shape {codes.shape}. {self.path} has the shape "

@@ -7,7 +7,7 @@ unsorted list is as good as a sorted one.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
 from typing import Any, Self
 
@@ -50,7 +50,6 @@ class Values:
             number beyond float32's normal range; or the preset is not known.
 
     Example:
-
     >>> values = Values([1, -1, 0.5, -0.5])
     >>> values.codes([0.9, -0.6, 0.0])
     array([0, 3, 2], dtype=int32)
@@ -63,10 +62,7 @@ class Values:
     def __init__(self, values: "ValuesLike") -> None:
         if isinstance(values, str):
             values = _preset(values)
-        if isinstance(values, Values):
-            numbers = values.numbers
-        else:
-            numbers = _checked(values)
+        numbers = values.numbers if isinstance(values, Values) else _checked(values)
         numbers.flags.writeable = False
         self._numbers = numbers
         # Plain floats from the start: compilers that trace Python see constants.
@@ -421,7 +417,7 @@ _NF4 = (
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 )  # fmt: skip
 
-_PRESETS = {
+_PRESETS: dict[str, Callable[..., Values]] = {
     "binary": Values.binary,
     "ternary": Values.ternary,
     "bits": Values.zero_one,

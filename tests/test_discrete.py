@@ -309,6 +309,15 @@ def test_a_frozen_layer_keeps_its_latents():
     assert not set(np.unique(latent)) <= set(VALUES.numbers)
 
 
+def test_annealing_steps_in_layers_whose_call_takes_no_training():
+    discrete = CASES["Embedding"].wrapped(estimator="annealed")
+    model = model_of(CASES["Embedding"], discrete)
+    model.fit(CASES["Embedding"].data(), targets(model), batch_size=4, verbose=0)
+    assert numpy(discrete.discrete_parameters[0].state)[0] == 2
+    model.predict(CASES["Embedding"].data(), verbose=0)
+    assert numpy(discrete.discrete_parameters[0].state)[0] == 2
+
+
 def test_masks_reach_the_wrapped_layer_and_leave_it():
     inputs = keras.Input((4,), dtype="int32")
     embedding = Discrete(layers.Embedding(5, 3, mask_zero=True), VALUES, "embeddings")

@@ -294,7 +294,9 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
                 "Give an instance, such as keras.layers.Dense(10)."
             )
         # Keras reads names, masks and `training` from the signature of `call`.
-        self.call = _with_signature(self._call_listed, layer.call)
+        signature = inspect.signature(layer.call)
+        self._layer_takes_training = "training" in signature.parameters
+        self.call = _with_signature(self._call_listed, _with_training(signature))
         dtype = kwargs.pop("dtype", None)
         # Latents are read in float32: the wrapper has no dtype of its own, and the
         # wrapped layer casts by its own policy.
@@ -390,8 +392,10 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
     def _call_listed(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped layer's call, with listed values in place of the latents."""
         self._refuse_other_kernels()
-        training = bool(self._get_call_context().get_value("training"))
-        listed = {id(p.latent): p.forward(training) for p in self.discrete_parameters or ()}
+        training = kwargs.get("training")
+        if not self._layer_takes_training:
+            kwargs.pop("training", None)
+        listed = {id(p.latent): p.forward(bool(training)) for p in self.discrete_parameters or ()}
         variables = self.layer.variables
         # Every variable is mapped: within a scope Keras asks no scope around it, so
         # what is left out would lose the value that a JAX trainer gave it.
@@ -474,14 +478,28 @@ def _is_built(layer: keras.Layer) -> bool:
     return all(inner.built for inner in layer._flatten_layers())
 
 
-def _with_signature(function: Callable[..., Any], model: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` under the name, the documentation and the signature of `model`."""
+def _with_training(signature: inspect.Signature) -> inspect.Signature:
+    """The signature of a call, with the keyword `training` if it has none."""
+    if "training" in signature.parameters:
+        return signature
+    parameters = list(signature.parameters.values())
+    place = len(parameters) - bool(
+        parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    )
+    training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
+    return signature.replace(parameters=[*parameters[:place], training, *parameters[place:]])
 
-    @functools.wraps(model)
+
+def _with_signature(
+    function: Callable[..., Any], signature: inspect.Signature
+) -> Callable[..., Any]:
+    """`function` under another signature."""
+
+    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    call.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+    call.__signature__ = signature  # type: ignore[attr-defined]
     return call
 
 

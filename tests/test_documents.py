@@ -5,13 +5,18 @@ import importlib
 import inspect
 import re
 
+import keras
 import pytest
 
 import quantal
-from test_architecture import ORDER, SOURCE
+from test_architecture import ORDER, SOURCE, files_of
 
 ROOT = SOURCE.parent.parent
-MODULES = ["quantal", *(f"quantal.{name}" for name in ORDER if (SOURCE / f"{name}.py").exists())]
+MODULES = [
+    ".".join(["quantal", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+    for name in ["__init__", *ORDER]
+    for path in files_of(name)
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -30,11 +35,15 @@ def public_things():
                 yield f"{name}.{word}", thing
 
 
-@pytest.mark.parametrize(("path", "thing"), public_things(), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("path", "thing"), list(public_things()), ids=lambda value: str(value)[:60]
+)
 def test_public_things_have_docstrings(path, thing):
     assert inspect.getdoc(thing), path
     if inspect.isclass(thing):
         for word, member in vars(thing).items():
+            if hasattr(keras.Layer, word):
+                continue  # Keras says what it does
             if not word.startswith("_") and callable(getattr(member, "__func__", member)):
                 assert inspect.getdoc(getattr(thing, word)), f"{path}.{word}"
 

@@ -27,8 +27,8 @@ def sigmoid(fraction: Any, steepness: float) -> Any:
     `(s(k (fraction - c)) - s(k c)) / (s(-k c) - s(k c))`. PARQ's schedule (Jin et al.,
     "PARQ: Piecewise-Affine Regularized Quantization", ICML 2025, and its code).
 
-    >>> sigmoid(0.0, 10), sigmoid(0.5, 10), sigmoid(1.0, 10)
-    (1.0, 0.5, 0.0)
+    >>> [round(sigmoid(fraction, 10), 2) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [1.0, 0.93, 0.5, 0.07, 0.0]
     """
 
     def falling(x: Any) -> Any:

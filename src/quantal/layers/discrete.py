@@ -1,4 +1,4 @@
-"""Layers whose weights come from a list: LearnableMultiplier, and Discrete around any layer."""
+"""Discrete: any layer, with chosen weights restricted to a list."""
 
 import functools
 import inspect
@@ -6,237 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
 
 from quantal import estimators
-from quantal.parameters import LatentUnits, Parameter, draw_latents
+from quantal.layers.base import DiscreteLayer, checked_scale
+from quantal.parameters import LatentUnits, draw_latents
 from quantal.values import Values, ValuesLike
 
 
-def _checked_scale(scale: str | None) -> str | None:
-    if scale not in (None, "learned"):
-        raise ValueError(
-            f"scale is {scale!r}. Expected None (the values as listed) or 'learned' (one "
-            "trainable factor on all of them). Leave it out to keep the list."
-        )
-    return scale
-
-
-class _DiscreteLayer:
-    """What both layers share: their parameters, and those as properties."""
-
-    discrete_parameters: list[Parameter] | None
-    name: str
-    add_weight: Callable[..., keras.Variable]
-    values: Values
-    estimator: estimators.Estimator
-    scale_mode: str | None
-
-    def _make_parameter(self, latent: keras.Variable, prefix: str = "") -> Parameter:
-        """A parameter on a latent, with the variables that estimator and scale need."""
-        state = scale = None
-        initial = self.estimator.initial_state
-        if initial is not None:
-            state = self.add_weight(
-                name=f"{prefix}estimator_state",
-                shape=(len(initial),),
-                initializer=lambda shape, dtype=None: ops.convert_to_tensor(
-                    np.array(initial, np.float32)
-                ),
-                dtype="float32",
-                trainable=False,
-                autocast=False,
-            )
-        if self.scale_mode == "learned":
-            scale = self.add_weight(
-                name=f"{prefix}scale",
-                shape=(),
-                initializer="ones",
-                dtype="float32",
-                autocast=False,
-            )
-        return Parameter(latent, self.values, self.estimator, state, scale)
-
-    def _only_parameter(self) -> Parameter:
-        parameters = self.discrete_parameters
-        if parameters is None:
-            raise ValueError(
-                f"The layer {self.name!r} is not built, so nothing is chosen yet. Its "
-                "values exist once it knows its input's shape. Call it on data, or "
-                "build it, first."
-            )
-        if len(parameters) != 1:
-            paths = ", ".join(parameter.path for parameter in parameters)
-            raise ValueError(
-                f"The layer {self.name!r} has {len(parameters)} discrete weights "
-                f"({paths}). kernel and codes are for a layer with one. Take them from "
-                "its discrete_parameters."
-            )
-        return parameters[0]
-
-    @property
-    def kernel(self) -> Any:
-        """The chosen values, exactly from the list: float32 tensor without gradient."""
-        return self._only_parameter().kernel
-
-    @property
-    def codes(self) -> Any:
-        """The positions of the chosen values in the user's list: int32 tensor."""
-        return self._only_parameter().codes
-
-    def set_codes(self, codes: ArrayLike) -> None:
-        """Choose the values by their positions in the list; see `Parameter.set_codes`."""
-        self._only_parameter().set_codes(codes)
-
-
 @keras.saving.register_keras_serializable(package="quantal")
-class LearnableMultiplier(_DiscreteLayer, keras.layers.Layer):
-    """Multiplies its input by a learnable vector whose elements come from a list.
-
-    Use it for a vector of ±1 that selects signs, a mask of 0 and 1, per-channel gains
-    of powers of two: one value for each position along `axis`, broadcast over the
-    other axes.
-
-    Formula: `output = input * kernel`, with every element of `kernel` from `values`
-    (times one trainable factor with `scale="learned"`). The gradient is the
-    estimator's.
-
-    Args:
-        values: The list: numbers in any order, a preset's name, or `Values`.
-        axis: The axis or axes that have values of their own; an integer or a tuple.
-            -1: per feature or channel. (1, 2) on (batch, time, features): per time
-            step and feature. Not the batch axis 0.
-        estimator: How gradients pass: an estimator or its name.
-        scale: None, or "learned" for one trainable float32 factor, 1 at first; then
-            the products are no longer the listed values, `kernel` is.
-        kernel_initializer: Where the latents start, in the units of the list: a Keras
-            initializer. None starts them beside the list's midpoints, where first
-            steps already flip them.
-        kernel_regularizer: On the latents, in units of about half the list's range.
-        kernel_constraint: On the latents.
-        seed: For the first latents when `kernel_initializer` is None.
-        **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
-
-    Input shape: any with the given axes, of fixed size along them.
-    Output shape: the input's.
-    Masks pass.
-
-    Raises:
-        TypeError, ValueError: For a list, axis, estimator or scale that is none.
-
-    Example:
-    >>> import keras, numpy as np
-    >>> layer = LearnableMultiplier(values=[1, -1, 0.5, -0.5])
-    >>> layer(np.ones((2, 3))).shape == (2, 3)
-    True
-    >>> layer.set_codes([0, 3, 2])
-    >>> keras.ops.convert_to_numpy(layer(np.ones((1, 3))))
-    array([[ 1. , -0.5,  0.5]], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        values: ValuesLike = (-1, 1),
-        *,
-        axis: int | Sequence[int] = -1,
-        estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
-        scale: str | None = None,
-        kernel_initializer: Any = None,
-        kernel_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.values = Values(values)
-        self.axis = _checked_axis(axis)
-        self.estimator = estimators.get(estimator)
-        self.scale_mode = _checked_scale(scale)
-        self.kernel_initializer = (
-            None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
-        )
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.seed = seed
-        self.discrete_parameters = None
-        self.supports_masking = True
-
-    def build(self, input_shape: Any) -> None:
-        rank = len(input_shape)
-        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        places = sorted(axis + rank if axis < 0 else axis for axis in axes)
-        if places[0] <= 0 or places[-1] >= rank or len(set(places)) < len(places):
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
-                f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
-                "batch. Give the axes that shall have values of their own."
-            )
-        shape = tuple(input_shape[place] for place in places)
-        if None in shape:
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
-                "no fixed size there. One value is learned for each position. Fix the size "
-                "in the Input, or choose another axis."
-            )
-        self.input_spec = keras.layers.InputSpec(
-            ndim=rank, axes=dict(zip(places, shape, strict=True))
-        )
-        self._broadcast_shape = tuple(
-            size if place in places else 1 for place, size in enumerate(input_shape)
-        )
-        latent = self.add_weight(
-            name="kernel",
-            shape=shape,
-            initializer=self._first_latents,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            dtype="float32",
-            autocast=False,
-        )
-        self.discrete_parameters = [self._make_parameter(latent)]
-
-    def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
-        if self.kernel_initializer is None:
-            return draw_latents(self.values, shape, self.seed)
-        numbers = self.kernel_initializer(shape, dtype="float32")
-        return LatentUnits(self.values).latents_of(numbers)
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        kernel = self._only_parameter().forward(bool(training))
-        kernel = ops.reshape(ops.cast(kernel, self.compute_dtype), self._broadcast_shape)
-        return ops.multiply(inputs, kernel)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "values": self.values.tolist(),
-            "axis": self.axis if isinstance(self.axis, int) else list(self.axis),
-            "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "scale": self.scale_mode,
-            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
-            "kernel_regularizer": keras.saving.serialize_keras_object(self.kernel_regularizer),
-            "kernel_constraint": keras.saving.serialize_keras_object(self.kernel_constraint),
-            "seed": self.seed,
-        }
-
-
-def _checked_axis(axis: Any) -> int | tuple[int, ...]:
-    axes = list(axis) if isinstance(axis, (tuple, list)) else [axis]
-    if not axes or any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) for a in axes):
-        raise TypeError(
-            f"axis is {axis!r}. Expected an integer or a tuple of integers. Give -1 for one "
-            "value per feature."
-        )
-    return tuple(int(a) for a in axes) if isinstance(axis, (tuple, list)) else int(axis)
-
-
-@keras.saving.register_keras_serializable(package="quantal")
-class Discrete(_DiscreteLayer, keras.layers.Wrapper):
+class Discrete(DiscreteLayer, keras.layers.Wrapper):
     """Any layer, with chosen weights restricted to a list.
 
     Use it around a Dense, a convolution, an Embedding, an LSTM, MultiHeadAttention, a
@@ -304,7 +83,7 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
         self.values = Values(values)
         self.weight_names = _checked_names(weights)
         self.estimator = estimators.get(estimator)
-        self.scale_mode = _checked_scale(scale)
+        self.scale_mode = checked_scale(scale)
         self.seed = seed
         self.discrete_parameters = None
         self.supports_masking = layer.supports_masking
@@ -324,6 +103,7 @@ class Discrete(_DiscreteLayer, keras.layers.Wrapper):
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
+        """Build the wrapped layer, if need be, and restrict its weights."""
         if not self.layer.built:
             self.layer.build(input_shape)
             self.layer.built = True

@@ -5,7 +5,7 @@ from keras import layers, ops
 from keras.src.testing import TestCase
 
 from conftest import numpy
-from quantal import Discrete, Values, parameters_of, testing
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 
 VALUES = Values([0.5, -0.7, 0.1])
 
@@ -195,8 +195,14 @@ def test_attention():
         _ = discrete.kernel
     random = np.random.default_rng(0)
     x = [random.normal(size=(8, n, 6)).astype("float32") for n in (4, 5)]
+    outputs = numpy(discrete(*x, use_causal_mask=True))
+    expected = np.mean((outputs - x[0]) ** 2)
+    np.testing.assert_allclose(
+        model.evaluate(x, x[0], batch_size=8, verbose=0), expected, rtol=1e-4
+    )
     before = [numpy(v) for v in model.trainable_variables]
-    model.fit(x, x[0], verbose=0)
+    fitted = model.fit(x, x[0], batch_size=8, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(fitted, expected, rtol=1e-4)
     moved = [
         not np.array_equal(old, numpy(v))
         for old, v in zip(before, model.trainable_variables, strict=True)
@@ -441,13 +447,17 @@ def test_learned_scale_multiplies_the_listed_weights():
     testing.assert_listed(discrete.kernel, VALUES)
 
 
-def test_wrapped_twice_inside_a_model():
-    inner = keras.Sequential([layers.Dense(3), Discrete(layers.Dense(2), "binary")])
-    outer = Discrete(inner, VALUES, weights="dense/kernel")
-    inner.layers[0].name = "dense"
-    x = np.ones((2, 4), "float32")
-    outer(x)
-    assert len(parameters_of(outer)) == 2
+def test_discrete_layers_inside_keep_their_lists():
+    inner = keras.Sequential(
+        [layers.Dense(3), LearnableMultiplier([4, 5]), Discrete(layers.Dense(2), [7, 8])]
+    )
+    outer = Discrete(inner, VALUES)
+    outer(np.ones((2, 4), "float32"))
+    found = {p.values: numpy(p.kernel) for p in parameters_of(outer)}
+    assert set(found) == {VALUES, Values([4, 5]), Values([7, 8])}
+    for values, kernel in found.items():
+        testing.assert_listed(ops.convert_to_tensor(kernel), values)
+    assert len(outer.discrete_parameters) == 1
 
 
 # Keras's own contract for layers.

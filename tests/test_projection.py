@@ -32,6 +32,13 @@ def test_longest_list():
     testing.assert_nearest(values, testing.edge_cases(values)[::400])
 
 
+def test_memory_is_linear_in_the_elements_alone():
+    # A number per element and value would be 256 GiB.
+    values = Values(np.random.default_rng(0).permutation(65_536) ** 1.5)
+    x = np.random.default_rng(1).uniform(0, values.high, 2**20).astype("float32")
+    np.testing.assert_array_equal(numpy(projection_of(values).nearest(x)), values.nearest(x))
+
+
 def test_the_check_itself_can_fail(monkeypatch):
     values = Values([1, -1, 0.5, -0.5])
     step = projection_of(values).nearest

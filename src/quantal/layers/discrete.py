@@ -24,8 +24,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
     policy and state work as before.
 
     The layer belongs to the wrapper from then on: calling `layer` itself computes with
-    latents. A layer that is already built keeps its weights as latents, so each starts
-    at its nearest value; others start beside the list's midpoints.
+    latents. Discrete layers inside it keep their own lists. A layer that is already
+    built keeps its weights as latents, so each starts at its nearest value; others
+    start beside the list's midpoints.
 
     Args:
         layer: The Keras layer to wrap.
@@ -127,11 +128,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             self.build()
 
     def _matching(self) -> list[keras.Variable]:
-        """The wrapped layer's variables that `weights` names, so far."""
+        """The wrapped layer's variables that `weights` names, so far.
+
+        Not those that a discrete layer inside it holds on a list already.
+        """
+        taken = {
+            id(parameter.latent)
+            for inner in self.layer._flatten_layers()
+            for parameter in getattr(inner, "discrete_parameters", None) or ()
+        }
         return [
             variable
             for variable in self.layer.variables
-            if any(f"/{variable.path}".endswith(f"/{name}") for name in self.weight_names)
+            if id(variable) not in taken
+            and any(f"/{variable.path}".endswith(f"/{name}") for name in self.weight_names)
         ]
 
     def _latents(self) -> list[keras.Variable]:

@@ -26,7 +26,9 @@ LISTS = {
     "signed 8 bits": Values("signed:8"),
     "normal, 256": Values(np.random.default_rng(0).normal(size=256)),
     "log-spaced, 256": Values(np.geomspace(1e-6, 1, 256)),
-    "normal, 65,536": Values(np.unique(np.random.default_rng(0).normal(size=65_530))),
+    "normal, 65,536": Values(
+        np.unique(np.random.default_rng(0).normal(size=65_530).astype("float32"))
+    ),
 }
 
 

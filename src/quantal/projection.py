@@ -9,9 +9,10 @@ backend, the compiler and its fused arithmetic:
 | up to 15 | a chain of selects | K per element, fused by a compiler | elements |
 | more, on a grid of powers of two | rounding | constant | elements |
 | more | a bucket table, then binary search within the bucket | log K at worst | elements |
+| more than 7, PyTorch without its compiler | its `searchsorted` | log K | elements |
 
-Not `searchsorted` (5 to 400 times slower under XLA), and not a sum of steps (an ulp
-beside the list).
+Elsewhere `searchsorted` is 5 to 400 times slower under XLA, and a sum of steps is an
+ulp beside the list.
 """
 
 import math
@@ -26,6 +27,9 @@ from quantal.values import Values
 
 LONGEST_CHAIN = 15
 """Steps up to which a chain of selects costs no more than one of them, compiled."""
+
+LONGEST_EAGER_CHAIN = 7
+"""The same for PyTorch without its compiler."""
 
 _MARGIN = 0.25
 """What the bucket of a number may be off by rounding, in buckets. With at most 2^19
@@ -47,6 +51,10 @@ class StepFunction:
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
         self.thresholds = thresholds
         self.levels = levels
+        # Without a compiler each select is a pass over memory.
+        self._bisects = keras.config.backend() == "torch" and len(thresholds) > LONGEST_EAGER_CHAIN
+        if self._bisects:
+            self._sorted, self._levels = _Table(thresholds), _Table(levels)
         if len(thresholds) <= LONGEST_CHAIN:
             # Python numbers: compilers see them as constants, torch's no NumPy scalar.
             self._steps = list(zip(thresholds.tolist(), levels[1:].tolist(), strict=True))
@@ -59,14 +67,22 @@ class StepFunction:
         grid = _dyadic_grid(thresholds, levels)
         if grid is not None:
             self._step, self._first, self._last = grid
-            self._form = self._round
+            self._form, self._bisects = self._round, False
             return
         self._form = self._search
         self._lay_buckets()
 
     def __call__(self, x: Any) -> Any:
         """The levels of a float32 tensor: its shape, the levels' dtype, no gradient."""
-        return self._form(ops.stop_gradient(ops.convert_to_tensor(x)))
+        x = ops.stop_gradient(ops.convert_to_tensor(x))
+        if self._bisects and not _torch_compiles():
+            return self._bisect(x)
+        return self._form(x)
+
+    def _bisect(self, x: Any) -> Any:
+        # NaN counts as beyond the last threshold there, and goes below the first here.
+        x = ops.where(x >= -math.inf, x, -math.inf)
+        return ops.take(self._levels(), ops.searchsorted(self._sorted(), x, side="right"))
 
     def _chain(self, x: Any) -> Any:
         result = ops.cast(ops.zeros_like(x), self._dtype) + self._lowest
@@ -124,6 +140,12 @@ class StepFunction:
             passed = x >= ops.take(padded, count + (2**halving - 1))
             count = ops.where(passed, count + 2**halving, count)
         return ops.take(self._levels(), count)
+
+
+def _torch_compiles() -> bool:
+    import torch
+
+    return torch.compiler.is_compiling()  # type: ignore[no-any-return]
 
 
 class _Table:

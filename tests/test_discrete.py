@@ -6,6 +6,7 @@ from keras.src.testing import TestCase
 
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+from quantal.parameters import LatentUnits
 
 VALUES = Values([0.5, -0.7, 0.1])
 
@@ -313,6 +314,32 @@ def test_a_frozen_layer_keeps_its_latents():
     discrete(CASES["Dense"].data(), training=True)
     np.testing.assert_array_equal(numpy(discrete.discrete_parameters[0].latent), latent)
     assert not set(np.unique(latent)) <= set(VALUES.numbers)
+
+
+def test_a_layer_that_assigns_its_kernel_does_not_touch_the_latents():
+    class Assigning(layers.Dense):
+        def call(self, inputs, training=None):
+            self._kernel.assign(self._kernel * 2.0)
+            return super().call(inputs, training=training)
+
+    discrete = Discrete(Assigning(2), VALUES)
+    discrete.build((None, 3))
+    latent = numpy(discrete.discrete_parameters[0].latent)
+    discrete(np.ones((1, 3)))
+    np.testing.assert_array_equal(numpy(discrete.discrete_parameters[0].latent), latent)
+
+
+def test_latents_are_read_in_float32_under_mixed_precision():
+    # Rounded to bfloat16, a latent just below the midpoint would be on it, and flip.
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    values = Values([1, 2])
+    discrete = Discrete(layers.Dense(1, use_bias=False), values)
+    discrete.build((None, 1))
+    units = LatentUnits(values)
+    just_below = np.nextafter(np.float32(1.5), np.float32(0))
+    discrete.discrete_parameters[0].latent.assign([[units.latents_of(just_below)]])
+    assert float(numpy(discrete.kernel)[0, 0]) == 1
+    assert float(numpy(ops.cast(discrete(np.ones((1, 1))), "float32"))[0, 0]) == 1
 
 
 def test_annealing_steps_in_layers_whose_call_takes_no_training():

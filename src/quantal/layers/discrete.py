@@ -294,11 +294,12 @@ def _with_signature(
 
 
 def _symbolic(arguments: Any) -> Any:
-    """The arguments of a call with every tensor and array replaced by its shape and dtype."""
+    """The arguments of a call, with its shape and dtype in place of every tensor and array."""
 
     def symbol(x: Any) -> Any:
-        if isinstance(x, keras.KerasTensor) or not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        if not (hasattr(x, "shape") and hasattr(x, "dtype")):
             return x
+        # A new one also for a symbolic tensor: the call must not become part of its graph.
         return keras.KerasTensor(x.shape, dtype=keras.backend.standardize_dtype(x.dtype))
 
     return keras.tree.map_structure(symbol, arguments)

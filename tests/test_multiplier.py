@@ -164,7 +164,7 @@ def test_regularizer_and_constraint_see_the_latents():
     layer.build((None, 4))
     layer.set_codes([0, 0, 0, 0])
     latents = numpy(layer.discrete_parameters[0].latent)
-    np.testing.assert_allclose(float(layer.losses[0]), (latents**2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(numpy(layer.losses[0]), (latents**2).sum(), rtol=1e-6)
     model = trained(layer, (4,), target=-10.0, optimizer=keras.optimizers.SGD(1.0))
     assert numpy(model.layers[0].discrete_parameters[0].latent).min() >= 0
 

@@ -117,7 +117,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         ]
 
     def get_build_config(self) -> dict[str, Any] | None:
-        return self.layer.get_build_config()
+        # Of a built wrapper only: around a built layer it may still be unbuilt itself.
+        return None if self.discrete_parameters is None else self.layer.get_build_config()
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         if not self.layer.built:

@@ -10,28 +10,38 @@ from numpy.typing import ArrayLike
 
 from quantal import estimators
 from quantal.parameters import Parameter
-from quantal.values import Values
-
-
-def checked_scale(scale: str | None) -> str | None:
-    """The scale as given, or an error that says which there are."""
-    if scale not in (None, "learned"):
-        raise ValueError(
-            f"scale is {scale!r}. Expected None (the values as listed) or 'learned' (one "
-            "trainable factor on all of them). Leave it out to keep the list."
-        )
-    return scale
+from quantal.values import Values, ValuesLike
 
 
 class DiscreteLayer:
-    """What both layers share: their parameters, and those as properties."""
+    """What both layers share: what makes a parameter, and the parameters as properties."""
 
     discrete_parameters: list[Parameter] | None
     name: str
     add_weight: Callable[..., keras.Variable]
-    values: Values
-    estimator: estimators.Estimator
-    scale_mode: str | None
+
+    def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
+        """Keep the arguments that both layers take; the parameters come with `build`."""
+        if scale not in (None, "learned"):
+            raise ValueError(
+                f"scale is {scale!r}. Expected None (the values as listed) or 'learned' (one "
+                "trainable factor on all of them). Leave it out to keep the list."
+            )
+        self.values = Values(values)
+        self.estimator = estimators.get(estimator)
+        self.scale_mode: str | None = scale
+        self.seed = seed
+        self.discrete_parameters = None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        return {
+            **super().get_config(),  # type: ignore[misc]
+            "values": self.values.tolist(),
+            "estimator": keras.saving.serialize_keras_object(self.estimator),
+            "scale": self.scale_mode,
+            "seed": self.seed,
+        }
 
     def _make_parameter(self, latent: keras.Variable, prefix: str = "") -> Parameter:
         """A parameter on a latent, with the variables that estimator and scale need."""

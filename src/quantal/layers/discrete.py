@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from quantal import estimators
-from quantal.layers.base import DiscreteLayer, checked_scale
+from quantal.layers.base import DiscreteLayer
 from quantal.parameters import LatentUnits, draw_latents
-from quantal.values import Values, ValuesLike
+from quantal.values import ValuesLike
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -81,12 +81,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         # Latents are read in float32: the wrapper has no dtype of its own, and the
         # wrapped layer casts by its own policy.
         super().__init__(layer, dtype="float32", autocast=False, **kwargs)
-        self.values = Values(values)
+        self._set_up(values, estimator, scale, seed)
         self.weight_names = _checked_names(weights)
-        self.estimator = estimators.get(estimator)
-        self.scale_mode = checked_scale(scale)
-        self.seed = seed
-        self.discrete_parameters = None
         self.supports_masking = layer.supports_masking
         _hold_in_float32(layer, dtype)
         units = LatentUnits(self.values)
@@ -221,14 +217,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         config = super().get_config()
         # The wrapped layer keeps its own.
         del config["dtype"]
-        return {
-            **config,
-            "values": self.values.tolist(),
-            "weights": list(self.weight_names),
-            "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "scale": self.scale_mode,
-            "seed": self.seed,
-        }
+        return {**config, "weights": list(self.weight_names)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from quantal import estimators
-from quantal.layers.base import DiscreteLayer, checked_scale
+from quantal.layers.base import DiscreteLayer
 from quantal.parameters import LatentUnits, draw_latents
-from quantal.values import Values, ValuesLike
+from quantal.values import ValuesLike
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -72,17 +72,13 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.values = Values(values)
+        self._set_up(values, estimator, scale, seed)
         self.axis = _checked_axis(axis)
-        self.estimator = estimators.get(estimator)
-        self.scale_mode = checked_scale(scale)
         self.kernel_initializer = (
             None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         )
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.seed = seed
-        self.discrete_parameters = None
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -137,14 +133,10 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "values": self.values.tolist(),
             "axis": self.axis if isinstance(self.axis, int) else list(self.axis),
-            "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "scale": self.scale_mode,
             "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
             "kernel_regularizer": keras.saving.serialize_keras_object(self.kernel_regularizer),
             "kernel_constraint": keras.saving.serialize_keras_object(self.kernel_constraint),
-            "seed": self.seed,
         }
 
 

@@ -38,7 +38,6 @@ class Comparison:
 
     Attributes:
         model: The discrete model, from features as in the data to predictions.
-        codes: The codes of all its parameters, one after another.
         discrete: Its predictions for the held-out rows: classes as integers, or numbers.
         free: Those of the float model.
         discrete_score: Accuracy or R^2 of the discrete model on the held-out rows.
@@ -46,11 +45,16 @@ class Comparison:
     """
 
     model: keras.Model
-    codes: NDArray[np.int32]
     discrete: NDArray[Any]
     free: NDArray[Any]
     discrete_score: float
     free_score: float
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """The codes of all parameters of the model, one after another."""
+        parameters = parameters_of(self.model)
+        return np.concatenate([keras.ops.convert_to_numpy(p.codes).ravel() for p in parameters])
 
 
 def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
@@ -263,10 +267,8 @@ def compare(pair: Pair, dataset: Dataset, parts: Split) -> Comparison:
     target = dataset.target[parts.held_out]
     discrete_predictions = _predictions(model, dataset, parts)
     free_predictions = _predictions(free, dataset, parts)
-    codes = [keras.ops.convert_to_numpy(each.codes).ravel() for each in parameters_of(model)]
     return Comparison(
         model=model,
-        codes=np.concatenate(codes),
         discrete=discrete_predictions,
         free=free_predictions,
         discrete_score=float(score(target, discrete_predictions)),

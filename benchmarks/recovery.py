@@ -17,6 +17,13 @@ import numpy as np
 
 import quantal
 
+
+def normal_quantiles(count: int) -> list[float]:
+    """The quantiles of a standard normal number at (i + 1/2) / count."""
+    normal = statistics.NormalDist()
+    return [normal.inv_cdf((i + 0.5) / count) for i in range(count)]
+
+
 LISTS = {
     "binary, n = 64": ([1, -1], 64),
     "four values, n = 10": ([1, -1, 0.5, -0.5], 10),
@@ -26,16 +33,10 @@ LISTS = {
     "nine powers, n = 4096": ([-8, -4, -2, -1, 0, 1, 2, 4, 8], 4096),
     "uneven, n = 64": ([1, 0.7, 0, -0.1, -0.2], 64),
     "uneven, n = 4096": ([1, 0.7, 0, -0.1, -0.2], 4096),
-    "normal quantiles, n = 64": (None, 64),
-    "normal quantiles, n = 4096": (None, 4096),
+    "normal quantiles, n = 64": (normal_quantiles(16), 64),
+    "normal quantiles, n = 4096": (normal_quantiles(16), 4096),
 }
 ROWS, EPOCHS, BATCH = 4096, 30, 32
-
-
-def normal_quantiles(count: int) -> list[float]:
-    """The quantiles of a standard normal number at (i + 1/2) / count."""
-    normal = statistics.NormalDist()
-    return [normal.inv_cdf((i + 0.5) / count) for i in range(count)]
 
 
 def right_share(model: keras.Model, hidden: np.ndarray) -> float:
@@ -43,7 +44,7 @@ def right_share(model: keras.Model, hidden: np.ndarray) -> float:
     return float(np.mean(keras.ops.convert_to_numpy(model.layers[-1].codes) == hidden))
 
 
-def recover(values: list[float], size: int, seed: int) -> float:
+def recover(values: list[float], size: int, seed: int, epochs: int = EPOCHS) -> float:
     """Train on one hidden vector; the share of elements that are right at the end."""
     keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
@@ -53,7 +54,7 @@ def recover(values: list[float], size: int, seed: int) -> float:
     inputs = keras.Input((size,))
     model = keras.Model(inputs, quantal.LearnableMultiplier(values)(inputs))
     model.compile("adam", "mse")
-    model.fit(rows, targets, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+    model.fit(rows, targets, batch_size=BATCH, epochs=epochs, verbose=0)
     return right_share(model, hidden)
 
 
@@ -65,7 +66,6 @@ def main() -> None:
     for case in arguments.case or LISTS:
         values, size = LISTS[case]
         start = time.perf_counter()
-        values = values or normal_quantiles(16)
         shares = [recover(values, size, seed) for seed in range(arguments.seeds)]
         row = {
             "case": case,

@@ -375,13 +375,18 @@ def test_an_unbuilt_model_starts_on_the_list_within_fit():
 
 def test_a_custom_training_loop_without_training_argument_gets_gradients():
     discrete = CASES["Dense"].wrapped()
-    x = ops.convert_to_tensor(CASES["Dense"].data())
+    x = CASES["Dense"].data()
     discrete(x)
-    parameter = discrete.discrete_parameters[0]
-    gradient = testing.gradient_of(
-        lambda latent: parameter.estimator(latent, VALUES), numpy(parameter.latent)
-    )
-    assert np.all(gradient == 1)
+    latent = discrete.discrete_parameters[0].latent
+
+    def outputs(number):
+        with keras.StatelessScope([(latent, number)]):
+            return discrete(x)
+
+    # Each output is a sum of inputs times values, and a value moves with its latent.
+    expected = np.broadcast_to(LatentUnits(VALUES).unit * x.sum(axis=0)[:, None], latent.shape)
+    gradient = testing.gradient_of(outputs, numpy(latent))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
 # Which weights, and what is refused.

@@ -172,12 +172,11 @@ def test_a_gradient_check_that_fails():
 
 
 def test_no_gradient_is_masked_at_a_listed_value():
-    for name in SURROGATES[:1]:
-        for values in (Values("ternary"), Values([1, -1, 0.5, -0.5])):
-            gradient = testing.gradient_of(
-                lambda x, name=name, values=values: StraightThrough(name)(x, values), values.numbers
-            )
-            np.testing.assert_array_equal(gradient, np.ones(len(values)))
+    for values in (Values("ternary"), Values([1, -1, 0.5, -0.5])):
+        gradient = testing.gradient_of(
+            lambda x, values=values: StraightThrough()(x, values), values.numbers
+        )
+        np.testing.assert_array_equal(gradient, np.ones(len(values)))
 
 
 # The annealed maps.

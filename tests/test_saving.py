@@ -33,9 +33,10 @@ def test_keras_file(name, tmp_path):
     # Not the variables: Keras does not save the seeds of its generators.
     for one, other in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(numpy(one), numpy(other))
-    before = codes_of(again)
+    before = [numpy(parameter.latent) for parameter in parameters_of(again)]
     again.fit(x, targets(again), epochs=2, verbose=0)
-    assert len(codes_of(again)) == len(before)
+    for latent, parameter in zip(before, parameters_of(again), strict=True):
+        assert not np.array_equal(latent, numpy(parameter.latent))
 
 
 def multiplier_model(compiled=True, **arguments):
@@ -107,6 +108,15 @@ def test_a_fresh_process_loads_without_custom_objects(order, tmp_path):
         "np.testing.assert_array_equal(model.predict(x, verbose=0), y)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_unbuilt_wrapper_of_a_built_layer_is_revived_unbuilt():
+    dense = layers.Dense(2)
+    dense.build((None, 3))
+    config = keras.saving.serialize_keras_object(Discrete(dense, "binary"))
+    revived = keras.saving.deserialize_keras_object(config)
+    assert revived.layer.built
+    assert revived.discrete_parameters is None
 
 
 class Stop(keras.callbacks.Callback):

@@ -12,13 +12,13 @@ import quantal
 SOURCE = pathlib.Path(quantal.__file__).parent
 ORDER = [
     "registration",
-    "values", "schedules",                          # numbers: NumPy only
-    "projection", "estimators", "parameters",       # tensors
+    "values", "fitting", "schedules",               # numbers: NumPy only
+    "projection", "latents", "estimators", "scales", "parameters",  # tensors
     "layers", "callbacks",                          # models
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command
 ]  # fmt: skip
-NUMPY_ONLY = ["values", "schedules"]
+NUMPY_ONLY = ["values", "fitting", "schedules"]
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
 
 

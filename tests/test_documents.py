@@ -36,7 +36,7 @@ def public_things():
 
 
 @pytest.mark.parametrize(
-    ("path", "thing"), list(public_things()), ids=lambda value: str(value)[:60]
+    ("path", "thing"), [pytest.param(*found, id=found[0]) for found in public_things()]
 )
 def test_public_things_have_docstrings(path, thing):
     assert inspect.getdoc(thing), path

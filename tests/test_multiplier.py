@@ -195,7 +195,7 @@ class TestKerasContract(TestCase):
                 input_shape=(2, 4, 3),
                 expected_output_shape=(2, 4, 3),
                 expected_num_trainable_weights=2 if "scale" in arguments else 1,
-                expected_num_non_trainable_weights=1 if "scale" in arguments else 0,
+                expected_num_non_trainable_weights=2 if "scale" in arguments else 0,
                 expected_num_seed_generators=0,
                 expected_num_losses=0,
                 supports_masking=True,

@@ -6,6 +6,7 @@ Importing quantal loads no framework: a name does, when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from quantal.fitting import k_means as k_means
 from quantal.registration import register_with_keras as _register_with_keras
 from quantal.values import Values as Values
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
     from quantal.parameters import Parameter as Parameter
     from quantal.parameters import parameters_of as parameters_of
+    from quantal.scales import Scale as Scale
 
 __version__ = "0.1.0"
 
@@ -25,6 +27,7 @@ _HOMES = {
     "Discrete": "quantal.layers",
     "LearnableMultiplier": "quantal.layers",
     "Parameter": "quantal.parameters",
+    "Scale": "quantal.scales",
     "parameters_of": "quantal.parameters",
     "callbacks": "",
     "estimators": "",
@@ -32,7 +35,7 @@ _HOMES = {
     "testing": "",
 }
 
-__all__ = ["Values", *_HOMES]
+__all__ = ["Values", "k_means", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

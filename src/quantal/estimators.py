@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from quantal import schedules
-from quantal.projection import projection_of
+from quantal.projection import Projection, projection_of
 from quantal.values import Values, ValuesLike
 
 
@@ -42,17 +42,22 @@ def as_if(value: Any, surrogate: Any) -> Any:
     return ops.stop_gradient(value) + (surrogate - ops.stop_gradient(surrogate))
 
 
-def inward(x: Any, low: float, high: float) -> Any:
+def inward(x: Any, low: Any, high: Any) -> Any:
     """`x` held within the ends; gradients pass as they are, but none that leads out.
 
     Within `low <= x <= high` the derivative is 1. Beyond an end it is 1 for a gradient
     whose descent leads back, and 0 for one whose descent leads further out: a latent
-    can neither drift away nor be stuck outside.
+    can neither drift away nor be stuck outside. Ends that are tensors get no gradient.
 
     >>> from keras import ops
     >>> ops.convert_to_numpy(inward(ops.convert_to_tensor([-3.0, 0.5]), -1.0, 1.0))
     array([-1. ,  0.5], dtype=float32)
     """
+    if not isinstance(low, float):
+        # A custom gradient may not look at other tensors than its arguments.
+        width = ops.stop_gradient(ops.maximum(high - low, _SMALLEST_WIDTH))
+        low = ops.stop_gradient(low)
+        return low + width * inward((x - low) / width, 0.0, 1.0)
 
     @ops.custom_gradient
     def held(x: Any) -> Any:
@@ -69,6 +74,9 @@ def inward(x: Any, low: float, high: float) -> Any:
         return ops.clip(x, low, high), gradient
 
     return held(x)
+
+
+_SMALLEST_WIDTH = 1e-30
 
 
 class Estimator(abc.ABC):
@@ -104,13 +112,14 @@ class Estimator(abc.ABC):
         """
         values = values if isinstance(values, Values) else Values(values)
         latent = ops.cast(ops.convert_to_tensor(latent), "float32")
+        listed = projection_of(values, len(latent.shape))
         if state is None and self.initial_state is not None:
             state = ops.convert_to_tensor(self.initial_state, "float32")
-        return self.forward(latent, values, bool(training), state)
+        return self.forward(latent, listed, bool(training), state)
 
     @abc.abstractmethod
-    def forward(self, latent: Any, values: Values, training: bool, state: Any) -> Any:
-        """As `__call__`, on arguments already in form."""
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        """As `__call__`, on arguments already in form and the list as a projection."""
 
     def next_state(self, state: Any) -> Any:
         """The state after one more training step."""
@@ -130,13 +139,12 @@ class Estimator(abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
 
-def _within_gap(latent: Any, values: Values) -> tuple[Any, Any, Any]:
+def _within_gap(latent: Any, listed: Projection) -> tuple[Any, Any, Any]:
     """(middle, half width, position in -1..1) of the gap around each latent.
 
     Beyond an end of the list the last gap goes on, and the position with it.
     """
-    projection = projection_of(values)
-    lower, upper = projection.lower(latent), projection.upper(latent)
+    lower, upper = listed.lower(latent), listed.upper(latent)
     half = (upper - lower) * 0.5
     middle = lower + half
     safe = ops.where(half > 0, half, 1.0)
@@ -144,42 +152,47 @@ def _within_gap(latent: Any, values: Values) -> tuple[Any, Any, Any]:
     return middle, half, ops.clip((latent - middle) / safe, -1e6, 1e6)
 
 
-def _identity(latent: Any, values: Values, sharpness: float) -> Any:
-    return inward(latent, values.low, values.high)
+def _identity(latent: Any, listed: Projection, sharpness: float) -> Any:
+    return inward(latent, listed.low, listed.high)
 
 
-def _held(x: Any, low: float, high: float) -> Any:
+def _clamp(x: Any, low: Any, high: Any) -> Any:
+    """ops.clip, for ends that may be tensors."""
+    return ops.minimum(ops.maximum(x, low), high)
+
+
+def _held(x: Any, low: Any, high: Any) -> Any:
     """`x` within the ends, derivative 1 from end to end and 0 beyond.
 
     Not ops.clip: at the ends themselves its derivative differs between backends.
     """
     inside = ops.logical_and(x >= low, x <= high)
-    return ops.where(inside, x, ops.stop_gradient(ops.clip(x, low, high)))
+    return ops.where(inside, x, ops.stop_gradient(_clamp(x, low, high)))
 
 
-def _clip(latent: Any, values: Values, sharpness: float) -> Any:
-    return _held(latent, values.low, values.high)
+def _clip(latent: Any, listed: Projection, sharpness: float) -> Any:
+    return _held(latent, listed.low, listed.high)
 
 
-def _tanh(latent: Any, values: Values, sharpness: float) -> Any:
-    middle, half, position = _within_gap(latent, values)
+def _tanh(latent: Any, listed: Projection, sharpness: float) -> Any:
+    middle, half, position = _within_gap(latent, listed)
     return middle + half * ops.tanh(sharpness * position)
 
 
-def _approx_sign(latent: Any, values: Values, sharpness: float) -> Any:
-    middle, half, position = _within_gap(latent, values)
+def _approx_sign(latent: Any, listed: Projection, sharpness: float) -> Any:
+    middle, half, position = _within_gap(latent, listed)
     position = _held(position, -1.0, 1.0)
     return middle + half * (2 * position - position * ops.abs(position))
 
 
-def _swish_sign(latent: Any, values: Values, sharpness: float) -> Any:
-    middle, half, position = _within_gap(latent, values)
+def _swish_sign(latent: Any, listed: Projection, sharpness: float) -> Any:
+    middle, half, position = _within_gap(latent, listed)
     scaled = sharpness * position
     gate = ops.sigmoid(scaled)
     return middle + half * (2 * gate * (1 + scaled * (1 - gate)) - 1)
 
 
-_SURROGATES: dict[str, tuple[Callable[[Any, Values, float], Any], float | None]] = {
+_SURROGATES: dict[str, tuple[Callable[[Any, Projection, float], Any], float | None]] = {
     "identity": (_identity, None),
     "clip": (_clip, None),
     "tanh": (_tanh, 1.0),
@@ -246,9 +259,9 @@ class StraightThrough(Estimator):
         self.surrogate = surrogate
         self.sharpness = default if sharpness is None else float(sharpness)
 
-    def forward(self, latent: Any, values: Values, training: bool, state: Any) -> Any:
-        surrogate = self._function(latent, values, self.sharpness or 1.0)
-        return as_if(projection_of(values).nearest(latent), surrogate)
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        surrogate = self._function(latent, listed, self.sharpness or 1.0)
+        return as_if(listed.nearest(latent), surrogate)
 
     def get_config(self) -> dict[str, Any]:
         return {"surrogate": self.surrogate, "sharpness": self.sharpness}
@@ -287,21 +300,20 @@ class ArgmaxStraightThrough(Estimator):
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = _positive("temperature", temperature)
 
-    def forward(self, latent: Any, values: Values, training: bool, state: Any) -> Any:
-        projection = projection_of(values)
-        nearest = projection.nearest(latent)
-        if len(values) == 1:
-            return as_if(nearest, inward(latent, values.low, values.high))
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        nearest = listed.nearest(latent)
+        if len(listed) == 1:
+            return as_if(nearest, inward(latent, listed.low, listed.high))
 
         def place_of(numbers: Any) -> Any:
             # In mean gaps from the middle, so that squares neither overflow nor vanish.
-            place = (numbers - projection.middle) / projection.mean_gap
+            place = (numbers - listed.middle) / listed.mean_gap
             return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
 
-        listed = ops.convert_to_tensor(projection.places, "float32")
-        shares = ops.softmax(-ops.square(place_of(latent) - listed) / self.temperature, axis=-1)
+        places = ops.convert_to_tensor(listed.places, "float32")
+        shares = ops.softmax(-ops.square(place_of(latent) - places) / self.temperature, axis=-1)
         # Seen from the nearest value, where most of the share is: nothing cancels.
-        expected = ops.sum(shares * (listed - place_of(nearest)), axis=-1) * projection.mean_gap
+        expected = ops.sum(shares * (places - place_of(nearest)), axis=-1) * listed.mean_gap
         return as_if(nearest, expected)
 
     def get_config(self) -> dict[str, Any]:
@@ -330,14 +342,14 @@ class _Hardening(Estimator):
         paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
         return ops.where(end > 0.0, paced, schedules.hyperbolic(step, self.half_life))
 
-    def forward(self, latent: Any, values: Values, training: bool, state: Any) -> Any:
-        value = projection_of(values).nearest(latent)
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        value = listed.nearest(latent)
         if training:
-            value = self.soft(latent, value, values, ops.stop_gradient(self.softness(state)))
-        return as_if(value, inward(latent, values.low, values.high))
+            value = self.soft(latent, value, listed, ops.stop_gradient(self.softness(state)))
+        return as_if(value, inward(latent, listed.low, listed.high))
 
     @abc.abstractmethod
-    def soft(self, latent: Any, nearest: Any, values: Values, softness: Any) -> Any:
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
         """The value of the forward pass in training; `nearest` where softness is 0."""
 
     def next_state(self, state: Any) -> Any:
@@ -389,9 +401,8 @@ class Annealed(_Hardening):
     Annealed(half_life=200.0, steepness=10.0)
     """
 
-    def soft(self, latent: Any, nearest: Any, values: Values, softness: Any) -> Any:
-        projection = projection_of(values)
-        lower, upper = projection.lower(latent), projection.upper(latent)
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        lower, upper = listed.lower(latent), listed.upper(latent)
         middle = lower + (upper - lower) * 0.5
         slope = ops.maximum(softness, 1e-30)
         mapped = ops.minimum(ops.maximum(middle + (latent - middle) / slope, lower), upper)
@@ -421,9 +432,9 @@ class BinaryRelax(_Hardening):
     BinaryRelax(half_life=500.0, steepness=10.0)
     """
 
-    def soft(self, latent: Any, nearest: Any, values: Values, softness: Any) -> Any:
-        held = ops.clip(latent, values.low, values.high)
-        return ops.clip(softness * held + (1 - softness) * nearest, values.low, values.high)
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        held = _clamp(latent, listed.low, listed.high)
+        return _clamp(softness * held + (1 - softness) * nearest, listed.low, listed.high)
 
 
 def _positive(name: str, number: float) -> float:

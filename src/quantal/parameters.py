@@ -1,84 +1,17 @@
 """A parameter: a latent, a list of values, an estimator, and maybe a scale."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quantal.estimators import Estimator
-from quantal.projection import projection_of
+from quantal.latents import LatentUnits, entry_units
+from quantal.projection import Projection, along, moving_projection, projection_of
+from quantal.scales import ScaleState
 from quantal.values import Values
-
-
-class LatentUnits:
-    """The units in which the optimizer moves latents: half the list's range, or more.
-
-    `value = offset + unit * latent`. With it one learning rate serves every list: an
-    Adam step of 0.001 is a thousandth of half the range, for [±0.01] as for [±8]. The
-    unit is the next power of two, so that it multiplies exactly; the offset is 0 unless
-    the list lies far from zero, and then subtracts exactly. So a value becomes the same
-    latent and a latent the same code everywhere, under every compiler.
-    """
-
-    def __init__(self, values: Values) -> None:
-        half_range = values.high / 2 - values.low / 2
-        nearest_to_zero = (
-            min(abs(values.low), abs(values.high)) if values.low * values.high > 0 else 0.0
-        )
-        # Within a factor of two of the offset, subtracting it is exact (Sterbenz).
-        self.offset = values.low / 2 + values.high / 2 if nearest_to_zero > 2 * half_range else 0.0
-        self.offset = float(np.float32(self.offset))
-        self.unit = 2.0 ** math.ceil(math.log2(half_range)) if half_range > 0 else 1.0
-        smallest = min((abs(v) for v in values.numbers.tolist() if v), default=1.0)
-        if not smallest / self.unit > 2.0**-100 or not 2.0**-100 < self.unit < 2.0**100:
-            self.offset, self.unit = 0.0, 1.0
-
-    def values_of(self, latents: Any) -> Any:
-        """Latents (tensor) -> numbers in the units of the list, float32."""
-        return ops.cast(latents, "float32") * self.unit + self.offset
-
-    def latents_of(self, numbers: Any) -> Any:
-        """Numbers in the units of the list (array or tensor) -> latents, float32."""
-        return (numbers - np.float32(self.offset)) / np.float32(self.unit)
-
-
-def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0.05) -> Any:
-    """First latents: beside the midpoints of the list, so that first steps flip them.
-
-    Each element draws one midpoint, all alike, and lies within `spread` of half the
-    gap from it. So every value is held by some elements and both directions of a flip
-    are open. Latents that start wide of the midpoints take long to change their mind:
-    in a Fashion-MNIST network of five epochs that cost more than a point of accuracy.
-
-    Args:
-        values: The list.
-        shape: Of the latents.
-        seed: Integer or `keras.random.SeedGenerator`; None draws one, as Keras's
-            initializers do.
-        spread: Largest distance from the midpoint in half gaps.
-
-    Returns:
-        float32 latents, in latent units.
-    """
-    units = LatentUnits(values)
-    if len(values) == 1:
-        return ops.full(shape, float(units.latents_of(values.ascending)[0]), dtype="float32")
-    uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
-    place = uniform * (len(values) - 1)
-    gap = ops.minimum(ops.cast(place, "int32"), len(values) - 2)
-    sideways = 2 * (place - ops.cast(gap, "float32")) - 1
-    # Half gaps and midpoints in float64: a range may overflow float32, its half may not.
-    ascending = values.ascending.astype(float)
-    middle = ascending[:-1] / 2 + ascending[1:] / 2
-    reach = spread * values.gaps / 2
-    middle, reach = (
-        ops.convert_to_tensor((numbers / units.unit).astype(np.float32))
-        for numbers in (middle - units.offset, reach)
-    )
-    return ops.take(middle, gap) + sideways * ops.take(reach, gap)
 
 
 class Parameter:
@@ -90,10 +23,12 @@ class Parameter:
 
     Args:
         latent: The float32 variable that the optimizer moves.
-        values: The list.
+        values: The list; where it starts, if it is learnable.
         estimator: How gradients pass.
         state: float32 variable of the estimator's state, or None.
-        scale: float32 variable, a factor on every value, or None.
+        scale: The scale's variables, or None.
+        entries: For a learnable list, the trainable float32 variable of its numbers in
+            latent units, in the shape of the list; None for a fixed list.
     """
 
     def __init__(
@@ -102,16 +37,19 @@ class Parameter:
         values: Values,
         estimator: Estimator,
         state: keras.Variable | None = None,
-        scale: keras.Variable | None = None,
+        scale: ScaleState | None = None,
+        entries: keras.Variable | None = None,
     ) -> None:
         self.latent = latent
-        self.values = values
         self.estimator = estimator
         self.state = state
-        self.scale = scale
-        self._units = LatentUnits(values)
+        self.entries = entries
+        self.scale_state = scale
+        self._first_values = values
+        self._units = LatentUnits(values, len(latent.shape))
+        self._entry_units = entry_units(values)
         # Made here, outside any compiler's trace.
-        self._projection = projection_of(values)
+        self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
     @property
     def path(self) -> str:
@@ -124,14 +62,26 @@ class Parameter:
         return tuple(self.latent.shape)
 
     @property
+    def values(self) -> Values:
+        """The list; a learnable one with the numbers that it has now."""
+        if self.entries is None:
+            return self._first_values
+        return self._first_values.moved(ops.convert_to_numpy(self._entry_numbers()))
+
+    @property
+    def scale(self) -> Any:
+        """The factor on the values: float32 tensor of shape () or one that broadcasts, or None."""
+        return None if self.scale_state is None else self.scale_state.value()
+
+    @property
     def kernel(self) -> Any:
         """The chosen values, members of the list: float32 tensor, no gradient."""
-        return self._projection.nearest(self._numbers())
+        return self._projection().nearest(self._place())
 
     @property
     def codes(self) -> Any:
         """The positions of the chosen values in the user's list: int32 tensor."""
-        return self._projection.codes(self._numbers())
+        return self._projection().codes(self._place())
 
     def set_codes(self, codes: ArrayLike) -> None:
         """Choose the values: each latent moves onto the value with the given code.
@@ -149,21 +99,96 @@ class Parameter:
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
                 f"{self.shape}. Give one code for each element."
             )
-        self.latent.assign(self._units.latents_of(self.values.take(codes)))
+        self._hold(self.values.take(codes))
+
+    def set_values(self, numbers: ArrayLike) -> None:
+        """Give a learnable list other numbers, in the order of its codes.
+
+        Args:
+            numbers: Real numbers in the shape of the list, (K,) or (channels, K).
+
+        Raises:
+            ValueError: The list is not learnable, or the shape is another.
+        """
+        numbers = np.asarray(numbers, np.float32)
+        if self.entries is None or numbers.shape != tuple(self.entries.shape):
+            raise ValueError(
+                f"numbers have the shape {numbers.shape}; {self.path} has {self.values!r}. "
+                "Expected a learnable list and numbers in its shape. Make the list with "
+                "Values(..., learnable=True)."
+            )
+        self.entries.assign(self._entry_units.latents_of(numbers))
+
+    def start_from(self, weights: ArrayLike) -> None:
+        """Start at trained weights: with the scale that loses least, each at its nearest value.
+
+        The latents keep the weights' order and what they are beside the values.
+
+        Args:
+            weights: Real numbers of the parameter's shape.
+        """
+        weights = np.asarray(ops.convert_to_numpy(weights), np.float32)
+        if self.scale_state is not None:
+            state = self.scale_state
+            scales = state.scale.fitted(weights, self.values, tuple(state.start.shape))
+            state.begin(scales)
+            weights = weights / scales
+        self.latent.assign(self._units.latents_of(weights))
 
     def forward(self, training: bool) -> Any:
         """What a layer computes with: float32, with the estimator's gradient.
 
-        In training it moves the estimator's state on by a step.
+        In training it moves the estimator's state, and a scale that is computed, on by
+        a step.
         """
         state = None if self.state is None else ops.convert_to_tensor(self.state)
-        value = self.estimator(self._numbers(), self.values, training, state)
+        listed, place = self._projection(), self._place()
+        value = self.estimator.forward(place, listed, bool(training), state)
+        if self.entries is not None:
+            # The sum of the gradients of all elements that hold an entry goes to it.
+            entry = self._picked(listed.codes(place))
+            value = value + (entry - ops.stop_gradient(entry))
         if training and self.state is not None:
             self.state.assign(self.estimator.next_state(state))
-        return value if self.scale is None else value * ops.convert_to_tensor(self.scale)
+        if self.scale_state is None:
+            return value
+        weight = self.scale_state.apply(value, place, listed)
+        if training:
+            self.scale_state.move(ops.stop_gradient(self._numbers()), listed.nearest(place))
+        return weight
 
     def _numbers(self) -> Any:
         return self._units.values_of(self.latent)
+
+    def _place(self) -> Any:
+        """The latents in the units of the list, the scale taken off."""
+        numbers = self._numbers()
+        return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
+
+    def _hold(self, numbers: NDArray[np.float32]) -> None:
+        """Put the latents onto numbers in the units of the list."""
+        if self.scale_state is not None:
+            relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
+            numbers = numbers * ops.convert_to_numpy(relative)
+        self.latent.assign(self._units.latents_of(numbers))
+
+    def _projection(self) -> Projection:
+        if self._fixed is not None:
+            return self._fixed
+        axis = self._first_values.axis
+        return moving_projection(self._entry_numbers(), axis, len(self.shape))
+
+    def _entry_numbers(self) -> Any:
+        return self._entry_units.values_of(self.entries)
+
+    def _picked(self, codes: Any) -> Any:
+        """The list's numbers at codes, with their gradient."""
+        numbers, axis = self._entry_numbers(), self._first_values.axis
+        if len(numbers.shape) == 1:
+            return ops.take(numbers, codes)
+        channels, length = numbers.shape
+        row = along(ops.arange(channels, dtype="int32"), axis, len(self.shape))
+        return ops.take(ops.reshape(numbers, (-1,)), row * length + codes)
 
     def __repr__(self) -> str:
         return f"<Parameter {self.path}, shape {self.shape}, {self.values!r}, {self.estimator!r}>"

@@ -37,6 +37,8 @@ buckets the subtraction and the product lose less than 2^-22 of 2^19 = 1/8."""
 
 _MOST_BUCKETS = 2**19
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class StepFunction:
     """`levels[number of thresholds that are at most x]`, to the bit.
@@ -54,7 +56,7 @@ class StepFunction:
         # Without a compiler each select is a pass over memory.
         self._bisects = keras.config.backend() == "torch" and len(thresholds) > LONGEST_EAGER_CHAIN
         if self._bisects:
-            self._sorted, self._levels = _Table(thresholds), _Table(levels)
+            self._sorted, self._levels = Table(thresholds), Table(levels)
         if len(thresholds) <= LONGEST_CHAIN:
             # Python numbers: compilers see them as constants, torch's no NumPy scalar.
             self._steps = list(zip(thresholds.tolist(), levels[1:].tolist(), strict=True))
@@ -121,12 +123,12 @@ class StepFunction:
         stop = np.searchsorted(thresholds, edges[1:] + slack, side="right")
         if buckets == 1:
             start, stop = np.array([0]), np.array([len(thresholds)])
-        self._start = _Table(start.astype(np.int32))
+        self._start = Table(start.astype(np.int32))
         self._halvings = int((stop - start).max()).bit_length()
         # A search may look beyond the last threshold; nothing finite is at infinity.
         beyond = np.full(2**self._halvings, np.inf, np.float32)
-        self._padded = _Table(np.concatenate([self.thresholds, beyond]))
-        self._levels = _Table(self.levels)
+        self._padded = Table(np.concatenate([self.thresholds, beyond]))
+        self._levels = Table(self.levels)
 
     def _search(self, x: Any) -> Any:
         x = self._inside(x)
@@ -148,22 +150,23 @@ def _torch_compiles() -> bool:
     return torch.compiler.is_compiling()  # type: ignore[no-any-return]
 
 
-class _Table:
-    """An array that is used as a tensor in every step.
+class Table:
+    """An array, a tensor or a float that is used with tensors in every step.
 
     PyTorch's compiler cannot trace the way from an array to a tensor, so there the
     tensor is made once. Elsewhere each trace takes the array in as a constant.
     """
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: Any) -> None:
         self._array = array
-        self._tensor = None
-        if keras.config.backend() == "torch":
+        self._tensor: Any = array if isinstance(array, float) else None
+        if self._tensor is None and keras.config.backend() == "torch":
             tensor = ops.convert_to_tensor(array)
             # While Keras infers shapes, tensors are empty shells.
             self._tensor = None if tensor.device.type == "meta" else tensor
 
     def __call__(self) -> Any:
+        """The tensor, or the float."""
         return ops.convert_to_tensor(self._array) if self._tensor is None else self._tensor
 
 
@@ -186,6 +189,58 @@ def _dyadic_grid(
     return (step, multiples[0].item(), multiples[-1].item()) if exact else None
 
 
+class RowSteps:
+    """A step function for each channel: `levels[c, how many of thresholds[c] are at most x]`.
+
+    For lists per channel and for lists that move in training: thresholds and levels may
+    be tensors. Up to `LONGEST_CHAIN` steps it is a chain of selects, beyond that a
+    binary search.
+
+    Args:
+        thresholds: float32, shape (channels, n), ascending along the last axis; one
+            row serves all channels.
+        levels: float32 or int32, shape (channels, n + 1).
+        axis: The channels' axis in the tensors that it is called on.
+    """
+
+    def __init__(self, thresholds: Any, levels: Any, axis: int) -> None:
+        self._thresholds, self._levels, self._axis = Table(thresholds), Table(levels), axis
+
+    def __call__(self, x: Any) -> Any:
+        """The levels of a float32 tensor: its shape, the levels' dtype, no gradient."""
+        x = ops.stop_gradient(ops.convert_to_tensor(x))
+        thresholds, levels = (ops.stop_gradient(a()) for a in (self._thresholds, self._levels))
+        channels, steps = thresholds.shape
+        if steps <= LONGEST_CHAIN:
+            result = ops.broadcast_to(self._column(levels, 0, x), x.shape)
+            for step in range(steps):
+                passed = x >= self._column(thresholds, step, x)
+                result = ops.where(passed, self._column(levels, step + 1, x), result)
+            return result
+        halvings = steps.bit_length()
+        beyond = ops.full((channels, 2**halvings - steps), math.inf, dtype="float32")
+        padded = ops.reshape(ops.concatenate([thresholds, beyond], axis=-1), (-1,))
+        row = self._column(ops.reshape(ops.arange(channels, dtype="int32"), (-1, 1)), 0, x)
+        # Nothing finite is at infinity, where the padding is.
+        x = ops.where(x >= _LARGEST, _LARGEST, x)
+        count = ops.cast(ops.zeros_like(x), "int32")
+        for halving in reversed(range(halvings)):
+            place = row * 2**halvings + count + (2**halving - 1)
+            count = ops.where(x >= ops.take(padded, place), count + 2**halving, count)
+        return ops.take(ops.reshape(levels, (-1,)), row * (steps + 1) + count)
+
+    def _column(self, rows: Any, place: int, x: Any) -> Any:
+        return along(rows[:, place], self._axis, len(x.shape))
+
+
+def along(vector: Any, axis: int, rank: int) -> Any:
+    """A vector in the shape that broadcasts it along one axis of a tensor of this rank."""
+    shape = [1] * rank
+    if vector.shape[0] > 1:
+        shape[axis] = vector.shape[0]
+    return ops.reshape(vector, shape)
+
+
 class Projection:
     """A list in tensor form: nearest value, code and bracket of every element.
 
@@ -199,26 +254,118 @@ class Projection:
         lower: The lower end of the gap that holds the element, float32; below the
             list, that of the first gap.
         upper: The upper end of that gap; above the list, that of the last gap.
+        low: The smallest value.
+        high: The largest value.
         middle: The middle of the range.
         mean_gap: The mean gap between neighbours, 1 for a list of one value.
-        places: The sorted list in mean gaps from the middle, as Python floats.
+        places: The sorted list in mean gaps from the middle.
+
+    The numbers are Python floats, or tensors that broadcast where channels have lists
+    of their own or the list moves in training.
     """
 
     def __init__(self, values: Values) -> None:
         ascending = values.ascending
-        self.nearest = StepFunction(values.midpoints, ascending)
-        self.codes = StepFunction(values.midpoints, values.order)
-        self.lower = StepFunction(ascending[1:-1], ascending[: max(len(values) - 1, 1)])
-        self.upper = StepFunction(ascending[1:-1], ascending[min(len(values) - 1, 1) :])
-        self.middle = values.low / 2 + values.high / 2
-        self.mean_gap = (values.high - values.low) / (len(values) - 1) if len(values) > 1 else 1.0
-        self.places = ((ascending - self.middle) / self.mean_gap).tolist()
+        self.length = len(values)
+        self.nearest: Any = StepFunction(values.midpoints, ascending)
+        self.codes: Any = StepFunction(values.midpoints, values.order)
+        self.lower: Any = StepFunction(ascending[1:-1], ascending[: max(len(values) - 1, 1)])
+        self.upper: Any = StepFunction(ascending[1:-1], ascending[min(len(values) - 1, 1) :])
+        self.low: Any = values.low
+        self.high: Any = values.high
+        self.middle: Any = values.low / 2 + values.high / 2
+        self.mean_gap: Any = (
+            (values.high - values.low) / (len(values) - 1) if len(values) > 1 else 1.0
+        )
+        self.places: Any = ((ascending - self.middle) / self.mean_gap).tolist()
+
+    def __len__(self) -> int:
+        return self.length
 
 
-def projection_of(values: Values) -> Projection:
-    """The projection onto a list; made once for each `Values`."""
+class RowsProjection(Projection):
+    """The same for a list per channel, or for a list whose numbers are a tensor.
+
+    Args:
+        ascending: float32, shape (channels, K), sorted along the last axis.
+        midpoints: float32, shape (channels, K - 1).
+        order: int32, shape (channels, K): the code of each.
+        axis: The channels' axis.
+        rank: Of the tensors that it is used on.
+    """
+
+    def __init__(self, ascending: Any, midpoints: Any, order: Any, axis: int, rank: int) -> None:
+        self.length = ascending.shape[-1]
+        inner, last = ascending[:, 1:-1], max(self.length - 1, 1)
+        self.nearest = RowSteps(midpoints, ascending, axis)
+        self.codes = RowSteps(midpoints, order, axis)
+        self.lower = RowSteps(inner, ascending[:, :last], axis)
+        self.upper = RowSteps(inner, ascending[:, min(self.length - 1, 1) :], axis)
+        self._ascending, self._axis, self._rank = Table(ascending), axis, rank
+
+    def _column(self, place: int) -> Any:
+        return along(ops.stop_gradient(self._ascending())[:, place], self._axis, self._rank)
+
+    @property
+    def low(self) -> Any:  # type: ignore[override]
+        return self._column(0)
+
+    @property
+    def high(self) -> Any:  # type: ignore[override]
+        return self._column(self.length - 1)
+
+    @property
+    def middle(self) -> Any:  # type: ignore[override]
+        return self.low / 2 + self.high / 2
+
+    @property
+    def mean_gap(self) -> Any:  # type: ignore[override]
+        gap = (self.high - self.low) / max(self.length - 1, 1)
+        return ops.where(gap > 0, gap, 1.0)
+
+    @property
+    def places(self) -> Any:  # type: ignore[override]
+        middle, gap = self.middle, self.mean_gap
+        columns = [(self._column(place) - middle) / gap for place in range(self.length)]
+        return ops.stack(columns, axis=-1)
+
+
+def projection_of(values: Values, rank: int = 1) -> Projection:
+    """The projection onto a list as it stands; made once for each `Values`.
+
+    Args:
+        values: The list, or the lists per channel.
+        rank: Of the tensors that it is used on; lists per channel need it.
+    """
     # Not functools.cache: torch's compiler looks through it and makes it anew.
-    found: Projection | None = values.__dict__.get("_projection")
-    if found is None:
-        found = values.__dict__["_projection"] = Projection(values)
-    return found
+    if values.channels is None:
+        found: Projection | None = values.__dict__.get("_projection")
+        if found is None:
+            found = values.__dict__["_projection"] = Projection(values)
+        return found
+    rows: dict[int, Projection] = values.__dict__.setdefault("_projections", {})
+    if rank not in rows:
+        rows[rank] = RowsProjection(
+            values.ascending, values.midpoints, values.order, values.axis, rank
+        )
+    return rows[rank]
+
+
+def moving_projection(numbers: Any, axis: int, rank: int) -> RowsProjection:
+    """The projection onto numbers that training moves.
+
+    Args:
+        numbers: float32 tensor, shape (K,) or (channels, K), in the user's order.
+        axis: The channels' axis.
+        rank: Of the tensors that it is used on.
+
+    The midpoints are `Values.midpoints` of a learnable list, to the bit.
+    """
+    numbers = ops.stop_gradient(ops.convert_to_tensor(numbers))
+    numbers = ops.reshape(numbers, (-1, numbers.shape[-1]))
+    order = ops.cast(ops.argsort(numbers, axis=-1), "int32")
+    ascending = ops.take_along_axis(numbers, order, axis=-1)
+    below, above = ascending[:, :-1], ascending[:, 1:]
+    middle = below * 0.5 + above * 0.5
+    midpoints = ops.where(middle > below, middle, above)
+    return RowsProjection(ascending, midpoints, order, axis, rank)

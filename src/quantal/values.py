@@ -36,11 +36,17 @@ class Values:
             numbers, or the name of a preset: `"binary"`, `"ternary"`, `"bits"`,
             `"nf4"`, `"signed:4"`, `"unsigned:4"`, `"powers_of_two:4"`,
             `"nonzero_powers_of_two:4"`, `"additive_powers_of_two:4"` (the number
-            behind the colon is the bits per value). -0.0 is 0.0.
+            behind the colon is the bits per value). -0.0 is 0.0. An array of shape
+            (channels, K) gives each channel a list of its own.
+        learnable: Whether training moves the list's entries, too: then the numbers
+            here are where they start, and a parameter's `values` where they are.
+        axis: The axis of the weight that holds the channels, for lists per channel.
 
     Attributes:
-        low: The smallest value.
-        high: The largest value.
+        low: The smallest value, of all channels.
+        high: The largest value, of all channels.
+        learnable: As given.
+        axis: As given.
 
     Raises:
         TypeError: The list holds booleans, complex numbers, strings or other things
@@ -59,12 +65,24 @@ class Values:
     2
     """
 
-    def __init__(self, values: "ValuesLike") -> None:
+    def __init__(
+        self, values: "ValuesLike", *, learnable: bool | None = None, axis: int | None = None
+    ) -> None:
         if isinstance(values, str):
             values = _preset(values)
-        numbers = values.numbers if isinstance(values, Values) else _checked(values)
+        if isinstance(values, Values):
+            numbers = values.numbers
+            learnable = values.learnable if learnable is None else learnable
+            axis = values.axis if axis is None else axis
+        else:
+            numbers = _checked(values)
+        self._set(numbers, bool(learnable), _checked_axis(-1 if axis is None else axis))
+
+    def _set(self, numbers: NDArray[np.float32], learnable: bool, axis: int) -> None:
         numbers.flags.writeable = False
         self._numbers = numbers
+        self.learnable = learnable
+        self.axis = axis
         # Plain floats from the start: compilers that trace Python see constants.
         self.low, self.high = float(numbers.min()), float(numbers.max())
 
@@ -171,27 +189,41 @@ class Values:
 
     @property
     def numbers(self) -> NDArray[np.float32]:
-        """The list in the user's order: float32, shape (K,), read-only."""
+        """The list in the user's order: float32, shape (K,) or (channels, K), read-only.
+
+        What is derived from it below has the channels in front, too, where there are any.
+        """
         return self._numbers
+
+    @property
+    def channels(self) -> int | None:
+        """How many channels have a list of their own; None for one list for all."""
+        return None if self._numbers.ndim == 1 else len(self._numbers)
 
     @functools.cached_property
     def order(self) -> NDArray[np.int32]:
         """The codes in ascending order of their values: int32, shape (K,)."""
-        return np.argsort(self._numbers, kind="stable").astype(np.int32)
+        return np.argsort(self._numbers, axis=-1, kind="stable").astype(np.int32)
 
     @functools.cached_property
     def ascending(self) -> NDArray[np.float32]:
         """The list sorted: float32, shape (K,)."""
-        return self._numbers[self.order]
+        return np.take_along_axis(self._numbers, self.order, axis=-1)
 
     @functools.cached_property
     def midpoints(self) -> NDArray[np.float32]:
         """For each value but the smallest, the smallest float32 number nearest to it.
 
         That is the midpoint to its lower neighbour, rounded up to float32. Shape
-        (K - 1,), ascending.
+        (K - 1,), ascending. A learnable list's midpoints, which are taken anew in every
+        step, are rounded to nearest.
         """
-        below, above = self.ascending[:-1].astype(float), self.ascending[1:].astype(float)
+        if self.learnable:
+            low, high = self.ascending[..., :-1], self.ascending[..., 1:]
+            middle = low * np.float32(0.5) + high * np.float32(0.5)
+            return np.where(middle > low, middle, high)
+        ascending = self.ascending.astype(float)
+        below, above = ascending[..., :-1], ascending[..., 1:]
         total = below + above
         # What the sum of two doubles lost to rounding, exactly (Knuth's two-sum).
         shadow = total - below
@@ -227,12 +259,15 @@ class Values:
             int32 codes of the same shape.
         """
         x = np.asarray(x, np.float32)
-        count = np.searchsorted(self.midpoints, x, side="right")
-        return self.order[np.where(np.isnan(x), 0, count)]
+        if self.channels is None:
+            return _codes(self.order, self.midpoints, x)
+        rows = self._channels_first(x)
+        found = [_codes(*row) for row in zip(self.order, self.midpoints, rows, strict=True)]
+        return np.moveaxis(np.stack(found), 0, self.axis)
 
     def nearest(self, x: ArrayLike) -> NDArray[np.float32]:
         """The listed values nearest to `x`: float32, the shape of `x`."""
-        return self._numbers[self.codes(x)]
+        return self.take(self.codes(x))
 
     def take(self, codes: ArrayLike) -> NDArray[np.float32]:
         """The values at the given codes: float32, the shape of `codes`.
@@ -244,7 +279,12 @@ class Values:
         >>> Values([1, -1, 0.5]).take([2, 0])
         array([0.5, 1. ], dtype=float32)
         """
-        return self._numbers[self._checked_codes(codes)]
+        codes = self._checked_codes(codes)
+        if self.channels is None:
+            return self._numbers[codes]
+        rows = self._channels_first(codes)
+        flat = np.take_along_axis(self._numbers, rows.reshape(len(rows), -1), axis=1)
+        return np.moveaxis(flat.reshape(rows.shape), 0, self.axis)
 
     def usage(self, codes: ArrayLike) -> NDArray[np.int64]:
         """How often each value of the list occurs: int64, shape (K,)."""
@@ -262,13 +302,47 @@ class Values:
         shares = counts[counts > 0] / max(counts.sum(), 1)
         return float(np.sum(shares * np.log2(1 / shares)))
 
-    def tolist(self) -> list[float]:
+    def tolist(self) -> list[Any]:
         """The list as Python floats, each the shortest that reads back the same.
+
+        A list of lists where each channel has its own.
 
         >>> Values([0.1, -3]).tolist()
         [0.1, -3.0]
         """
-        return [float(str(number)) for number in self._numbers]
+        if self.channels is None:
+            return [float(str(number)) for number in self._numbers]
+        return [[float(str(number)) for number in row] for row in self._numbers]
+
+    def to_config(self) -> Any:
+        """What JSON can hold: the list, or a dict of the constructor's arguments."""
+        if self.learnable or self.channels is not None:
+            return {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
+        return self.tolist()
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """The `Values` that `to_config` described, or of a list as it is."""
+        return cls(**config) if isinstance(config, dict) else cls(config)
+
+    def moved(self, numbers: ArrayLike) -> Self:
+        """The same list with other numbers, such as those that training came to.
+
+        Unlike in a new list, two of them may have become equal: then the one that is
+        later in the user's order is chosen.
+        """
+        moved = type(self).__new__(type(self))
+        moved._set(np.array(numbers, np.float32), self.learnable, self.axis)
+        return moved
+
+    def _channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
+        if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.channels:
+            raise ValueError(
+                f"An array of shape {x.shape} meets lists for {self.channels} channels along "
+                f"axis {self.axis}. Expected {self.channels} positions there. Give one list "
+                "for each channel of the weight, or another axis."
+            )
+        return np.moveaxis(x, self.axis, 0)
 
     def _checked_codes(self, codes: ArrayLike) -> NDArray[Any]:
         codes = np.asarray(codes)
@@ -288,72 +362,114 @@ class Values:
         return codes
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return int(self._numbers.shape[-1])
 
-    def __iter__(self) -> Iterator[float]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.tolist())
 
     def __contains__(self, number: object) -> bool:
         return bool(isinstance(number, Real) and np.any(self._numbers == np.float32(number)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Values) and np.array_equal(self._numbers, other._numbers)
+        return (
+            isinstance(other, Values)
+            and np.array_equal(self._numbers, other._numbers)
+            and self.learnable == other.learnable
+            and (self.channels is None or self.axis == other.axis)
+        )
 
     def __hash__(self) -> int:
-        return hash(self._numbers.tobytes())
+        return hash((self._numbers.tobytes(), self.learnable))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The list alone: what has been derived from it is derived again.
-        return type(self), (self._numbers,)
+        return _restored, (type(self), np.array(self._numbers), self.learnable, self.axis)
 
     def __repr__(self) -> str:
-        if len(self) <= 16:
-            return f"Values({self.tolist()})"
-        return f"<Values: {len(self)} from {self.low:g} to {self.high:g}>"
+        if self.channels is None and len(self) <= 16:
+            return f"Values({self.tolist()}{', learnable=True' if self.learnable else ''})"
+        kind = "learnable " if self.learnable else ""
+        channels = "" if self.channels is None else f" for each of {self.channels} channels"
+        return f"<Values: {len(self)} {kind}from {self.low:g} to {self.high:g}{channels}>"
 
 
-ValuesLike = Values | str | Iterable[float] | NDArray[Any]
+ValuesLike = Values | str | Iterable[float] | Iterable[Iterable[float]] | NDArray[Any]
+
+
+def _restored(
+    kind: type[Values], numbers: NDArray[np.float32], learnable: bool, axis: int
+) -> Values:
+    restored = kind.__new__(kind)
+    restored._set(numbers, learnable, axis)
+    return restored
+
+
+def _codes(
+    order: NDArray[np.int32], midpoints: NDArray[np.float32], x: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    count = np.searchsorted(midpoints, x, side="right")
+    return order[np.where(np.isnan(x), 0, count)]
+
+
+def _checked_axis(axis: Any) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(
+            f"axis is {axis!r}. Expected an integer, the axis of the weight that holds the "
+            "channels. Give -1 for the last one."
+        )
+    return int(axis)
 
 
 def _checked(values: ValuesLike) -> NDArray[np.float32]:
     """The user's list as float32, or an error that says what to mend."""
     given = _as_real_array(values)
-    if not 1 <= given.size <= LONGEST_LIST:
+    if not 1 <= given.shape[-1] <= LONGEST_LIST or not given.size:
         raise ValueError(
-            f"values has {given.size} entries. A list has 1 to {LONGEST_LIST:,}. "
+            f"values has {given.shape[-1]} entries. A list has 1 to {LONGEST_LIST:,}. "
             "Give at least one number, and merge what lies close together in a longer list."
         )
-    not_finite = np.flatnonzero(~np.isfinite(given))
-    if not_finite.size:
-        raise ValueError(
-            f"values[{not_finite[0]}] is {given[not_finite[0]]}. Every listed value must "
-            "be a finite number. Remove it or put a number in its place."
-        )
-    outside = np.flatnonzero(
-        (np.abs(given) > _LARGEST) | ((np.abs(given) < _SMALLEST_NORMAL) & (given != 0))
+    _refuse(
+        given,
+        ~np.isfinite(given),
+        "{}. Every listed value must be a finite number. Remove it or put a number in its place.",
     )
-    if outside.size:
-        raise ValueError(
-            f"values[{outside[0]}] is {given[outside[0]]}, which float32 cannot hold. "
-            f"Magnitudes go from {_SMALLEST_NORMAL:.3g} to {_LARGEST:.3g}, or are 0. "
-            "Multiply the whole list by a factor and divide the layer's output by it."
-        )
+    _refuse(
+        given,
+        (np.abs(given) > _LARGEST) | ((np.abs(given) < _SMALLEST_NORMAL) & (given != 0)),
+        "{}, which float32 cannot hold. "
+        f"Magnitudes go from {_SMALLEST_NORMAL:.3g} to {_LARGEST:.3g}, or are 0. "
+        "Multiply the whole list by a factor and divide the layer's output by it.",
+    )
     numbers = given.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
-    order = np.argsort(numbers, kind="stable")
-    ascending = numbers[order]
-    same = np.flatnonzero(ascending[1:] == ascending[:-1])
-    if same.size:
-        first, second = sorted(order[same[0] : same[0] + 2])
-        fell_together = given[first] != given[second]
-        raise ValueError(
-            f"values[{first}] = {given[first]} and values[{second}] = {given[second]} are "
-            f"the same number{' in float32' if fell_together else ''}. The values of a "
-            "list must differ. Remove one of them."
-        )
+    for channel, row in enumerate(np.atleast_2d(numbers)):
+        order = np.argsort(row, kind="stable")
+        same = np.flatnonzero(np.diff(row[order]) == 0)
+        if same.size:
+            first, second = (
+                int(entry) if numbers.ndim == 1 else (channel, int(entry))
+                for entry in sorted(order[same[0] : same[0] + 2])
+            )
+            fell_together = given[first] != given[second]
+            raise ValueError(
+                f"values[{_place(first)}] = {given[first]} and values[{_place(second)}] = "
+                f"{given[second]} are the same number{' in float32' if fell_together else ''}. "
+                "The values of a list must differ. Remove one of them."
+            )
     return numbers
 
 
+def _refuse(given: NDArray[np.float64], wrong: NDArray[np.bool_], words: str) -> None:
+    if wrong.any():
+        place = tuple(int(axis) for axis in np.argwhere(wrong)[0])
+        raise ValueError(f"values[{_place(place)}] is " + words.format(given[place]))
+
+
+def _place(place: int | tuple[int, ...]) -> str:
+    return ", ".join(map(str, place)) if isinstance(place, tuple) else str(place)
+
+
 def _as_real_array(values: Any) -> NDArray[np.float64]:
+    """A list as one dimension, lists per channel as two."""
     if isinstance(values, (set, frozenset, dict)):
         raise TypeError(
             f"values is a {type(values).__name__}, which has no order. A code is a "
@@ -361,10 +477,10 @@ def _as_real_array(values: Any) -> NDArray[np.float64]:
         )
     if hasattr(values, "__array__"):
         array = np.asarray(values)
-        if array.ndim != 1:
+        if array.ndim not in (1, 2):
             raise ValueError(
-                f"values has the shape {array.shape}. A list has one dimension. "
-                "Give one number after another."
+                f"values has the shape {array.shape}. A list has one dimension, lists for "
+                "channels have two. Give one number after another, or a row for each channel."
             )
         if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
             raise TypeError(_not_real("values", f"of dtype {array.dtype}"))
@@ -376,6 +492,14 @@ def _as_real_array(values: Any) -> NDArray[np.float64]:
             "For a single value give a list of one."
         )
     entries = list(values)
+    if entries and all(isinstance(e, (list, tuple)) or np.ndim(e) == 1 for e in entries):
+        rows = [_as_real_array(entry) for entry in entries]
+        if len({row.shape for row in rows}) > 1:
+            raise ValueError(
+                f"values has rows of {', '.join(str(row.size) for row in rows[:8])} entries. "
+                "The lists of all channels have the same length. Make them equally long."
+            )
+        return np.stack(rows)
     for position, entry in enumerate(entries):
         if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (Real, np.floating)):
             raise TypeError(

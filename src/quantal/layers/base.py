@@ -1,6 +1,6 @@
 """What both layers share: their parameters, and the variables these need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,9 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from quantal import estimators
+from quantal.latents import entry_units
 from quantal.parameters import Parameter
+from quantal.scales import Scale, ScaleState, rounded_to_powers
 from quantal.values import Values, ValuesLike
 
 
@@ -22,14 +24,9 @@ class DiscreteLayer:
 
     def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
         """Keep the arguments that both layers take; the parameters come with `build`."""
-        if scale not in (None, "learned"):
-            raise ValueError(
-                f"scale is {scale!r}. Expected None (the values as listed) or 'learned' (one "
-                "trainable factor on all of them). Leave it out to keep the list."
-            )
-        self.values = Values(values)
+        self.values = Values.from_config(values)
         self.estimator = estimators.get(estimator)
-        self.scale_mode: str | None = scale
+        self.scale = Scale.of(scale)
         self.seed = seed
         self.discrete_parameters = None
 
@@ -37,36 +34,69 @@ class DiscreteLayer:
         """The constructor's arguments, for saving."""
         return {
             **super().get_config(),  # type: ignore[misc]
-            "values": self.values.tolist(),
+            "values": self.values.to_config(),
             "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "scale": self.scale_mode,
+            "scale": None if self.scale is None else self.scale.to_config(),
             "seed": self.seed,
         }
 
-    def _make_parameter(self, latent: keras.Variable, prefix: str = "") -> Parameter:
-        """A parameter on a latent, with the variables that estimator and scale need."""
-        state = scale = None
-        initial = self.estimator.initial_state
-        if initial is not None:
-            state = self.add_weight(
-                name=f"{prefix}estimator_state",
-                shape=(len(initial),),
+    def _make_parameter(
+        self,
+        latent: keras.Variable,
+        prefix: str = "",
+        output_axes: Sequence[int] = (-1,),
+        spread: Callable[[], float] | None = None,
+        first_scale: Any = None,
+    ) -> Parameter:
+        """A parameter on a latent, with the variables that estimator, scale and list need.
+
+        Args:
+            latent: The variable that the optimizer moves.
+            prefix: Of the names of the other variables.
+            output_axes: The axes of the weight's output channels.
+            spread: Gives the root mean square that the weight would have had, for a
+                scale to start at.
+            first_scale: What the scale starts at, if that is known; 1 if neither is.
+        """
+
+        def variable(name: str, shape: Any, start: Callable[[], Any], trainable: bool) -> Any:
+            return self.add_weight(
+                name=prefix + name,
+                shape=shape,
                 initializer=lambda shape, dtype=None: ops.convert_to_tensor(
-                    np.array(initial, np.float32)
+                    np.broadcast_to(np.asarray(start(), np.float32), shape).copy()
                 ),
                 dtype="float32",
-                trainable=False,
+                trainable=trainable,
                 autocast=False,
             )
-        if self.scale_mode == "learned":
-            scale = self.add_weight(
-                name=f"{prefix}scale",
-                shape=(),
-                initializer="ones",
-                dtype="float32",
-                autocast=False,
+
+        state = scale = entries = None
+        initial = self.estimator.initial_state
+        if initial is not None:
+            state = variable("estimator_state", (len(initial),), lambda: initial, False)
+        if self.scale is not None:
+            shape = self.scale.shape(latent.shape, output_axes)
+            to_power, of_list = self.scale.power_of_two, _root_mean_square(self.values)
+
+            def start() -> Any:
+                if first_scale is not None:
+                    return first_scale
+                found = np.array(
+                    1.0 if spread is None else (spread() or of_list) / of_list, np.float32
+                )
+                return rounded_to_powers(found) if to_power else found
+
+            scale = ScaleState(
+                self.scale,
+                self.values,
+                variable("scale_start", shape, start, False),
+                variable("scale", shape, lambda: 1.0, self.scale.method == "learned"),
             )
-        return Parameter(latent, self.values, self.estimator, state, scale)
+        if self.values.learnable:
+            first = entry_units(self.values).latents_of(self.values.numbers)
+            entries = variable("values", first.shape, lambda: first, True)
+        return Parameter(latent, self.values, self.estimator, state, scale, entries)
 
     def _only_parameter(self) -> Parameter:
         parameters = self.discrete_parameters
@@ -98,3 +128,7 @@ class DiscreteLayer:
     def set_codes(self, codes: ArrayLike) -> None:
         """Choose the values by their positions in the list; see `Parameter.set_codes`."""
         self._only_parameter().set_codes(codes)
+
+
+def _root_mean_square(values: Values) -> float:
+    return float(np.sqrt(np.mean(values.numbers.astype(float) ** 2))) or 1.0

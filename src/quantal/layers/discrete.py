@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from quantal import estimators
+from quantal.latents import LatentUnits, draw_latents
 from quantal.layers.base import DiscreteLayer
-from quantal.parameters import LatentUnits, draw_latents
+from quantal.layers.channels import output_axes
+from quantal.scales import Scale
 from quantal.values import ValuesLike
 
 
@@ -35,7 +38,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             "recurrent_kernel", "embeddings"), or the ends of their paths
             ("query/kernel"). Every weight that matches is taken.
         estimator: How gradients pass: an estimator or its name.
-        scale: None, or "learned" for one trainable float32 factor on each weight.
+        scale: None for the values as listed; or a factor on the values of each weight:
+            `"learned"`, `"least_squares"`, `"mean_absolute"`, or a `quantal.Scale`, for
+            example one for each output channel.
         seed: For the first latents of an unbuilt layer.
         **kwargs: `name`, `trainable`; `dtype` is handed to the wrapped layer.
 
@@ -64,7 +69,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         weights: str | Sequence[str] = "kernel",
         *,
         estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
-        scale: str | None = None,
+        scale: str | Scale | dict[str, Any] | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -85,10 +90,18 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self.weight_names = _checked_names(weights)
         self.supports_masking = layer.supports_masking
         _hold_in_float32(layer, dtype)
-        units = LatentUnits(self.values)
+        # For each weight, by its id: what its scale starts at, or how to find its spread.
+        self._first_scales: dict[int, Any] = {}
+        self._spreads: dict[int, Callable[[], float]] = {}
         self._kept = frozenset(id(latent) for latent in self._matching())
         for latent in self._matching():
-            latent.assign(units.latents_of(ops.convert_to_numpy(latent)))
+            trained = ops.convert_to_numpy(latent)
+            if self.scale is not None:
+                shape = self.scale.shape(trained.shape, output_axes(layer, latent))
+                scales = self.scale.fitted(trained, self.values, shape)
+                self._first_scales[id(latent)] = scales
+                trained = trained / scales
+            latent.assign(LatentUnits(self.values, trained.ndim).latents_of(trained))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.discrete_parameters is None and not _is_built(self.layer):
@@ -108,7 +121,13 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self._refuse_other_kernels()
         latents = self._latents()
         self.discrete_parameters = [
-            self._make_parameter(latent, f"{place}_" if len(latents) > 1 else "")
+            self._make_parameter(
+                latent,
+                f"{place}_" if len(latents) > 1 else "",
+                output_axes(self.layer, latent),
+                self._spreads.get(id(latent)),
+                self._first_scales.get(id(latent)),
+            )
             for place, latent in enumerate(latents)
         ]
 
@@ -156,6 +175,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         for place, latent in enumerate(self._matching()):
             if id(latent) in self._kept:
                 continue
+            if self.scale is not None:
+                self._spreads[id(latent)] = _own_spread(latent)
             seed = None if self.seed is None else self.seed + place
 
             def draw(shape: Any, dtype: Any, seed: int | None = seed) -> Any:
@@ -224,6 +245,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         discrete = super().from_config(dict(config), custom_objects)
         # Keras has built the layer from its config; those random weights mean nothing.
         discrete._kept = frozenset()
+        discrete._first_scales = {}
         discrete._start_latents()
         return discrete
 
@@ -252,6 +274,25 @@ def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]
             variable.assign(initializer(variable.shape, variable.dtype))
     else:
         variable.assign(initializer(variable.shape, variable.dtype))
+
+
+def _own_spread(variable: keras.Variable) -> Callable[[], float]:
+    """Gives the root mean square of what a layer's own initializer draws."""
+
+    def root_mean_square(numbers: Any) -> float:
+        return float(np.sqrt(np.mean(np.square(ops.convert_to_numpy(numbers), dtype=float))))
+
+    if variable._value is None:
+        initializer = variable._initializer
+        return lambda: root_mean_square(initializer(variable.shape, dtype=variable.dtype))
+    if keras.config.backend() == "tensorflow":
+        import tensorflow
+
+        with tensorflow.init_scope():
+            found = root_mean_square(variable.value)
+    else:
+        found = root_mean_square(variable.value)
+    return lambda: found
 
 
 def _is_built(layer: keras.Layer) -> bool:

@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from quantal import estimators
+from quantal.latents import LatentUnits, draw_latents
 from quantal.layers.base import DiscreteLayer
-from quantal.parameters import LatentUnits, draw_latents
+from quantal.scales import Scale
 from quantal.values import ValuesLike
 
 
@@ -22,7 +23,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
     other axes.
 
     Formula: `output = input * kernel`, with every element of `kernel` from `values`
-    (times one trainable factor with `scale="learned"`). The gradient is the
+    (times its scale, if there is one). The gradient is the
     estimator's.
 
     Args:
@@ -31,7 +32,8 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
             -1: per feature or channel. (1, 2) on (batch, time, features): per time
             step and feature. Not the batch axis 0.
         estimator: How gradients pass: an estimator or its name.
-        scale: None, or "learned" for one trainable float32 factor, 1 at first; then
+        scale: None for the values as listed; or a factor on them, 1 at first:
+            `"learned"`, `"least_squares"`, `"mean_absolute"` or a `quantal.Scale`. Then
             the products are no longer the listed values, `kernel` is.
         kernel_initializer: Where the latents start, in the units of the list: a Keras
             initializer. None starts them beside the list's midpoints, where first
@@ -64,7 +66,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         *,
         axis: int | Sequence[int] = -1,
         estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
-        scale: str | None = None,
+        scale: str | Scale | dict[str, Any] | None = None,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
         kernel_constraint: Any = None,
@@ -114,13 +116,14 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
             dtype="float32",
             autocast=False,
         )
-        self.discrete_parameters = [self._make_parameter(latent)]
+        every = tuple(range(len(shape)))
+        self.discrete_parameters = [self._make_parameter(latent, output_axes=every)]
 
     def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
         if self.kernel_initializer is None:
             return draw_latents(self.values, shape, self.seed)
         numbers = self.kernel_initializer(shape, dtype="float32")
-        return LatentUnits(self.values).latents_of(numbers)
+        return LatentUnits(self.values, len(shape)).latents_of(numbers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         kernel = self._only_parameter().forward(bool(training))

@@ -1,0 +1,56 @@
+"""Which axes of a layer's weight hold its output channels."""
+
+import keras
+
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+
+
+def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]:
+    """The axes of a weight that index the layer's outputs: negative integers.
+
+    The last axis, but for depthwise kernels (input channel and multiplier), transposed
+    convolutions (the last but one) and EinsumDense (by its equation). For a weight of a
+    layer inside, that layer decides.
+
+    Args:
+        layer: The layer, or one around it.
+        variable: One of its weights.
+
+    >>> layer = keras.layers.Conv2DTranspose(4, 3)
+    >>> layer.build((None, 8, 8, 2))
+    >>> layer.kernel.shape, output_axes(layer, layer.kernel)
+    ((3, 3, 4, 2), (-2,))
+    """
+    owner = owner_of(layer, variable)
+    if isinstance(owner, DEPTHWISE):
+        return -2, -1
+    if isinstance(owner, SEPARABLE):
+        return (-2, -1) if variable is owner.depthwise_kernel else (-1,)
+    if isinstance(owner, TRANSPOSED):
+        return (-2,)
+    if isinstance(owner, keras.layers.EinsumDense):
+        inputs, _, rest = owner.equation.replace(" ", "").partition(",")
+        kernel, _, outputs = rest.partition("->")
+        if len(kernel) == len(variable.shape):
+            axes = [
+                place - len(kernel)
+                for place, label in enumerate(kernel)
+                if label in outputs and label not in inputs
+            ]
+            return tuple(axes) or (-1,)
+    return (-1,)
+
+
+def owner_of(layer: keras.Layer, variable: keras.Variable) -> keras.Layer:
+    """The layer inside a layer that made the weight itself."""
+    for inner in layer._flatten_layers():
+        own = [*inner._trainable_variables, *inner._non_trainable_variables]
+        if any(variable is found for found in own):
+            return inner
+    return layer

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from quantal import estimators as estimators
     from quantal import schedules as schedules
     from quantal import testing as testing
+    from quantal.convert import bake as bake
+    from quantal.convert import discretize as discretize
+    from quantal.convert import keep_decay_off as keep_decay_off
     from quantal.layers import Discrete as Discrete
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
     from quantal.parameters import Parameter as Parameter
@@ -25,6 +28,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Discrete": "quantal.layers",
+    "bake": "quantal.convert",
+    "discretize": "quantal.convert",
+    "keep_decay_off": "quantal.convert",
     "LearnableMultiplier": "quantal.layers",
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",

@@ -1,5 +1,6 @@
 """A parameter: a latent, a list of values, an estimator, and maybe a scale."""
 
+import math
 from typing import Any
 
 import keras
@@ -60,6 +61,20 @@ class Parameter:
     def shape(self) -> tuple[int, ...]:
         """The shape of the latent, the codes and the values."""
         return tuple(self.latent.shape)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What is trained: the latent, and a learned scale and list."""
+        scale = self.scale_state
+        learned = scale.relative if scale is not None and scale.relative.trainable else None
+        return [v for v in (self.latent, learned, self.entries) if v is not None]
+
+    @property
+    def bits(self) -> int:
+        """Bits of the codes at fixed length, of the scales and of a learned list."""
+        numbers = 0 if self.scale_state is None else math.prod(self.scale_state.start.shape)
+        numbers += 0 if self.entries is None else math.prod(self.entries.shape)
+        return math.prod(self.shape) * self._first_values.bits + 32 * numbers
 
     @property
     def values(self) -> Values:

@@ -169,6 +169,11 @@ def rounded_to_powers(scales: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels[np.searchsorted(thresholds, scales, side="right")]
 
 
+def nearest_power() -> StepFunction:
+    """The same for tensors."""
+    return StepFunction(*_power_steps())
+
+
 class ScaleState:
     """The scale of one parameter: its variables, its value and its gradient.
 
@@ -188,7 +193,7 @@ class ScaleState:
         self.scale, self.start, self.relative = scale, start, relative
         self._values = values
         # Made here, outside any compiler's trace.
-        self._nearest_power = StepFunction(*_power_steps()) if scale.power_of_two else None
+        self._nearest_power = nearest_power() if scale.power_of_two else None
 
     def begin(self, scales: NDArray[np.float32]) -> None:
         """Set the scale."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from quantal import estimators
 from quantal.latents import entry_units
 from quantal.parameters import Parameter
-from quantal.scales import Scale, ScaleState, rounded_to_powers
+from quantal.scales import Scale, ScaleState, nearest_power
 from quantal.values import Values, ValuesLike
 
 
@@ -45,7 +45,7 @@ class DiscreteLayer:
         latent: keras.Variable,
         prefix: str = "",
         output_axes: Sequence[int] = (-1,),
-        spread: Callable[[], float] | None = None,
+        spread: Callable[[], Any] | None = None,
         first_scale: Any = None,
     ) -> Parameter:
         """A parameter on a latent, with the variables that estimator, scale and list need.
@@ -63,8 +63,9 @@ class DiscreteLayer:
             return self.add_weight(
                 name=prefix + name,
                 shape=shape,
-                initializer=lambda shape, dtype=None: ops.convert_to_tensor(
-                    np.broadcast_to(np.asarray(start(), np.float32), shape).copy()
+                # In tensors: Keras may ask for first values within a trace.
+                initializer=lambda shape, dtype=None: ops.broadcast_to(
+                    ops.convert_to_tensor(start(), "float32"), shape
                 ),
                 dtype="float32",
                 trainable=trainable,
@@ -80,12 +81,11 @@ class DiscreteLayer:
             to_power, of_list = self.scale.power_of_two, _root_mean_square(self.values)
 
             def start() -> Any:
-                if first_scale is not None:
-                    return first_scale
-                found = np.array(
-                    1.0 if spread is None else (spread() or of_list) / of_list, np.float32
-                )
-                return rounded_to_powers(found) if to_power else found
+                if first_scale is not None or spread is None:
+                    return 1.0 if first_scale is None else first_scale
+                drawn = spread()
+                found = ops.where(drawn > 0, drawn, of_list) / of_list
+                return nearest_power()(found) if to_power else found
 
             scale = ScaleState(
                 self.scale,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from quantal import estimators
@@ -35,8 +34,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         layer: The Keras layer to wrap.
         values: The list: numbers in any order, a preset's name, or `Values`.
         weights: Which weights: the name or names of variables ("kernel",
-            "recurrent_kernel", "embeddings"), or the ends of their paths
-            ("query/kernel"). Every weight that matches is taken.
+            "recurrent_kernel", "embeddings"), the ends of their paths ("query/kernel"),
+            or positions in the layer's `weights`. Every weight that matches is taken.
         estimator: How gradients pass: an estimator or its name.
         scale: None for the values as listed; or a factor on the values of each weight:
             `"learned"`, `"least_squares"`, `"mean_absolute"`, or a `quantal.Scale`, for
@@ -66,7 +65,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self,
         layer: keras.Layer,
         values: ValuesLike,
-        weights: str | Sequence[str] = "kernel",
+        weights: str | int | Sequence[str | int] = "kernel",
         *,
         estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
         scale: str | Scale | dict[str, Any] | None = None,
@@ -92,7 +91,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         _hold_in_float32(layer, dtype)
         # For each weight, by its id: what its scale starts at, or how to find its spread.
         self._first_scales: dict[int, Any] = {}
-        self._spreads: dict[int, Callable[[], float]] = {}
+        self._spreads: dict[int, Callable[[], Any]] = {}
         self._kept = frozenset(id(latent) for latent in self._matching())
         for latent in self._matching():
             trained = ops.convert_to_numpy(latent)
@@ -153,11 +152,18 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for inner in self.layer._flatten_layers()
             for parameter in getattr(inner, "discrete_parameters", None) or ()
         }
+        innermost = self.layer
+        while isinstance(innermost, Discrete):
+            innermost = innermost.layer
+        names = [name for name in self.weight_names if isinstance(name, str)]
         return [
             variable
-            for variable in self.layer.variables
+            for place, variable in enumerate(innermost.weights)
             if id(variable) not in taken
-            and any(f"/{variable.path}".endswith(f"/{name}") for name in self.weight_names)
+            and (
+                place in self.weight_names
+                or any(f"/{variable.path}".endswith(f"/{name}") for name in names)
+            )
         ]
 
     def _latents(self) -> list[keras.Variable]:
@@ -250,14 +256,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         return discrete
 
 
-def _checked_names(weights: Any) -> tuple[str, ...]:
-    names = (weights,) if isinstance(weights, str) else tuple(weights or ())
-    if not names or not all(isinstance(name, str) and name.strip("/") for name in names):
+def _checked_names(weights: Any) -> tuple[str | int, ...]:
+    names = (weights,) if isinstance(weights, (str, int)) else tuple(weights or ())
+
+    def is_name(name: Any) -> bool:
+        if isinstance(name, str):
+            return bool(name.strip("/"))
+        return isinstance(name, int) and not isinstance(name, bool) and name >= 0
+
+    if not names or not all(is_name(name) for name in names):
         raise TypeError(
             f"weights is {weights!r}. Expected the name of a weight or several names. Give, "
             "for example, 'kernel' or ('kernel', 'recurrent_kernel')."
         )
-    return tuple(name.strip("/") for name in names)
+    return tuple(name.strip("/") if isinstance(name, str) else name for name in names)
 
 
 def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]) -> None:
@@ -276,11 +288,11 @@ def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]
         variable.assign(initializer(variable.shape, variable.dtype))
 
 
-def _own_spread(variable: keras.Variable) -> Callable[[], float]:
+def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
     """Gives the root mean square of what a layer's own initializer draws."""
 
-    def root_mean_square(numbers: Any) -> float:
-        return float(np.sqrt(np.mean(np.square(ops.convert_to_numpy(numbers), dtype=float))))
+    def root_mean_square(numbers: Any) -> Any:
+        return ops.sqrt(ops.mean(ops.square(ops.cast(numbers, "float32"))))
 
     if variable._value is None:
         initializer = variable._initializer
@@ -289,10 +301,10 @@ def _own_spread(variable: keras.Variable) -> Callable[[], float]:
         import tensorflow
 
         with tensorflow.init_scope():
-            found = root_mean_square(variable.value)
+            found = float(root_mean_square(variable.value))
     else:
-        found = root_mean_square(variable.value)
-    return lambda: found
+        found = float(root_mean_square(variable.value))
+    return lambda: ops.convert_to_tensor(found, "float32")
 
 
 def _is_built(layer: keras.Layer) -> bool:

@@ -104,6 +104,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(
             ndim=rank, axes=dict(zip(places, shape, strict=True))
         )
+        self.kernel_axes = places
         self._broadcast_shape = tuple(
             size if place in places else 1 for place, size in enumerate(input_shape)
         )

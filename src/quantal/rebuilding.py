@@ -98,17 +98,25 @@ def _is_container(layer: keras.Layer) -> bool:
 
 
 def _attributes(layer: keras.Layer) -> dict[str, Any]:
-    """The attributes of a layer, without Keras's own list of the layers among them."""
-    return {name: value for name, value in vars(layer).items() if name != "_layers"}
+    """The attributes of a layer that are layers or hold some.
+
+    PyTorch's modules among them, TensorFlow's own book-keeping (`_self_...`) not.
+    """
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if not name.startswith("_self_") and _layers_among(value)
+    }
 
 
 def _layers_among(value: Any) -> list[keras.Layer]:
-    """The layers that an attribute is or holds."""
+    """The layers that an attribute is or holds, in what Keras tracks for its user."""
     if isinstance(value, keras.Layer):
         return [value]
-    entries = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, (list, tuple, dict)):
+    if not (isinstance(value, tuple) or type(value).__name__.startswith("Tracked")):
         return []
+    entries = value.values() if isinstance(value, dict) else value
     return [layer for entry in entries for layer in _layers_among(entry)]
 
 
@@ -178,8 +186,6 @@ class _Rebuilding:
         reached: set[int] = set()
         for name, value in _attributes(old).items():
             inside = _layers_among(value)
-            if not inside:
-                continue
             reached.update(id(inner) for layer in inside for inner in layer._flatten_layers())
             current = getattr(new, name, None)
             if len(_layers_among(current)) != len(inside):

@@ -233,7 +233,8 @@ class ScaleState:
             elements = math.prod(value.shape) / max(math.prod(self.relative.shape), 1)
             largest = ops.maximum(ops.abs(listed.low), ops.abs(listed.high))
             damping = 1.0 / ops.sqrt(elements * ops.maximum(largest, 1e-30))
-            relative = inward(ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+            # Times 1: TensorFlow's custom gradients take no variable.
+            relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
             surrogate = surrogate + slope * damping * (self.start * relative)
         return as_if(scale * value, surrogate)
 

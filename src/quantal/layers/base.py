@@ -64,8 +64,8 @@ class DiscreteLayer:
                 name=prefix + name,
                 shape=shape,
                 # In tensors: Keras may ask for first values within a trace.
-                initializer=lambda shape, dtype=None: ops.broadcast_to(
-                    ops.convert_to_tensor(start(), "float32"), shape
+                initializer=lambda shape, dtype=None: (
+                    ops.zeros(shape, "float32") + ops.convert_to_tensor(start(), "float32")
                 ),
                 dtype="float32",
                 trainable=trainable,

@@ -1,0 +1,482 @@
+"""Whole models: on lists and off again."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import quantal
+from conftest import numpy
+from quantal import (
+    Discrete,
+    LearnableMultiplier,
+    Scale,
+    Values,
+    bake,
+    discretize,
+    k_means,
+    parameters_of,
+)
+from quantal.convert import has_natural_unit, keep_decay_off
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Block(layers.Layer):
+    """A user's layer with two layers inside and a weight of its own."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(units, activation="relu")
+        self.second = layers.Dense(units, use_bias=False)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], self.units))
+        self.gain = self.add_weight(name="gain", shape=(self.units,))
+
+    def call(self, x):
+        return self.second(self.first(x)) * self.gain
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Subclassed(keras.Model):
+    """Layers as attributes, in a list, in a dict, and a model inside."""
+
+    def __init__(self, units=5, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(units)
+        self.blocks = [Block(units), Block(units)]
+        self.heads = {"only": layers.Dense(2)}
+        self.inner = keras.Sequential([layers.Dense(units), layers.BatchNormalization()])
+        self.again = self.first
+
+    def call(self, x, training=False):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.heads["only"](self.inner(x, training=training))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def rows(random, *shape):
+    return random.normal(size=(6, *shape)).astype("float32")
+
+
+def sequential(random):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, activation="relu", name="one"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.3),
+            layers.Dense(5, name="two"),
+            layers.Dense(3, name="three"),
+        ]
+    )
+    return model, rows(random, 6)
+
+
+def functional(random):
+    first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
+    shared = layers.Dense(4, name="shared")
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="inside")], name="inner")
+    left = inner(shared(first))
+    right = layers.Lambda(lambda t: t * 3)(shared(second) + left * 2)
+    outputs = {"a": layers.Dense(2, name="a")(right), "b": layers.Dense(1, name="b")(left)}
+    model = keras.Model({"first": first, "second": second}, outputs)
+    return model, {"first": rows(random, 6), "second": rows(random, 6)}
+
+
+def subclassed(random):
+    model, x = Subclassed(), rows(random, 6)
+    model(x)
+    return model, x
+
+
+def sequences(random):
+    inputs = keras.Input((7, 6))
+    x = layers.MultiHeadAttention(2, 3)(inputs, inputs)
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
+    x = layers.TimeDistributed(layers.Dense(3))(x)
+    x = layers.EinsumDense("abc,cd->abd", (None, 4))(x)
+    return keras.Model(inputs, layers.LSTM(4)(x)), rows(random, 7, 6)
+
+
+def images(random):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, padding="same"),
+            layers.SeparableConv2D(5, 3),
+            layers.DepthwiseConv2D(3, depth_multiplier=2),
+            layers.Conv2DTranspose(4, 3),
+            layers.GlobalAveragePooling2D(),
+            Block(3),
+        ]
+    )
+    return model, rows(random, 8, 8, 3)
+
+
+MODELS = [sequential, functional, subclassed, sequences, images]
+
+
+def outputs_of(model, x):
+    return [np.asarray(output) for output in keras.tree.flatten(model.predict(x, verbose=0))]
+
+
+def codes_of(model):
+    return [numpy(parameter.codes) for parameter in parameters_of(model)]
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("make", MODELS)
+class TestEveryKindOfModel:
+    def test_every_kernel_goes_on_the_list_and_the_old_model_stays(self, make, random):
+        model, x = make(random)
+        before = [numpy(w).copy() for w in model.weights]
+        expected = outputs_of(model, x)
+        discrete = discretize(model, "ternary")
+        assert_equal([numpy(w) for w in model.weights], before)
+        assert_equal(outputs_of(model, x), expected)
+        kernels = [w for w in model.weights if w.name.endswith("kernel")]
+        parameters = parameters_of(discrete)
+        assert len(parameters) == len(kernels) >= 3
+        for parameter in parameters:
+            assert set(np.unique(numpy(parameter.kernel))) <= {-1, 0, 1}
+
+    def test_baked_it_predicts_the_same_and_nothing_of_quantal_is_left(self, make, random):
+        model, x = make(random)
+        discrete = discretize(model, [1, -1, 0.5, -0.5])
+        plain = bake(discrete)
+        assert_equal(outputs_of(plain, x), outputs_of(discrete, x))
+        assert not [
+            layer for layer in plain._flatten_layers() if type(layer).__module__[:7] == "quantal"
+        ]
+
+    def test_discretized_again_it_has_the_same_codes(self, make, random):
+        model, x = make(random)
+        discrete = discretize(model, "ternary")
+        again = discretize(bake(discrete), "ternary")
+        assert_equal(codes_of(again), codes_of(discrete))
+        assert_equal(outputs_of(again, x), outputs_of(discrete, x))
+
+    def test_it_trains_on(self, make, random):
+        model, x = make(random)
+        discrete = discretize(model, "binary")
+        discrete.compile(keras.optimizers.SGD(1.0), "mse")
+        target = keras.tree.map_structure(lambda y: y + 1, discrete.predict(x, verbose=0))
+        before = [numpy(p.latent).copy() for p in parameters_of(discrete)]
+        discrete.fit(x, target, verbose=0)
+        moved = [
+            not np.array_equal(numpy(p.latent), latent)
+            for p, latent in zip(parameters_of(discrete), before, strict=True)
+        ]
+        assert all(moved)
+
+
+@pytest.mark.parametrize("make", [sequential, sequences, images])
+def test_it_saves_and_loads(make, random, tmp_path):
+    model, x = make(random)
+    discrete = discretize(model, lambda weights: k_means(weights, 4))
+    discrete.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal(outputs_of(loaded, x), outputs_of(discrete, x))
+
+
+def test_a_subclassed_model_loads_its_weights_when_it_is_discretized_again(random, tmp_path):
+    model, x = subclassed(random)
+    discrete = discretize(model, "ternary")
+    discrete.save_weights(tmp_path / "model.weights.h5")
+    other, _ = subclassed(random)
+    loaded = discretize(other, "ternary")
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    assert_equal(outputs_of(loaded, x), outputs_of(discrete, x))
+
+
+# What goes where.
+
+
+def chosen(model, rules, **arguments):
+    _, report = discretize(model, rules, report=True, **arguments)
+    return {row.path.split("/", 1)[-1]: row.values for row in report.rows if row.values}
+
+
+def test_the_first_rule_that_is_found_decides(random):
+    model, _ = sequential(random)
+    rules = {"one": [1, -1], "two": None, "kernel": "ternary", "three/bias": "nf4"}
+    assert chosen(model, rules) == {
+        "one/kernel": Values([1, -1]),
+        "three/kernel": Values("ternary"),
+        "three/bias": Values("nf4"),
+    }
+
+
+def test_other_weights_are_taken_only_where_their_name_is_spelled(random):
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Flatten()(layers.Embedding(11, 4)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.LayerNormalization()(x)))
+    assert list(chosen(model, {"": "binary"})) == ["kernel"]
+    assert list(chosen(model, {"embeddings": "nf4", "gamma": [1, 2]})) == ["embeddings", "gamma"]
+
+
+def test_the_ends_can_stay_free(random):
+    model, _ = sequential(random)
+    assert list(chosen(model, "binary", keep_ends=True)) == ["two/kernel"]
+
+
+def test_a_full_specification(random):
+    model, _ = sequential(random)
+    scale = Scale("least_squares", -1, power_of_two=True)
+    rule = {"values": "ternary", "estimator": "annealed", "scale": scale}
+    parameters = parameters_of(discretize(model, {"one": rule, "two": {"values": "nf4"}}))
+    assert [type(p.estimator).__name__ for p in parameters] == ["Annealed", "StraightThrough"]
+    assert parameters[0].scale_state.scale == scale
+    assert np.all(np.frexp(numpy(parameters[0].scale))[0] == 0.5)
+    assert parameters[1].scale_state.scale == Scale("learned", "output")
+    single = parameters_of(discretize(model, {"values": "binary", "scale": None}))
+    assert [p.scale for p in single] == [None, None, None]
+
+
+def test_weights_of_one_layer_on_different_lists(random, tmp_path):
+    model = keras.Sequential([keras.Input((6,)), Block(4)])
+    kernels = [w for w in model.weights if w.name == "kernel"]
+    rules = {
+        kernels[0].path: "binary",
+        kernels[1].path: lambda weights: k_means(weights, 3),
+        "gain": [0.5, 1],
+    }
+    discrete = discretize(model, rules)
+    found = {p.latent.name + str(p.shape): p.values for p in parameters_of(discrete)}
+    assert found["kernel(6, 4)"] == Values("binary")
+    assert found["gain(4,)"] == Values([0.5, 1])
+    assert found["kernel(4, 4)"].learnable
+    discrete.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = rows(random, 6)
+    assert_equal(outputs_of(loaded, x), outputs_of(discrete, x))
+
+
+def test_lists_per_channel(random):
+    model, _ = images(random)
+    rules = {"/conv2d[_0-9]*/kernel": lambda weights: k_means(weights, 4, axis=-1)}
+    parameter = parameters_of(discretize(model, rules))[0]
+    assert parameter.values.channels == 4
+    for channel, listed in enumerate(parameter.values.numbers):
+        assert np.isin(numpy(parameter.kernel)[..., channel], listed).all()
+
+
+def test_lists_of_proportions_get_a_scale_others_stay_raw(random):
+    assert has_natural_unit(Values([1, -1, 0.5, -0.5]))
+    assert has_natural_unit(Values("signed:4"))
+    assert has_natural_unit(Values("additive_powers_of_two:4"))
+    assert not has_natural_unit(Values([0.11, -0.23]))
+    model, _ = sequential(random)
+    scales = [p.scale for p in parameters_of(discretize(model, [0.11, -0.23]))]
+    assert scales == [None, None, None]
+
+
+def test_trained_weights_start_at_their_nearest_values_in_their_order(random):
+    model, _ = sequential(random)
+    raw = discretize(model, [-0.3, 0.1, 0.4])
+    values = Values([-0.3, 0.1, 0.4])
+    for layer in ("one", "two", "three"):
+        weights = numpy(model.get_layer(layer).kernel)
+        parameter = raw.get_layer(layer).discrete_parameters[0]
+        np.testing.assert_array_equal(numpy(parameter.kernel), values.nearest(weights))
+        order = np.argsort(weights, axis=None)
+        assert np.all(np.diff(numpy(parameter.latent).ravel()[order]) >= 0)
+
+
+def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
+    model, _ = sequential(random)
+    discrete, report = discretize(model, {"one": "ternary", "two": None}, report=True)
+    found = {row.path.split("/", 1)[-1]: row for row in report.rows}
+    one = found["one/kernel"]
+    weights = numpy(model.get_layer("one").kernel)
+    parameter = parameters_of(discrete)[0]
+    listed = numpy(parameter.kernel) * numpy(parameter.scale)
+    np.testing.assert_allclose(
+        one.error, np.linalg.norm(weights - listed) / np.linalg.norm(weights), rtol=1e-5
+    )
+    assert 0 < one.error < 0.7
+    assert (one.bits_before, one.bits_after) == (32 * 48, 2 * 48 + 32 * 8)
+    assert found["two/kernel"].why == "rule 'two' leaves it free"
+    assert found["two/bias"].why == "stays free unless its name is spelled"
+    assert found["three/kernel"].why == "no rule names it"
+    assert "one/kernel" in str(report)
+    assert "times smaller" in str(report)
+    assert len({line.index("error") for line in str(report).splitlines()[:1]}) == 1
+    assert report.bits_after < report.bits_before
+
+
+def test_what_is_discrete_already_stays(random):
+    inputs = keras.Input((6,))
+    x = Discrete(layers.Dense(4), "binary")(LearnableMultiplier([1, -1])(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    x = rows(random, 6)
+    discrete, report = discretize(model, "nf4", report=True)
+    assert [p.values for p in parameters_of(discrete)] == [
+        Values([1, -1]),
+        Values("binary"),
+        Values("nf4"),
+    ]
+    assert [row.why for row in report.rows].count("on its list already") == 2
+    assert_equal(codes_of(discrete)[:2], codes_of(model))
+    assert_equal(outputs_of(bake(discrete), x), outputs_of(discrete, x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (LearnableMultiplier([1, -1], scale="learned"), (5, 4)),
+        (LearnableMultiplier([1, -1, 0.3], axis=1, estimator="annealed"), (5, 4)),
+        (LearnableMultiplier("nf4", axis=(1, 3), dtype="mixed_bfloat16"), (2, 3, 4)),
+    ],
+)
+def test_a_multiplier_is_baked(layer, shape, random):
+    model = keras.Sequential([keras.Input(shape), layer])
+    x = rows(random, *shape)
+    plain = bake(model)
+    assert type(plain.layers[0]) is layers.EinsumDense
+    assert_equal(outputs_of(plain, x), outputs_of(model, x))
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(dtype, random):
+    keras.config.set_dtype_policy(dtype)
+    model, x = sequential(random)
+    discrete = discretize(model, "nf4")
+    assert_equal(outputs_of(bake(discrete), x), outputs_of(discrete, x))
+    assert all(p.latent.dtype == "float32" for p in parameters_of(discrete))
+
+
+# Compiled models.
+
+
+def squared(y_true, y_pred):
+    return ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+
+def test_a_compiled_model_comes_back_compiled_without_decay_on_latents(random):
+    model, x = sequential(random)
+    optimizer = keras.optimizers.AdamW(0.0, weight_decay=0.1)
+    model.compile(optimizer, squared, metrics=["mae", keras.metrics.MeanSquaredError()])
+    model.fit(x, rows(random, 3), verbose=0)
+    discrete = discretize(model, "nf4")
+    assert discrete.optimizer is not model.optimizer
+    assert discrete.loss is squared
+    # With a rate of 0 nothing moves but what decays: decay is the rate times 0.1.
+    discrete.optimizer.learning_rate = 0.5
+    latents = [numpy(p.latent).copy() for p in parameters_of(discrete)]
+    frozen = [numpy(w).copy() for w in discrete.trainable_weights]
+    discrete.optimizer.apply([ops.zeros_like(w) for w in discrete.trainable_weights],
+                             discrete.trainable_weights)  # fmt: skip
+    assert_equal([numpy(p.latent) for p in parameters_of(discrete)], latents)
+    decayed = [not np.array_equal(numpy(w), f) for w, f in
+               zip(discrete.trainable_weights, frozen, strict=True)]  # fmt: skip
+    assert any(decayed)
+    assert set(discrete.fit(x, rows(random, 3), verbose=0).history) == set(model.history.history)
+
+
+def test_decay_pulls_latents_where_nobody_keeps_it_off():
+    moved = []
+    for keep in (False, True):
+        model = keras.Sequential([keras.Input((3,)), LearnableMultiplier([1, -1], seed=0)])
+        optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
+        if keep:
+            keep_decay_off(optimizer, model)
+        latent = parameters_of(model)[0].latent
+        before = numpy(latent).copy()
+        optimizer.apply([ops.zeros_like(latent)], [latent])
+        moved.append(not np.array_equal(before, numpy(latent)))
+    assert moved == [True, False]
+
+
+# Refusals.
+
+
+class Closed(keras.Model):
+    """Makes its layer where nobody can reach it."""
+
+    def build(self, shape):
+        self.hidden = layers.Dense(3)
+        self.hidden.build(shape)
+
+    def call(self, x):
+        return self.hidden(x)
+
+
+class NoConfig(layers.Layer):
+    """Cannot be described."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        raise NotImplementedError("no config")
+
+
+def refused(model, rules="binary", **arguments):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        discretize(model, rules, **arguments)
+    words = str(caught.value)
+    # What came, what was expected, how to fix it.
+    assert words.count(". ") >= 2, words
+    return words
+
+
+def test_models_that_cannot_be_converted_are_refused_by_name(random):
+    assert "Expected a Keras model" in refused(layers.Dense(3))
+    assert "is not built" in refused(keras.Sequential([layers.Dense(3)]))
+    closed = Closed(name="closed")
+    closed(rows(random, 4))
+    assert "'closed' cannot be reached" in refused(closed)
+    closed = keras.Sequential([keras.Input((4,)), NoConfig(print)])
+    assert "type NoConfig cannot be made again" in refused(closed)
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        bake(layers.Dense(3))
+
+
+def test_lora_and_quantized_layers_are_refused_by_name():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="adapted")])
+    model.layers[0].enable_lora(2)
+    assert "layer 'adapted' uses LoRA" in refused(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="small")])
+        model.quantize("int8")
+    assert "layer 'small' is quantized" in refused(model)
+
+
+def test_rules_that_name_nothing_are_refused_with_the_nearest_paths(random):
+    model, _ = sequential(random)
+    words = refused(model, {"tow/kernel": "binary"})
+    assert "names no weight" in words
+    assert words.index("two/kernel") < words.index("Give an expression")
+    assert "leaves" in refused(model, {"one": "binary", "one/kernel": "nf4"})
+    assert "no kernel" in refused(keras.Sequential([keras.Input((4,)), layers.ReLU()]))
+    assert "has the keys ['estimator']" in refused(model, {"one": {"estimator": "annealed"}})
+    assert "scale is 'some'" in refused(model, "binary", scale="some")
+
+
+def test_the_names_are_public():
+    assert quantal.discretize is discretize
+    assert quantal.bake is bake

@@ -14,7 +14,7 @@ ORDER = [
     "registration",
     "values", "fitting", "schedules",               # numbers: NumPy only
     "projection", "latents", "estimators", "scales", "parameters",  # tensors
-    "layers", "rebuilding", "convert", "callbacks",                          # models
+    "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command
 ]  # fmt: skip

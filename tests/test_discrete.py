@@ -111,7 +111,7 @@ def test_wrapped_equals_plain_with_listed_weights(name, training):
     x = case.data()
     discrete(x)
     for parameter in discrete.discrete_parameters:
-        testing.assert_listed(parameter.kernel, VALUES)
+        testing.assert_members(parameter.kernel, VALUES)
     if training and name == "composite":
         # Dropout draws anew at each call: leave it out of the comparison.
         discrete.layer.layers[2].rate = 0.0
@@ -170,7 +170,7 @@ def test_everything_trains(name, dtype, jit):
         assert not np.array_equal(old, numpy(variable)), f"{variable.path} did not move"
     for parameter in discrete.discrete_parameters:
         assert parameter.latent.dtype == "float32"
-        testing.assert_listed(parameter.kernel, VALUES)
+        testing.assert_members(parameter.kernel, VALUES)
 
 
 @pytest.mark.parametrize("name", ["Dense", "composite"])
@@ -455,7 +455,7 @@ def test_dtype_is_handed_to_the_wrapped_layer():
     discrete = Discrete(layers.Dense(2, use_bias=False), VALUES, dtype="mixed_bfloat16")
     outputs = discrete(np.eye(3, dtype="float32"))
     assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
-    testing.assert_listed(outputs, VALUES)
+    testing.assert_members(outputs, VALUES)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -466,7 +466,7 @@ def test_what_the_layer_computes_with_is_listed(dtype, compile):
     discrete = Discrete(layers.Dense(50, use_bias=False, dtype=dtype), VALUES)
     eye = ops.eye(20, dtype=dtype)
     discrete(eye)
-    testing.assert_listed((testing.compiled(discrete) if compile else discrete)(eye), VALUES)
+    testing.assert_members((testing.compiled(discrete) if compile else discrete)(eye), VALUES)
 
 
 def test_learned_scale_multiplies_the_listed_weights():
@@ -477,7 +477,7 @@ def test_learned_scale_multiplies_the_listed_weights():
     state = discrete.discrete_parameters[0].scale_state
     state.begin(2 * numpy(state.start))
     np.testing.assert_allclose(numpy(discrete(x)), 2 * before, rtol=1e-6)
-    testing.assert_listed(discrete.kernel, VALUES)
+    testing.assert_members(discrete.kernel, VALUES)
 
 
 def test_discrete_layers_inside_keep_their_lists():
@@ -489,7 +489,7 @@ def test_discrete_layers_inside_keep_their_lists():
     found = {p.values: numpy(p.kernel) for p in parameters_of(outer)}
     assert set(found) == {VALUES, Values([4, 5]), Values([7, 8])}
     for values, kernel in found.items():
-        testing.assert_listed(ops.convert_to_tensor(kernel), values)
+        testing.assert_members(ops.convert_to_tensor(kernel), values)
     assert len(outer.discrete_parameters) == 1
 
 

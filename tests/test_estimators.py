@@ -49,7 +49,7 @@ def test_the_usual_line_leaves_the_list(monkeypatch):
         values = NAMED[name]
         latent = np.random.default_rng(0).normal(size=1000).astype("float32")
         with pytest.raises(AssertionError, match="not in"):
-            testing.assert_listed(StraightThrough()(latent, values), values)
+            testing.assert_members(StraightThrough()(latent, values), values)
 
 
 # Law 6: the gradient going back, against a second statement of each surrogate in NumPy.

@@ -35,8 +35,8 @@ def test_what_the_layer_multiplies_by_is_listed(name, dtype, compile):
     layer(ones)
     outputs = (testing.compiled(layer) if compile else layer)(ones)
     assert keras.backend.standardize_dtype(outputs.dtype) == dtype
-    testing.assert_listed(outputs, values)
-    testing.assert_listed(layer.kernel, values)
+    testing.assert_members(outputs, values)
+    testing.assert_members(layer.kernel, values)
     assert layer.discrete_parameters[0].latent.dtype == "float32"
 
 
@@ -45,7 +45,7 @@ def test_what_the_layer_multiplies_by_in_training_is_listed(dtype):
     values = NAMED["tenths"]
     layer = LearnableMultiplier(values, dtype=dtype, kernel_initializer="random_normal")
     outputs = layer(keras.ops.ones((1, 1000)), training=True)
-    testing.assert_listed(outputs, values)
+    testing.assert_members(outputs, values)
 
 
 def test_the_usual_line_is_caught(monkeypatch):
@@ -53,7 +53,7 @@ def test_the_usual_line_is_caught(monkeypatch):
     monkeypatch.setattr(estimators, "as_if", lambda value, s: s + stop(value - s))
     layer = LearnableMultiplier(NAMED["tenths"], kernel_initializer="random_normal")
     with pytest.raises(AssertionError, match="not in"):
-        testing.assert_listed(layer(keras.ops.ones((1, 1000))), layer.values)
+        testing.assert_members(layer(keras.ops.ones((1, 1000))), layer.values)
 
 
 # It learns.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quantal import estimators as estimators
     from quantal import schedules as schedules
     from quantal import testing as testing
+    from quantal import tracing as tracing
     from quantal.convert import bake as bake
     from quantal.convert import discretize as discretize
     from quantal.convert import keep_decay_off as keep_decay_off
@@ -39,6 +40,7 @@ _HOMES = {
     "estimators": "",
     "schedules": "",
     "testing": "",
+    "tracing": "",
 }
 
 __all__ = ["Values", "k_means", *_HOMES]

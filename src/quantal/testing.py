@@ -18,8 +18,9 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal.estimators import Estimator
-from quantal.parameters import Parameter
+from quantal.parameters import Parameter, parameters_of
 from quantal.projection import projection_of
+from quantal.tracing import allowed_numbers, uses_of
 from quantal.values import Values
 
 
@@ -157,8 +158,13 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
         )
 
 
-def assert_listed(tensor: Any, values: Values) -> None:
-    """Law 3: every element is in the list by equality, rounded once to the tensor's dtype."""
+def assert_members(tensor: Any, values: Values) -> None:
+    """Law 3: every element is in the list by equality, rounded once to the tensor's dtype.
+
+    Args:
+        tensor: The numbers, of any shape and floating dtype.
+        values: The list.
+    """
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     listed = ops.cast(ops.convert_to_tensor(values.numbers), dtype)
     found = ops.convert_to_numpy(ops.cast(tensor, "float32"))
@@ -166,19 +172,81 @@ def assert_listed(tensor: Any, values: Values) -> None:
     _demand(strange.size == 0, f"{strange.size} elements are not in {values}: {strange[:5]}")
 
 
+def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False) -> None:
+    """Law 3 for a whole model: what meets the data in place of its latents is listed.
+
+    The forward pass is traced (`quantal.tracing`), so that no layer is taken at its
+    word. Every number that was made from a latent alone and met the data must be one
+    of the list, times the scale where there is one, rounded once to the dtype in which
+    a layer computes; and every latent must have been used.
+
+    A soft estimator passes in inference only.
+
+    Args:
+        model: A built model or layer.
+        inputs: Example data; None draws some for a model that has Inputs.
+        training: Whether the forward pass is one of training.
+
+    Raises:
+        AssertionError: Nothing in the model is discrete, a latent was not used, or
+            other numbers than the listed ones met the data.
+        TypeError, ValueError: As `quantal.tracing.uses_of`.
+
+    >>> import keras, quantal
+    >>> kernel = quantal.Discrete(keras.layers.Dense(4), [0.1, -0.1, 0.3, -0.3])
+    >>> assert_listed(keras.Sequential([keras.Input((3,)), kernel]))
+    """
+    parameters = parameters_of(model)
+    _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
+    halves = {layer.compute_dtype for layer in model._flatten_layers()} & {"float16", "bfloat16"}
+    uses = uses_of(model, inputs, training)
+    for use in uses:
+        paths = " and ".join(parameter.path for parameter in use.parameters)
+        _demand(
+            len(use.parameters) == 1,
+            f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list",
+        )
+        # PyTorch widens some operands of half precision on a processor.
+        allowed = _rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves})
+        strange = use.value[~np.isin(use.value, allowed)]
+        scaled = " times its scale" if use.parameters[0].scale is not None else ""
+        _demand(
+            strange.size == 0,
+            f"{strange.size} of {use.value.size} numbers with which {paths} met the data in "
+            f"{use.operation} ({use.dtype}) are not in {use.parameters[0].values}{scaled}: "
+            f"{strange[:5]}",
+        )
+    used = {id(parameter) for use in uses for parameter in use.parameters}
+    for parameter in parameters:
+        _demand(
+            id(parameter) in used,
+            f"{parameter.path}: its latent was never used, nothing made from it met the data",
+        )
+
+
+def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float64]:
+    """Numbers rounded once to each dtype; to one without fractions, not at all."""
+    found = [numbers.astype(float)]
+    for dtype in dtypes:
+        if "float" in dtype:
+            tensor = ops.cast(ops.convert_to_tensor(numbers), dtype)
+            found.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
+    return np.concatenate(found)
+
+
 def assert_hard(estimator: Estimator, values: Values) -> None:
     """Laws 3 and 4: listed in inference; in training too, or at the end of the schedule."""
     latent = edge_cases(values)
     latent = ops.convert_to_tensor(latent[np.isfinite(latent)])
-    assert_listed(estimator(latent, values, training=False), values)
+    assert_members(estimator(latent, values, training=False), values)
     if estimator.initial_state is None:
-        assert_listed(estimator(latent, values, training=True), values)
+        assert_members(estimator(latent, values, training=True), values)
         return
     soft = ops.convert_to_numpy(estimator(latent, values, training=True))
     outside = soft[(soft < values.low) | (soft > values.high)]
     _demand(outside.size == 0, f"soft values leave the list's range: {outside[:5]}")
     done = ops.convert_to_tensor([7.0, 7.0], "float32")
-    assert_listed(estimator(latent, values, training=True, state=done), values)
+    assert_members(estimator(latent, values, training=True, state=done), values)
 
 
 def assert_gradient(

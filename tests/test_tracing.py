@@ -1,0 +1,373 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from conftest import numpy
+from quantal import Discrete, LearnableMultiplier, Parameter, Values, parameters_of
+from quantal.estimators import StraightThrough
+from quantal.testing import assert_listed
+from quantal.tracing import allowed_numbers, uses_of
+
+# On this list the usual sum, latent + stop_gradient(value - latent), rounds.
+VALUES = Values([0.1, -0.1, 0.3, -0.3])
+
+
+def discrete(layer, weights="kernel", **arguments):
+    return Discrete(layer, VALUES, weights, **arguments)
+
+
+def model_of(*stack, shape, dtype=None):
+    return keras.Sequential([keras.Input(shape, dtype=dtype), *stack])
+
+
+def attention():
+    query, value = keras.Input((4, 6)), keras.Input((5, 6))
+    layer = discrete(layers.MultiHeadAttention(2, 3))
+    return keras.Model([query, value], layer(query, value, use_causal_mask=True))
+
+
+def shared():
+    inputs = {name: keras.Input((4,), name=name) for name in ("one", "other")}
+    kernel = discrete(layers.Dense(4))
+    return keras.Model(inputs, kernel(kernel(inputs["one"])) + kernel(inputs["other"]))
+
+
+def nested():
+    inner = model_of(layers.Dense(4), discrete(layers.Dense(3)), shape=(5,))
+    return model_of(inner, LearnableMultiplier([2, 4]), layers.Dense(1), shape=(5,))
+
+
+def masked():
+    inputs = keras.Input((None,), dtype="int32")
+    x = discrete(layers.Embedding(7, 4, mask_zero=True), "embeddings")(inputs)
+    recurrent = ("kernel", "recurrent_kernel")
+    x = discrete(layers.Bidirectional(layers.GRU(3, return_sequences=True)), recurrent)(x)
+    return keras.Model(inputs, discrete(layers.SimpleRNN(2), recurrent)(x))
+
+
+MODELS = {
+    "LearnableMultiplier": lambda: model_of(LearnableMultiplier(VALUES, axis=(1, 2)), shape=(3, 4)),
+    "Dense": lambda: model_of(discrete(layers.Dense(4, activation="relu")), shape=(5,)),
+    "Conv1D": lambda: model_of(
+        discrete(layers.Conv1D(4, 3, padding="causal", dilation_rate=2)), shape=(8, 3)
+    ),
+    "Conv2D in groups": lambda: model_of(discrete(layers.Conv2D(4, 3, groups=2)), shape=(5, 5, 4)),
+    "Conv2DTranspose": lambda: model_of(discrete(layers.Conv2DTranspose(2, 3)), shape=(4, 4, 3)),
+    "DepthwiseConv2D": lambda: model_of(discrete(layers.DepthwiseConv2D(3)), shape=(5, 5, 3)),
+    "SeparableConv2D": lambda: model_of(
+        discrete(layers.SeparableConv2D(4, 3), ("depthwise_kernel", "pointwise_kernel")),
+        shape=(5, 5, 3),
+    ),
+    "Embedding": lambda: model_of(
+        discrete(layers.Embedding(7, 4), "embeddings"), shape=(5,), dtype="int32"
+    ),
+    "EinsumDense": lambda: model_of(
+        discrete(layers.EinsumDense("btd,dhe->bthe", output_shape=(None, 2, 4))), shape=(3, 5)
+    ),
+    "LSTM": lambda: model_of(
+        discrete(layers.LSTM(4, recurrent_dropout=0.2), ("kernel", "recurrent_kernel")),
+        shape=(3, 5),
+    ),
+    "unrolled LSTM": lambda: model_of(
+        discrete(layers.LSTM(4, unroll=True), ("kernel", "recurrent_kernel")), shape=(3, 5)
+    ),
+    "ConvLSTM1D": lambda: model_of(
+        discrete(layers.ConvLSTM1D(2, 2, padding="same"), ("kernel", "recurrent_kernel")),
+        shape=(3, 4, 2),
+    ),
+    "MultiHeadAttention": attention,
+    "composite": lambda: model_of(
+        discrete(
+            keras.Sequential(
+                [
+                    layers.Dense(6, kernel_regularizer="l2", activity_regularizer="l2"),
+                    layers.BatchNormalization(),
+                    layers.Dropout(0.3),
+                    layers.Dense(3),
+                ]
+            )
+        ),
+        shape=(5,),
+    ),
+    "shared": shared,
+    "nested": nested,
+    "masked": masked,
+    "long list": lambda: model_of(
+        Discrete(layers.Dense(4), Values(np.linspace(-1, 1, 40) ** 3)), shape=(5,)
+    ),
+    "argmax": lambda: model_of(
+        discrete(layers.Dense(4), estimator="argmax_straight_through"), shape=(5,)
+    ),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+# What computes with its list passes.
+
+
+@every_model
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_listed_models_pass(name, dtype):
+    keras.config.set_dtype_policy(dtype)
+    model = MODELS[name]()
+    before = [numpy(variable) for variable in model.variables]
+    assert_listed(model)
+    assert_listed(model, training=True)
+    for variable, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), old)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "float64"])
+@pytest.mark.parametrize(
+    "make", [LearnableMultiplier, lambda *a, **k: discrete(layers.Dense(3), **k)]
+)
+def test_listed_numbers_times_a_scale_pass(make, dtype):
+    if dtype == "float64" and keras.config.backend() == "jax":
+        pytest.skip("JAX has float64 only where it is asked for beforehand")
+    keras.config.set_dtype_policy(dtype)
+    model = model_of(make(VALUES, scale="learned"), shape=(64,))
+    assert_listed(model)
+    (parameter,) = parameters_of(model)
+    parameter.scale.assign(0.37)
+    assert set(allowed_numbers(parameter)) == set(VALUES.numbers * np.float32(0.37))
+    assert_listed(model, training=True)
+
+
+def test_a_subclassed_model_and_a_layer_pass_on_given_data():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = discrete(layers.Dense(4)), LearnableMultiplier(VALUES)
+
+        def call(self, inputs):
+            return self.second(self.first(inputs["x"])) + inputs["y"]
+
+    model, x = Own(), np.ones((2, 3))
+    data = {"x": x, "y": np.ones((2, 4), "float32")}
+    model(data)
+    assert_listed(model, data)
+    assert_listed(model.first, x)
+    with pytest.raises(ValueError, match=r"has no Input .* Expected example data .* Give a batch"):
+        assert_listed(model)
+
+
+@pytest.mark.parametrize("estimator", ["annealed", "binary_relax"])
+def test_a_soft_estimator_passes_in_inference_alone(estimator):
+    model = model_of(discrete(layers.Dense(4), estimator=estimator), shape=(5,))
+    assert_listed(model)
+    with pytest.raises(AssertionError, match="are not in"):
+        assert_listed(model, training=True)
+    state = numpy(parameters_of(model)[0].state)
+    np.testing.assert_array_equal(state, [0, 0])
+
+
+def test_uses_name_parameter_operation_and_numbers():
+    model = masked()
+    uses = uses_of(model)
+    found = {parameter.path: 0 for parameter in parameters_of(model)}
+    for use in uses:
+        (parameter,) = use.parameters
+        assert use.value.size == np.prod(parameter.shape)
+        assert use.operation
+        found[parameter.path] += 1
+    # One use each, however many steps of time there are.
+    assert set(found.values()) == {1}
+
+
+def test_half_precision_is_rounded_once():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    (use,) = uses_of(MODELS["Dense"]())
+    listed = ops.convert_to_numpy(ops.cast(ops.cast(VALUES.numbers, "bfloat16"), "float32"))
+    assert use.dtype == "bfloat16"
+    assert set(use.value.flat) <= set(listed.astype(float))
+
+
+# What does not, fails, and the message says where.
+
+
+class Claiming(layers.Layer):
+    """A layer that says it is discrete; `compute` is what it does."""
+
+    def __init__(self, compute, values=VALUES):
+        super().__init__()
+        self.compute, self.values = compute, values
+
+    def build(self, input_shape):
+        size = input_shape[-1]
+        wide = keras.initializers.RandomUniform(-3, 3, seed=0)
+        weights = [self.add_weight((size, size), wide, name=name) for name in ("kernel", "other")]
+        self.other = weights[1]
+        # One for each argument of `compute` after the layer and the data.
+        count = self.compute.__code__.co_argcount - 2
+        self.discrete_parameters = [
+            Parameter(weight, self.values, StraightThrough()) for weight in weights[:count]
+        ]
+
+    def call(self, inputs, training=None):
+        return self.compute(self, inputs, *self.discrete_parameters)
+
+
+def honest(layer, x, parameter):
+    return ops.matmul(x, parameter.forward(False))
+
+
+def by_way_of_other_shapes(layer, x, parameter):
+    kernel = ops.reshape(ops.transpose(parameter.forward(False)), (-1,))
+    kernel = ops.concatenate([kernel[:7], ops.flip(kernel[7:])])
+    kernel = ops.where(np.arange(kernel.shape[0]) % 2 == 0, kernel, 0.3)
+    return x[:, :1] * ops.cast(ops.cast(ops.take(kernel, [3, 2, 0, 1]), "float32"), x.dtype)
+
+
+def latent_itself(layer, x, parameter):
+    return ops.matmul(x, parameter.latent)
+
+
+def latent_beside_the_values(layer, x, parameter):
+    return honest(layer, x, parameter) + ops.sum(ops.convert_to_tensor(parameter.latent))
+
+
+def usual_sum(layer, x, parameter):
+    latent = parameter._numbers()
+    return ops.matmul(x, latent + ops.stop_gradient(parameter.kernel - latent))
+
+
+def thousandth_more(layer, x, parameter):
+    return ops.matmul(x, parameter.forward(False) + 1e-3)
+
+
+def normalized(layer, x, parameter):
+    kernel = parameter.forward(False)
+    return ops.matmul(x, kernel / ops.norm(kernel))
+
+
+def normalized_afterwards(layer, x, parameter):
+    kernel = parameter.forward(False)
+    return ops.matmul(x, kernel) / ops.norm(kernel)
+
+
+def low_rank(layer, x, parameter):
+    factor = ops.convert_to_tensor(layer.other)[:, :1]
+    return ops.matmul(x, parameter.forward(False) + factor * ops.transpose(factor))
+
+
+def in_a_loop(layer, x, parameter):
+    def step(index, x):
+        return index + 1, ops.matmul(x, ops.convert_to_tensor(parameter.latent))
+
+    return ops.while_loop(lambda index, x: index < 2, step, (0, x))[1]
+
+
+def signs_of_data(layer, x, parameter):
+    return ops.where(x > 0, ops.convert_to_tensor(parameter.latent)[0], 0.0)
+
+
+def in_a_slice(layer, x, parameter):
+    return ops.slice_update(x, (0, 0), parameter.latent[:1])
+
+
+FLOATS = [
+    latent_itself, latent_beside_the_values, usual_sum, thousandth_more, normalized,
+    normalized_afterwards, low_rank, in_a_loop, signs_of_data, in_a_slice,
+]  # fmt: skip
+
+
+def model_that(compute, values=VALUES):
+    return model_of(Claiming(compute, values), shape=(8,))
+
+
+@pytest.mark.parametrize("compute", [honest, by_way_of_other_shapes])
+def test_the_claiming_layer_can_pass(compute):
+    assert_listed(model_that(compute))
+
+
+@pytest.mark.parametrize("compute", FLOATS)
+def test_silent_floats_fail(compute):
+    with pytest.raises(AssertionError, match=r"kernel met the data in \w+ .*are not in"):
+        assert_listed(model_that(compute))
+
+
+def test_silent_floats_in_mixed_precision_fail():
+    # Not in the list, though all that the sum lost is less than half precision holds.
+    class Wide(layers.Dense):
+        def call(self, inputs, training=None):
+            return ops.matmul(ops.cast(inputs, "float32"), self.kernel + 1e-7)
+
+    with pytest.raises(AssertionError, match="are not in"):
+        assert_listed(model_of(discrete(Wide(4)), shape=(5,)))
+
+
+def test_a_low_rank_term_within_a_wrapped_layer_fails():
+    class Adapted(layers.Dense):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.down = self.add_weight(name="down", shape=(input_shape[-1], 1))
+            self.up = self.add_weight(name="up", shape=(1, self.units))
+
+        def call(self, inputs, training=None):
+            return ops.matmul(inputs, self.kernel + ops.matmul(self.down, self.up))
+
+    with pytest.raises(AssertionError, match=r"adapted.*/kernel met the data .*are not in"):
+        assert_listed(model_of(discrete(Adapted(4)), shape=(5,)))
+
+
+def test_a_scale_that_is_not_declared_fails():
+    model = model_of(discrete(layers.Dense(4), scale="learned"), shape=(5,))
+    (parameter,) = parameters_of(model)
+    parameter.scale.assign(0.37)
+    assert_listed(model)
+    forward, scale = parameter.forward, parameter.scale
+    parameter.forward, parameter.scale = lambda training: forward(training) * 1.1, scale
+    with pytest.raises(AssertionError, match="times its scale"):
+        assert_listed(model)
+
+
+def test_a_latent_that_is_never_used_fails():
+    with pytest.raises(AssertionError, match="kernel: its latent was never used"):
+        assert_listed(model_that(lambda layer, x, parameter: ops.matmul(x, layer.other)))
+
+
+def test_a_latent_that_meets_no_data_fails():
+    def constant(layer, x, parameter):
+        return ops.matmul(ops.ones((1, 8)), parameter.forward(False))
+
+    with pytest.raises(AssertionError, match="never used"):
+        assert_listed(model_that(constant))
+
+
+def test_a_mixture_of_two_parameters_fails():
+    def product(layer, x, one, other):
+        return ops.matmul(x, one.forward(False) * other.forward(False))
+
+    # Even where every product is in the list.
+    with pytest.raises(AssertionError, match=r"a mixture of .*kernel and .*other met the data"):
+        assert_listed(model_that(product, Values([-1, 1])))
+
+
+def test_a_model_without_parameters_fails():
+    with pytest.raises(AssertionError, match="nothing in 'plain' is discrete"):
+        assert_listed(keras.Sequential([keras.Input((3,)), layers.Dense(2)], name="plain"))
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="is not built"):
+        assert_listed(keras.Sequential([discrete(layers.Dense(2))]))
+
+
+def test_the_call_of_a_compiled_function_is_seen_within():
+    if keras.config.backend() == "torch":
+        pytest.skip("PyTorch's compiler needs a mode of its own")
+    compile = {"jax": "jax.jit", "tensorflow": "tf.function"}[keras.config.backend()]
+    if compile == "jax.jit":
+        import jax
+
+        wrap = jax.jit
+    else:
+        import tensorflow
+
+        def wrap(function):
+            return tensorflow.function(function, jit_compile=True)
+
+    assert_listed(model_that(lambda layer, x, p: wrap(lambda x: honest(layer, x, p))(x)))
+    with pytest.raises(AssertionError, match="are not in"):
+        assert_listed(model_that(lambda layer, x, p: wrap(lambda x: latent_itself(layer, x, p))(x)))

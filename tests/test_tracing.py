@@ -219,6 +219,24 @@ def by_way_of_other_shapes(layer, x, parameter):
     return x[:, :1] * ops.cast(ops.cast(ops.take(kernel, [3, 2, 0, 1]), "float32"), x.dtype)
 
 
+def by_the_shape_of_the_data(layer, x, parameter):
+    # Zeros in the data's shape are not data: nothing meets them here.
+    latent = parameter._numbers() + ops.zeros_like(x[0])
+    return ops.matmul(x, parameter.estimator(latent, parameter.values))
+
+
+def in_a_scan(layer, x, parameter):
+    def step(total, row):
+        return total + ops.sum(x) * row, -row
+
+    total, rows = ops.scan(step, ops.zeros((8,)), parameter.forward(False), reverse=True)
+    return total + ops.matmul(x, rows)
+
+
+def on_a_condition(layer, x, parameter):
+    return ops.cond(ops.sum(x) < 1e9, lambda: honest(layer, x, parameter), lambda: x)
+
+
 def latent_itself(layer, x, parameter):
     return ops.matmul(x, parameter.latent)
 
@@ -276,9 +294,40 @@ def model_that(compute, values=VALUES):
     return model_of(Claiming(compute, values), shape=(8,))
 
 
-@pytest.mark.parametrize("compute", [honest, by_way_of_other_shapes])
+HONEST = [honest, by_way_of_other_shapes, by_the_shape_of_the_data, in_a_scan, on_a_condition]
+
+
+@pytest.mark.parametrize("compute", HONEST)
 def test_the_claiming_layer_can_pass(compute):
     assert_listed(model_that(compute))
+
+
+def test_a_scan_keeps_rows_in_their_order():
+    model = model_that(in_a_scan)
+    kernel = numpy(parameters_of(model)[0].kernel).astype(float)
+    uses = [use.value for use in uses_of(model)]
+    assert sum(np.array_equal(value, -kernel) for value in uses) == 1
+    assert {value.tobytes() for value in uses} > {row.tobytes() for row in kernel}
+
+
+def test_what_is_overwritten_in_place_is_read_before():
+    if keras.config.backend() != "torch":
+        pytest.skip("the other backends overwrite nothing")
+
+    def in_place(layer, x, parameter):
+        kernel = ops.zeros_like(layer.other.value)
+        kernel[:4], kernel[4:] = parameter.forward(False)[:4], 0.3
+        return ops.matmul(x, kernel.mul_(ops.sum(x)))
+
+    assert_listed(model_that(in_place))
+
+    def latent_in_place(layer, x, parameter):
+        kernel = ops.zeros_like(layer.other.value)
+        kernel[2, 1:3] = parameter.latent.value[2, 1:3]
+        return x * kernel.view(64)[16:24].mul_(ops.sum(x))
+
+    with pytest.raises(AssertionError, match="are not in"):
+        assert_listed(model_that(latent_in_place))
 
 
 @pytest.mark.parametrize("compute", FLOATS)

@@ -342,10 +342,9 @@ def _trace_torch(ledger: _Ledger, forward: Callable[..., Any], latents: Any, inp
         return origins.get(memory(tensor), (None, _NOTHING))[1]
 
     def mark(tensor: Any, origin: Origin) -> Any:
-        # A part of the memory may hold more than the operation has written.
-        origin = origin | origin_of(tensor)
+        # What is overwritten is among the operands, so an origin only ever grows.
         if origin and tensor.numel():
-            origins[memory(tensor)] = (tensor, _DATA if origin >= _DATA else origin)
+            origins[memory(tensor)] = (tensor, origin)
         return tensor
 
     def tensors_in(structure: Any) -> list[Any]:

@@ -15,7 +15,13 @@ from quantal import estimators
 from quantal.layers import Discrete, LearnableMultiplier
 from quantal.layers.channels import owner_of
 from quantal.parameters import Parameter, parameters_of
-from quantal.rebuilding import Replacement, compile_like, outermost_layers, rebuilt
+from quantal.rebuilding import (
+    Replacement,
+    compile_like,
+    made_again,
+    outermost_layers,
+    rebuilt,
+)
 from quantal.scales import Scale
 from quantal.values import Values
 
@@ -147,10 +153,10 @@ def discretize(
     Example:
     >>> import keras, quantal
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="hidden"),
-    ...                           keras.layers.Dense(2, name="last")])
+    ...                           keras.layers.Dense(2, name="last")], name="net")
     >>> discrete, report = quantal.discretize(model, {"hidden": "ternary"}, report=True)
     >>> [(row.path, row.why) for row in report.rows if row.values is not None]
-    [('hidden/kernel', "rule 'hidden'")]
+    [('net/hidden/kernel', "rule 'hidden'")]
     """
     _check_model(model)
     plan = _Plan(model, rules, scale, estimator)
@@ -250,8 +256,12 @@ def keep_decay_off(optimizer: keras.optimizers.Optimizer, model: keras.Model) ->
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     variables = [v for parameter in parameters_of(model) for v in parameter.variables]
-    if variables and inner.weight_decay:
-        inner.exclude_from_weight_decay(var_list=variables)
+    if not variables or not inner.weight_decay:
+        return
+    inner.exclude_from_weight_decay(var_list=variables)
+    if {id(v) for v in model.trainable_variables} <= {id(v) for v in variables}:
+        # PyTorch's optimizers fail where nothing is left to decay.
+        inner.weight_decay = None
 
 
 def has_natural_unit(values: Values) -> bool:
@@ -459,7 +469,7 @@ def _wrapped(layer: keras.Layer, chosen: list[tuple[int, _Choice]]) -> Replaceme
     groups: dict[tuple[Any, ...], list[tuple[int, _Choice]]] = {}
     for place, choice in chosen:
         groups.setdefault(choice.group, []).append((place, choice))
-    inner = new = type(layer).from_config(layer.get_config())
+    inner = new = made_again(layer, layer.name)
     names = [variable.name for variable in layer.weights]
     for members in groups.values():
         places = [place for place, _ in members]

@@ -38,7 +38,7 @@ def rebuilt(
     rebuilding = _Rebuilding(replace, unwrap)
     new = rebuilding.of(model)
     if not new.built:
-        new.build_from_config(model.get_build_config())
+        new.buildmade_again(model.get_build_config())
         # Keras has run its call to make the weights, and does not say so.
         new.built = True
     pairs: list[tuple[keras.Variable, keras.Variable]] = []
@@ -154,7 +154,7 @@ class _Rebuilding:
             return new
         if _is_container(layer):
             return self._cloned(layer)
-        new = _from_config(layer, name)
+        new = made_again(layer, name)
         if self._changes(layer):
             self._exchange(layer, new)
         else:
@@ -232,7 +232,12 @@ class _Rebuilding:
         )
 
 
-def _from_config(layer: keras.Layer, name: str) -> keras.Layer:
+def made_again(layer: keras.Layer, name: str) -> keras.Layer:
+    """The same layer anew, from its config, unbuilt.
+
+    Raises:
+        ValueError: Its config does not say how.
+    """
     # A Lambda of this process is as safe as the model it comes from.
     trust = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
     try:

@@ -209,7 +209,10 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         training = kwargs.get("training")
         if not self._layer_takes_training:
             kwargs.pop("training", None)
-        listed = {id(p.latent): p.forward(bool(training)) for p in self.discrete_parameters or ()}
+        listed = {
+            id(p.latent): _like_a_variable(p.forward(bool(training)), p.latent)
+            for p in self.discrete_parameters or ()
+        }
         variables = self.layer.variables
         # Every variable is mapped: within a scope Keras asks no scope around it, so
         # what is left out would lose the value that a JAX trainer gave it.
@@ -292,7 +295,7 @@ def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
     """Gives the root mean square of what a layer's own initializer draws."""
 
     def root_mean_square(numbers: Any) -> Any:
-        return ops.sqrt(ops.mean(ops.square(ops.cast(numbers, "float32"))))
+        return ops.sqrt(ops.mean(ops.square(ops.cast(ops.stop_gradient(numbers), "float32"))))
 
     if variable._value is None:
         initializer = variable._initializer
@@ -305,6 +308,24 @@ def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
     else:
         found = float(root_mean_square(variable.value))
     return lambda: ops.convert_to_tensor(found, "float32")
+
+
+def _like_a_variable(value: Any, latent: keras.Variable) -> Any:
+    """The value; in PyTorch requiring a gradient where its latent does, also in inference.
+
+    PyTorch chooses between ways to multiply matrices by whether the weight requires a
+    gradient, and they differ in the last bit. So a discrete layer computes as the plain
+    layer with the listed weights does.
+    """
+    if keras.config.backend() != "torch":
+        return value
+    import torch
+
+    if value.requires_grad or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        return value
+    if torch.compiler.is_compiling() or value.device.type == "meta":
+        return value
+    return value.detach().requires_grad_(latent.value.requires_grad)
 
 
 def _is_built(layer: keras.Layer) -> bool:

@@ -160,7 +160,9 @@ def _swept(rows: list[tuple[NDArray[np.float64], Values]]) -> float | None:
     real = np.array([True])
     if time.size:
         real = np.concatenate([[True], time[order][1:] > time[order][:-1], [True]])
-    usable = real & (all_products > 0) & (all_squares > 1e-12)
+    # Beside the largest value's square, a sum this small is what rounding left of zero.
+    largest = max(float(np.abs(values.numbers).max()) for _, values in rows)
+    usable = real & (all_products > 0) & (all_squares > 1e-12 * largest**2)
     if not usable.any():
         return None
     gain = np.where(usable, all_products**2 / np.where(usable, all_squares, 1.0), -np.inf)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantal.estimators import as_if, inward
 from quantal.fitting import least_squares_scale, mean_absolute_scale, mean_magnitude
-from quantal.projection import Projection, StepFunction, along
+from quantal.projection import Projection, StepFunction, Table, along
 from quantal.values import Values
 
 METHODS = ("learned", "least_squares", "mean_absolute")
@@ -193,7 +193,9 @@ class ScaleState:
         self.scale, self.start, self.relative = scale, start, relative
         self._values = values
         # Made here, outside any compiler's trace.
-        self._nearest_power = nearest_power() if scale.power_of_two else None
+        magnitude = mean_magnitude(values)
+        self._magnitude = Table(float(magnitude) if values.channels is None else magnitude)
+        self._nearest_power = StepFunction(*_power_steps()) if scale.power_of_two else None
 
     def begin(self, scales: NDArray[np.float32]) -> None:
         """Set the scale."""
@@ -233,7 +235,7 @@ class ScaleState:
             elements = math.prod(value.shape) / max(math.prod(self.relative.shape), 1)
             largest = ops.maximum(ops.abs(listed.low), ops.abs(listed.high))
             damping = 1.0 / ops.sqrt(elements * ops.maximum(largest, 1e-30))
-            # Times 1: TensorFlow's custom gradients take no variable.
+            # A product: TensorFlow takes no variable itself into a custom gradient.
             relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
             surrogate = surrogate + slope * damping * (self.start * relative)
         return as_if(scale * value, surrogate)
@@ -256,7 +258,7 @@ class ScaleState:
         if self.scale.method == "least_squares":
             above, below = total(numbers * nearest), total(nearest * nearest)
         else:
-            magnitude = mean_magnitude(self._values)
+            magnitude = self._magnitude()
             if self._values.channels is not None:
                 magnitude = along(magnitude, self._values.axis, len(numbers.shape))
             above, below = total(ops.abs(numbers)), total(ops.ones_like(numbers) * magnitude)

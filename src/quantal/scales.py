@@ -169,8 +169,8 @@ def rounded_to_powers(scales: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels[np.searchsorted(thresholds, scales, side="right")]
 
 
-def nearest_power() -> StepFunction:
-    """The same for tensors."""
+def nearest_powers() -> StepFunction:
+    """`rounded_to_powers` of float32 tensors."""
     return StepFunction(*_power_steps())
 
 
@@ -195,7 +195,7 @@ class ScaleState:
         # Made here, outside any compiler's trace.
         magnitude = mean_magnitude(values)
         self._magnitude = Table(float(magnitude) if values.channels is None else magnitude)
-        self._nearest_power = StepFunction(*_power_steps()) if scale.power_of_two else None
+        self._nearest_power = nearest_powers() if scale.power_of_two else None
 
     def begin(self, scales: NDArray[np.float32]) -> None:
         """Set the scale."""

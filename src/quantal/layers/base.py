@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from quantal import estimators
 from quantal.latents import entry_units
 from quantal.parameters import Parameter
-from quantal.scales import Scale, ScaleState, nearest_power
+from quantal.scales import Scale, ScaleState, nearest_powers
 from quantal.values import Values, ValuesLike
 
 
@@ -63,9 +63,8 @@ class DiscreteLayer:
             return self.add_weight(
                 name=prefix + name,
                 shape=shape,
-                # In tensors: Keras may ask for first values within a trace.
                 initializer=lambda shape, dtype=None: (
-                    ops.zeros(shape, "float32") + ops.convert_to_tensor(start(), "float32")
+                    ops.ones(shape, "float32") * ops.convert_to_tensor(start(), "float32")
                 ),
                 dtype="float32",
                 trainable=trainable,
@@ -83,9 +82,9 @@ class DiscreteLayer:
             def start() -> Any:
                 if first_scale is not None or spread is None:
                     return 1.0 if first_scale is None else first_scale
-                drawn = spread()
-                found = ops.where(drawn > 0, drawn, of_list) / of_list
-                return nearest_power()(found) if to_power else found
+                own = ops.convert_to_tensor(spread(), "float32")
+                found = ops.where(own > 0, own / of_list, ops.ones_like(own))
+                return nearest_powers()(found) if to_power else found
 
             scale = ScaleState(
                 self.scale,
@@ -131,4 +130,7 @@ class DiscreteLayer:
 
 
 def _root_mean_square(values: Values) -> float:
-    return float(np.sqrt(np.mean(values.numbers.astype(float) ** 2))) or 1.0
+    """Of what the first latents choose: both ends of each gap alike often."""
+    ascending = values.ascending.astype(float)
+    chosen = [ascending[..., :-1], ascending[..., 1:]] if len(values) > 1 else ascending
+    return float(np.sqrt(np.mean(np.square(chosen)))) or 1.0

@@ -1,8 +1,10 @@
 """Discrete: any layer, with chosen weights restricted to a list."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import keras
@@ -106,7 +108,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         if self.discrete_parameters is None and not _is_built(self.layer):
             # Keras's own call builds a layer of any signature, and layers that its
             # `build` forgot; a symbolic one costs nothing.
-            self.layer(*_symbolic(args), **_symbolic(kwargs))
+            with _outside_graphs():
+                self.layer(*_symbolic(args), **_symbolic(kwargs))
             self._start_latents()
             self.build()
         return super().__call__(*args, **kwargs)
@@ -114,7 +117,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
     def build(self, input_shape: Any = None) -> None:
         """Build the wrapped layer, if need be, and restrict its weights."""
         if not self.layer.built:
-            self.layer.build(input_shape)
+            with _outside_graphs():
+                self.layer.build(input_shape)
             self.layer.built = True
             self._start_latents()
         self._refuse_other_kernels()
@@ -281,51 +285,32 @@ def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]
         # Made within a stateless scope, where assigning is lost: Keras calls the
         # initializer when it leaves the scope.
         variable._initializer = initializer
-    elif keras.config.backend() == "tensorflow":
-        import tensorflow
-
-        # Within a graph, assigning would become a step of the graph.
-        with tensorflow.init_scope():
-            variable.assign(initializer(variable.shape, variable.dtype))
     else:
-        variable.assign(initializer(variable.shape, variable.dtype))
+        with _outside_graphs():
+            variable.assign(initializer(variable.shape, variable.dtype))
+
+
+def _outside_graphs() -> AbstractContextManager[Any]:
+    """Where variables have numbers and assigning is no step of a TensorFlow graph."""
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return tensorflow.init_scope()  # type: ignore[no-any-return]
 
 
 def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
-    """Gives the root mean square of what a layer's own initializer draws."""
-
-    def root_mean_square(numbers: Any) -> Any:
-        return ops.sqrt(ops.mean(ops.square(ops.cast(ops.stop_gradient(numbers), "float32"))))
-
+    """Gives the root mean square of what a layer's own initializer draws: float or tensor."""
     if variable._value is None:
         initializer = variable._initializer
-        return lambda: root_mean_square(initializer(variable.shape, dtype=variable.dtype))
-    if keras.config.backend() == "tensorflow":
-        import tensorflow
-
-        with tensorflow.init_scope():
-            found = float(root_mean_square(variable.value))
-    else:
-        found = float(root_mean_square(variable.value))
-    return lambda: ops.convert_to_tensor(found, "float32")
-
-
-def _like_a_variable(value: Any, latent: keras.Variable) -> Any:
-    """The value; in PyTorch requiring a gradient where its latent does, also in inference.
-
-    PyTorch chooses between ways to multiply matrices by whether the weight requires a
-    gradient, and they differ in the last bit. So a discrete layer computes as the plain
-    layer with the listed weights does.
-    """
-    if keras.config.backend() != "torch":
-        return value
-    import torch
-
-    if value.requires_grad or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
-        return value
-    if torch.compiler.is_compiling() or value.device.type == "meta":
-        return value
-    return value.detach().requires_grad_(latent.value.requires_grad)
+        # Keras asks for first values while it traces, too: tensors then hold no numbers.
+        return lambda: ops.sqrt(
+            ops.mean(ops.square(initializer(variable.shape, dtype=variable.dtype)))
+        )
+    with _outside_graphs():
+        drawn = ops.convert_to_numpy(variable.value)
+    found = float(np.sqrt(np.mean(np.square(drawn, dtype=float))))
+    return lambda: found
 
 
 def _is_built(layer: keras.Layer) -> bool:

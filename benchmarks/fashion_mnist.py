@@ -3,7 +3,8 @@
 Two networks with batch normalisation, every kernel on one list, trained from scratch:
 784-256-256-10, and a convnet of 119,000 weights. All arms see the same images in the same
 order: batch 128, Adam with a rate that falls to zero along a cosine, 5 epochs; the accuracy is
-that after the last. Float weights get the rate 0.003, the best of 0.001, 0.003 and 0.01; lists 0.01.
+that after the last. Float weights start at the rate 0.003, the best of 0.001, 0.003 and 0.01;
+lists at 0.01.
 The arms of a seed run in turn in one process, so that their times compare.
 
     FASHION_MNIST=<folder> KERAS_BACKEND=jax python benchmarks/fashion_mnist.py

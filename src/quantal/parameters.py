@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal.estimators import Estimator
 from quantal.latents import LatentUnits, entry_units
-from quantal.projection import Projection, along, moving_projection, projection_of
+from quantal.projection import Projection, moving_projection, projection_of
 from quantal.scales import ScaleState
 from quantal.values import Values
 
@@ -157,11 +157,12 @@ class Parameter:
         a step.
         """
         state = None if self.state is None else ops.convert_to_tensor(self.state)
-        listed, place = self._projection(), self._place()
+        listed: Any = self._projection()
+        place = self._place()
         value = self.estimator.forward(place, listed, bool(training), state)
         if self.entries is not None:
             # The sum of the gradients of all elements that hold an entry goes to it.
-            entry = self._picked(listed.codes(place))
+            entry = listed.entry(place)
             value = value + (entry - ops.stop_gradient(entry))
         if training and self.state is not None:
             self.state.assign(self.estimator.next_state(state))
@@ -195,15 +196,6 @@ class Parameter:
 
     def _entry_numbers(self) -> Any:
         return self._entry_units.values_of(self.entries)
-
-    def _picked(self, codes: Any) -> Any:
-        """The list's numbers at codes, with their gradient."""
-        numbers, axis = self._entry_numbers(), self._first_values.axis
-        if len(numbers.shape) == 1:
-            return ops.take(numbers, codes)
-        channels, length = numbers.shape
-        row = along(ops.arange(channels, dtype="int32"), axis, len(self.shape))
-        return ops.take(ops.reshape(numbers, (-1,)), row * length + codes)
 
     def __repr__(self) -> str:
         return f"<Parameter {self.path}, shape {self.shape}, {self.values!r}, {self.estimator!r}>"

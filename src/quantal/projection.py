@@ -201,15 +201,21 @@ class RowSteps:
             row serves all channels.
         levels: float32 or int32, shape (channels, n + 1).
         axis: The channels' axis in the tensors that it is called on.
+        differentiable: Whether each level gets the sum of the gradients of the elements
+            that have it.
     """
 
-    def __init__(self, thresholds: Any, levels: Any, axis: int) -> None:
+    def __init__(
+        self, thresholds: Any, levels: Any, axis: int, differentiable: bool = False
+    ) -> None:
         self._thresholds, self._levels, self._axis = Table(thresholds), Table(levels), axis
+        self._differentiable = differentiable
 
     def __call__(self, x: Any) -> Any:
-        """The levels of a float32 tensor: its shape, the levels' dtype, no gradient."""
+        """The levels of a float32 tensor: its shape, the levels' dtype, no gradient to it."""
         x = ops.stop_gradient(ops.convert_to_tensor(x))
-        thresholds, levels = (ops.stop_gradient(a()) for a in (self._thresholds, self._levels))
+        thresholds, levels = ops.stop_gradient(self._thresholds()), self._levels()
+        levels = levels if self._differentiable else ops.stop_gradient(levels)
         channels, steps = thresholds.shape
         if steps <= LONGEST_CHAIN:
             result = ops.broadcast_to(self._column(levels, 0, x), x.shape)
@@ -286,6 +292,9 @@ class Projection:
 class RowsProjection(Projection):
     """The same for a list per channel, or for a list whose numbers are a tensor.
 
+    Attributes:
+        entry: `nearest`, with a gradient to the listed numbers.
+
     Args:
         ascending: float32, shape (channels, K), sorted along the last axis.
         midpoints: float32, shape (channels, K - 1).
@@ -301,6 +310,7 @@ class RowsProjection(Projection):
         self.codes = RowSteps(midpoints, order, axis)
         self.lower = RowSteps(inner, ascending[:, :last], axis)
         self.upper = RowSteps(inner, ascending[:, min(self.length - 1, 1) :], axis)
+        self.entry = RowSteps(midpoints, ascending, axis, differentiable=True)
         self._ascending, self._axis, self._rank = Table(ascending), axis, rank
 
     def _column(self, place: int) -> Any:
@@ -361,11 +371,12 @@ def moving_projection(numbers: Any, axis: int, rank: int) -> RowsProjection:
 
     The midpoints are `Values.midpoints` of a learnable list, to the bit.
     """
-    numbers = ops.stop_gradient(ops.convert_to_tensor(numbers))
+    numbers = ops.convert_to_tensor(numbers)
     numbers = ops.reshape(numbers, (-1, numbers.shape[-1]))
-    order = ops.cast(ops.argsort(numbers, axis=-1), "int32")
+    order = ops.cast(ops.argsort(ops.stop_gradient(numbers), axis=-1), "int32")
     ascending = ops.take_along_axis(numbers, order, axis=-1)
-    below, above = ascending[:, :-1], ascending[:, 1:]
+    held = ops.stop_gradient(ascending)
+    below, above = held[:, :-1], held[:, 1:]
     middle = below * 0.5 + above * 0.5
     midpoints = ops.where(middle > below, middle, above)
     return RowsProjection(ascending, midpoints, order, axis, rank)

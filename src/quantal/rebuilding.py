@@ -38,7 +38,7 @@ def rebuilt(
     rebuilding = _Rebuilding(replace, unwrap)
     new = rebuilding.of(model)
     if not new.built:
-        new.buildmade_again(model.get_build_config())
+        new.build_from_config(model.get_build_config())
         # Keras has run its call to make the weights, and does not say so.
         new.built = True
     pairs: list[tuple[keras.Variable, keras.Variable]] = []

@@ -24,7 +24,7 @@ def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]
 
     >>> layer = keras.layers.Conv2DTranspose(4, 3)
     >>> layer.build((None, 8, 8, 2))
-    >>> layer.kernel.shape, output_axes(layer, layer.kernel)
+    >>> tuple(layer.kernel.shape), output_axes(layer, layer.kernel)
     ((3, 3, 4, 2), (-2,))
     """
     owner = owner_of(layer, variable)

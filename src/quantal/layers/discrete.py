@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from quantal import estimators
@@ -311,6 +312,24 @@ def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
         drawn = ops.convert_to_numpy(variable.value)
     found = float(np.sqrt(np.mean(np.square(drawn, dtype=float))))
     return lambda: found
+
+
+def _like_a_variable(value: Any, latent: keras.Variable) -> Any:
+    """The value; in PyTorch requiring a gradient where its latent does, also in inference.
+
+    PyTorch chooses between ways to multiply matrices by whether the weight requires a
+    gradient, and they differ in the last bit. So a discrete layer computes as the plain
+    layer with the listed weights does.
+    """
+    if keras.config.backend() != "torch":
+        return value
+    import torch
+
+    if value.requires_grad or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        return value
+    if torch.compiler.is_compiling() or value.device.type == "meta":
+        return value
+    return value.detach().requires_grad_(latent.value.requires_grad)
 
 
 def _is_built(layer: keras.Layer) -> bool:

@@ -1,0 +1,34 @@
+"""The network with qkeras-v3's layers; see README.md."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import keras
+import protocol
+import qkeras
+
+# What the layers make of `binary()` and `ternary()`: one power of two an output as scale.
+QUANTIZERS = {
+    "binary": lambda: qkeras.binary(alpha="auto_po2"),
+    "ternary": lambda: qkeras.ternary(alpha="auto_po2"),
+    "float": lambda: None,
+}
+
+
+def build(kind: str, seed: int) -> protocol.Run:
+    keras.utils.set_random_seed(seed)
+
+    def dense(units: int) -> qkeras.QDense:
+        return qkeras.QDense(units, use_bias=False, kernel_quantizer=QUANTIZERS[kind]())
+
+    def kernel(layer: qkeras.QDense):
+        quantize = layer.kernel_quantizer_internal
+        return layer.kernel if quantize is None else quantize(layer.kernel)
+
+    return protocol.keras_run(
+        keras, dense, kernel, f"QDense, kernel_quantizer={QUANTIZERS[kind]()}; Adam 1e-3"
+    )
+
+
+protocol.main("qkeras-v3", keras.backend.backend(), build)

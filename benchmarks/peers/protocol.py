@@ -16,8 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 INPUTS, UNITS, BATCH = 784, (256, 256, 10), 128
-LEARNING_RATE = 1e-3  # Adam's own, and what every one of these libraries is shown with or leaves.
 MOMENTUM = 0.9  # What batch normalization keeps of its mean and variance at each step.
+
+
+class Plan(NamedTuple):
+    """How one network is trained: Adam, from this rate along a cosine to zero in these steps."""
+
+    kind: str  # "binary", "ternary" or "float"
+    seed: int
+    rate: float
+    steps: int
 
 
 class Run(NamedTuple):
@@ -29,7 +37,7 @@ class Run(NamedTuple):
     settings: str
 
 
-def keras_run(keras, dense: Callable, kernel: Callable, settings: str) -> Run:
+def keras_run(keras, dense: Callable, kernel: Callable, plan: "Plan", settings: str) -> Run:
     """The network in Keras 2 or 3: `dense(units)` are its layers, `kernel(layer)` what they use."""
     denses = [dense(units) for units in UNITS]
     layers = [keras.Input((INPUTS,))]
@@ -38,7 +46,8 @@ def keras_run(keras, dense: Callable, kernel: Callable, settings: str) -> Run:
         layers += [each, normalization, keras.layers.ReLU()]
     model = keras.Sequential(layers[:-1])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), loss)
+    rate = keras.optimizers.schedules.CosineDecay(plan.rate, plan.steps)
+    model.compile(keras.optimizers.Adam(rate), loss)
 
     def epoch(images: np.ndarray, labels: np.ndarray) -> None:
         model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
@@ -72,12 +81,13 @@ def check(kernel: np.ndarray, kind: str) -> None:
         assert np.array_equal(found, listed), f"not {kind}: {found[:9]} of {found.size} values"
 
 
-def main(library: str, backend: str, build: Callable[[str, int], Run]) -> None:
-    """Train what `build(list, seed)` gives as the command line says; print one JSON line."""
+def main(library: str, backend: str, build: Callable[[Plan], Run]) -> None:
+    """Train what `build(plan)` gives as the command line says; print one JSON line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", choices=["binary", "ternary", "float"], required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--data", default=os.environ.get("FASHION_MNIST"))
     asked = parser.parse_args()
     if asked.data is None:
@@ -86,7 +96,8 @@ def main(library: str, backend: str, build: Callable[[str, int], Run]) -> None:
     images, labels = load(asked.data, "train")
     test_images, test_labels = load(asked.data, "t10k")
     random = np.random.default_rng(asked.seed)
-    run = build(asked.list, asked.seed)
+    steps = asked.epochs * -(-len(images) // BATCH)
+    run = build(Plan(asked.list, asked.seed, asked.rate, steps))
     seconds = []
     for _ in range(asked.epochs):
         order = random.permutation(len(images))
@@ -104,6 +115,7 @@ def main(library: str, backend: str, build: Callable[[str, int], Run]) -> None:
         "list": asked.list,
         "seed": asked.seed,
         "epochs": asked.epochs,
+        "rate": asked.rate,
         "batch_size": BATCH,
         "test_accuracy": round(100 * float(right.mean()), 2),
         "seconds_per_epoch": seconds,

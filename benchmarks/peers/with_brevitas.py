@@ -18,15 +18,16 @@ class Ternary(SignedTernaryWeightPerTensorConst):
 
 QUANTIZERS = {"binary": SignedBinaryWeightPerTensorConst, "ternary": Ternary, "float": None}
 SETTINGS = {
-    "binary": "QuantLinear, SignedBinaryWeightPerTensorConst; Adam 1e-3",
+    "binary": "QuantLinear, SignedBinaryWeightPerTensorConst",
     "ternary": "QuantLinear, SignedTernaryWeightPerTensorConst as QuantType.TERNARY, threshold 0.5,"
-    " started uniform in the scale; Adam 1e-3",
-    "float": "QuantLinear without a quantizer; Adam 1e-3",
+    " started uniform in the scale",
+    "float": "QuantLinear without a quantizer",
 }
 
 
-def build(kind: str, seed: int) -> protocol.Run:
-    torch.manual_seed(seed)
+def build(plan: protocol.Plan) -> protocol.Run:
+    kind = plan.kind
+    torch.manual_seed(plan.seed)
     quantizer = QUANTIZERS[kind]
     layers, width = [], protocol.INPUTS
     for units in protocol.UNITS:
@@ -38,7 +39,8 @@ def build(kind: str, seed: int) -> protocol.Run:
         layers += [dense, normalization, torch.nn.ReLU()]
         width = units
     network = torch.nn.Sequential(*layers[:-1])
-    optimizer = torch.optim.Adam(network.parameters(), protocol.LEARNING_RATE)
+    optimizer = torch.optim.Adam(network.parameters(), plan.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.steps)
 
     def epoch(images: np.ndarray, labels: np.ndarray) -> None:
         network.train()
@@ -48,6 +50,7 @@ def build(kind: str, seed: int) -> protocol.Run:
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(batch), answer).backward()
             optimizer.step()
+            schedule.step()
 
     def logits(images: np.ndarray) -> np.ndarray:
         network.eval()
@@ -55,7 +58,10 @@ def build(kind: str, seed: int) -> protocol.Run:
             return network(torch.from_numpy(images)).numpy()
 
     def kernels() -> list[np.ndarray]:
-        return [dense.quant_weight().value.detach().numpy().T for dense in layers[::3]]
+        weights = [dense.quant_weight() for dense in layers[::3]]
+        if kind != "float":
+            weights = [weight.value for weight in weights]
+        return [weight.detach().numpy().T for weight in weights]
 
     return protocol.Run(epoch, logits, kernels, SETTINGS[kind])
 

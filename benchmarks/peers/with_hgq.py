@@ -11,9 +11,9 @@ from hgq.config import LayerConfigScope, QuantizerConfig
 from hgq.layers import QDense
 
 SETTINGS = {
-    "binary": "keras Dense with quantizers.binary_quantize; Adam 1e-3",
-    "ternary": "QDense, kbi weights frozen at b0=1, i0=-3 for the kernel; Adam 1e-3",
-    "float": "keras Dense; Adam 1e-3",
+    "binary": "keras Dense with quantizers.binary_quantize",
+    "ternary": "QDense, kbi weights frozen at b0=1, i0=-3 for the kernel",
+    "float": "keras Dense",
 }
 
 
@@ -42,13 +42,14 @@ DENSES = {
 }
 
 
-def build(kind: str, seed: int) -> protocol.Run:
-    keras.utils.set_random_seed(seed)
+def build(plan: protocol.Plan) -> protocol.Run:
+    kind = plan.kind
+    keras.utils.set_random_seed(plan.seed)
 
     def kernel(layer: keras.layers.Dense):
         return layer.kernel if kind == "float" else layer.qkernel
 
-    return protocol.keras_run(keras, DENSES[kind], kernel, SETTINGS[kind])
+    return protocol.keras_run(keras, DENSES[kind], kernel, plan, SETTINGS[kind])
 
 
 protocol.main("hgq2", keras.backend.backend(), build)

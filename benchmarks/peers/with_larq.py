@@ -14,14 +14,15 @@ QUANTIZERS = {
     "float": lambda: None,
 }
 SETTINGS = {
-    "binary": "QuantDense, ste_sign, weight_clip; Adam 1e-3",
-    "ternary": "QuantDense, SteTern(ternary_weight_networks=True), weight_clip; Adam 1e-3",
-    "float": "QuantDense without a quantizer; Adam 1e-3",
+    "binary": "QuantDense, ste_sign, weight_clip",
+    "ternary": "QuantDense, SteTern(ternary_weight_networks=True), weight_clip",
+    "float": "QuantDense without a quantizer",
 }
 
 
-def build(kind: str, seed: int) -> protocol.Run:
-    tf.keras.utils.set_random_seed(seed)
+def build(plan: protocol.Plan) -> protocol.Run:
+    kind = plan.kind
+    tf.keras.utils.set_random_seed(plan.seed)
 
     def dense(units: int) -> larq.layers.QuantDense:
         return larq.layers.QuantDense(
@@ -35,7 +36,7 @@ def build(kind: str, seed: int) -> protocol.Run:
         with larq.context.quantized_scope(True):
             return layer.get_weights()[0]
 
-    return protocol.keras_run(tf.keras, dense, kernel, SETTINGS[kind])
+    return protocol.keras_run(tf.keras, dense, kernel, plan, SETTINGS[kind])
 
 
 protocol.main("larq", "tensorflow", build)

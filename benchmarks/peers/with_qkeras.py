@@ -16,8 +16,9 @@ QUANTIZERS = {
 }
 
 
-def build(kind: str, seed: int) -> protocol.Run:
-    keras.utils.set_random_seed(seed)
+def build(plan: protocol.Plan) -> protocol.Run:
+    kind = plan.kind
+    keras.utils.set_random_seed(plan.seed)
 
     def dense(units: int) -> qkeras.QDense:
         return qkeras.QDense(units, use_bias=False, kernel_quantizer=QUANTIZERS[kind]())
@@ -27,7 +28,7 @@ def build(kind: str, seed: int) -> protocol.Run:
         return layer.kernel if quantize is None else quantize(layer.kernel)
 
     return protocol.keras_run(
-        keras, dense, kernel, f"QDense, kernel_quantizer={QUANTIZERS[kind]()}; Adam 1e-3"
+        keras, dense, kernel, plan, f"QDense, kernel_quantizer={QUANTIZERS[kind]()}"
     )
 
 

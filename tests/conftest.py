@@ -29,3 +29,14 @@ def random():
 
 def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
+
+
+def gradient_to(variable, function, compile=False):
+    """The gradient of the sum of what a function of layers gives, to one of their variables."""
+    from quantal import testing
+
+    def of(number):
+        with keras.StatelessScope([(variable, number)]):
+            return function()
+
+    return testing.gradient_of(of, numpy(variable), compile)

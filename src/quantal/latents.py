@@ -85,6 +85,7 @@ def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0
     Returns:
         float32 latents, in latent units.
     """
+    values.check_channels(shape)
     rank = len(shape)
     units = LatentUnits(values, rank)
     ascending = np.atleast_2d(values.ascending.astype(float))

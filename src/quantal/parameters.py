@@ -41,6 +41,7 @@ class Parameter:
         scale: ScaleState | None = None,
         entries: keras.Variable | None = None,
     ) -> None:
+        values.check_channels(latent.shape)
         self.latent = latent
         self.estimator = estimator
         self.state = state
@@ -133,6 +134,26 @@ class Parameter:
                 "Values(..., learnable=True)."
             )
         self.entries.assign(self._entry_units.latents_of(numbers))
+
+    def refresh_values(self) -> None:
+        """Move each entry of a learnable list to the mean of the latents that hold it.
+
+        Entries that no latent holds stay.
+
+        Raises:
+            ValueError: The list is not learnable.
+        """
+        values = self.values
+        codes, places = (ops.convert_to_numpy(t) for t in (self.codes, self._place()))
+        rows = np.atleast_2d(values.numbers).astype(float)
+        if values.channels is not None:
+            codes, places = (np.moveaxis(array, values.axis, 0) for array in (codes, places))
+        codes, places = codes.reshape(len(rows), -1), places.reshape(len(rows), -1)
+        for row, own, held in zip(rows, codes, places, strict=True):
+            counts = np.bincount(own, minlength=len(row))
+            sums = np.bincount(own, weights=held, minlength=len(row))
+            row[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        self.set_values(rows.reshape(values.numbers.shape))
 
     def start_from(self, weights: ArrayLike) -> None:
         """Start at trained weights: with the scale that loses least, each at its nearest value.

@@ -7,7 +7,7 @@ unsorted list is as good as a sorted one.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any, Self
 
@@ -335,13 +335,24 @@ class Values:
         moved._set(np.array(numbers, np.float32), self.learnable, self.axis)
         return moved
 
-    def _channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
-        if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.channels:
+    def check_channels(self, shape: Sequence[int]) -> None:
+        """Refuse a shape that does not have one position for each channel's list.
+
+        Raises:
+            ValueError: There are lists per channel, and the shape's axis has another size.
+        """
+        if self.channels is None:
+            return
+        rank = len(shape)
+        if not -rank <= self.axis < rank or shape[self.axis] != self.channels:
             raise ValueError(
-                f"An array of shape {x.shape} meets lists for {self.channels} channels along "
-                f"axis {self.axis}. Expected {self.channels} positions there. Give one list "
-                "for each channel of the weight, or another axis."
+                f"values has lists for {self.channels} channels along axis {self.axis}, but "
+                f"the weight has the shape {tuple(shape)}. Expected {self.channels} positions "
+                "there. Give one list for each channel of the weight, or another axis."
             )
+
+    def _channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
+        self.check_channels(x.shape)
         return np.moveaxis(x, self.axis, 0)
 
     def _checked_codes(self, codes: ArrayLike) -> NDArray[Any]:

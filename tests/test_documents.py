@@ -55,7 +55,7 @@ def code_blocks(document):
     return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/whole-models.md"])
 def test_examples_in_documents_run(document):
     if not (ROOT / document).exists():
         pytest.skip(f"{document} is not beside the installed package")

@@ -641,7 +641,7 @@ def test_mixed_precision(method, random):
     ("values", "scale"),
     [
         (NAMED["four"], Scale("learned", "output")),
-        (NAMED["nf4"], Scale("learned", power_of_two=True)),
+        (NAMED["ternary"], Scale("learned", power_of_two=True)),
         (ROWS, Scale("least_squares", "output")),
     ],
     ids=["one list", "powers of two", "rows"],
@@ -668,6 +668,7 @@ def test_compiled_codes_are_the_eager_ones(values, scale):
         np.testing.assert_array_equal(numpy(fast), numpy(eager))
 
 
+@pytest.mark.slow
 def test_every_scale_trains_under_the_compiler_of_pytorch(random):
     if keras.config.backend() != "torch":
         pytest.skip("the other backends compile in test_fit_moves_each_scale_as_its_formula_says")

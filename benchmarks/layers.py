@@ -47,6 +47,10 @@ def inner_model(x):
     return keras.Sequential([layers.Dense(4), layers.ReLU()])(x)
 
 
+def normalized(x):
+    return layers.BatchNormalization()(layers.Dense(4)(x))
+
+
 def hub_block(x):
     from keras_hub.layers import TransformerEncoder
 
@@ -57,7 +61,7 @@ ROW, SEQUENCE, IMAGE, FILM = (6,), (5, 6), (8, 8, 3), (3, 6, 6, 2)
 CASES = {
     "LearnableMultiplier": (ROW, quantal.LearnableMultiplier(VALUES), None),
     "Dense": (ROW, layers.Dense(4), "kernel"),
-    "EinsumDense": (SEQUENCE, layers.EinsumDense("abc,cd->abd", (None, 4)), "kernel"),
+    "EinsumDense": (SEQUENCE, layers.EinsumDense("abc,cd->abd", (5, 4)), "kernel"),
     "Embedding": (None, layers.Embedding(11, 4), "embeddings"),
     "Conv1D": (SEQUENCE, layers.Conv1D(4, 3), "kernel"),
     "Conv2D": (IMAGE, layers.Conv2D(4, 3), "kernel"),
@@ -74,7 +78,7 @@ CASES = {
     "TimeDistributed Dense": (SEQUENCE, layers.TimeDistributed(layers.Dense(4)), "kernel"),
     "MultiHeadAttention": (SEQUENCE, attention, "kernel"),
     "GroupQueryAttention": (SEQUENCE, grouped_attention, "kernel"),
-    "BatchNormalization": (ROW, layers.BatchNormalization(), "gamma"),
+    "Dense, BatchNormalization": (ROW, normalized, "kernel"),
     "LayerNormalization": (ROW, layers.LayerNormalization(), "gamma"),
     "a user's layer": (ROW, TwoWeights(), "kernel|mixture"),
     "a model inside": (ROW, inner_model, "kernel"),

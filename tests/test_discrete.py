@@ -404,7 +404,16 @@ def test_no_such_weight_lists_what_there_is():
         Discrete(layers.Dense(2, name="dense"), VALUES, "kernels")(np.ones((1, 2)))
 
 
-@pytest.mark.parametrize("weights", [(), "", [3], None])
+def test_weights_are_chosen_by_their_position_too():
+    discrete = Discrete(layers.LSTM(3), VALUES, weights=1)
+    discrete.build((None, 4, 2))
+    (parameter,) = discrete.discrete_parameters
+    assert parameter.latent.name == "recurrent_kernel"
+    again = Discrete.from_config(discrete.get_config())
+    assert again.weight_names == (1,)
+
+
+@pytest.mark.parametrize("weights", [(), "", [3.5], -1, True, None])
 def test_bad_names_are_refused(weights):
     with pytest.raises(TypeError, match="weights is"):
         Discrete(layers.Dense(2), VALUES, weights)

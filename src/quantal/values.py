@@ -328,8 +328,8 @@ class Values:
     def moved(self, numbers: ArrayLike) -> Self:
         """The same list with other numbers, such as those that training came to.
 
-        Unlike in a new list, two of them may have become equal: then the one that is
-        later in the user's order is chosen.
+        Unlike in a new list, two of them may have become equal: then what lies below
+        them goes to the one that is earlier in the user's order, all else to the later.
         """
         moved = type(self).__new__(type(self))
         moved._set(np.array(numbers, np.float32), self.learnable, self.axis)

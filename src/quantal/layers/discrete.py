@@ -97,6 +97,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self._spreads: dict[int, Callable[[], Any]] = {}
         self._kept = frozenset(id(latent) for latent in self._matching())
         for latent in self._matching():
+            self.values.check_channels(latent.shape)
             trained = ops.convert_to_numpy(latent)
             if self.scale is not None:
                 shape = self.scale.shape(trained.shape, output_axes(layer, latent))

@@ -383,7 +383,7 @@ def test_a_compiled_model_comes_back_compiled_without_decay_on_latents(random):
     discrete.optimizer.learning_rate = 0.5
     latents = [numpy(p.latent).copy() for p in parameters_of(discrete)]
     frozen = [numpy(w).copy() for w in discrete.trainable_weights]
-    discrete.optimizer.apply([ops.zeros_like(w) for w in discrete.trainable_weights],
+    discrete.optimizer.apply([ops.zeros(w.shape) for w in discrete.trainable_weights],
                              discrete.trainable_weights)  # fmt: skip
     assert_equal([numpy(p.latent) for p in parameters_of(discrete)], latents)
     decayed = [not np.array_equal(numpy(w), f) for w, f in
@@ -401,7 +401,7 @@ def test_decay_pulls_latents_where_nobody_keeps_it_off():
             keep_decay_off(optimizer, model)
         latent = parameters_of(model)[0].latent
         before = numpy(latent).copy()
-        optimizer.apply([ops.zeros_like(latent)], [latent])
+        optimizer.apply([ops.zeros(latent.shape)], [latent])
         moved.append(not np.array_equal(before, numpy(latent)))
     assert moved == [True, False]
 

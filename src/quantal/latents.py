@@ -92,7 +92,8 @@ def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0
     gaps = len(values) - 1
     if not gaps:
         alone = along(np.float32(ascending[:, 0]), values.axis, rank)
-        return ops.broadcast_to(units.latents_of(alone), shape)
+        # Added, not broadcast: PyTorch's variable would be a view of one number.
+        return ops.zeros(shape, dtype="float32") + units.latents_of(alone)
     uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
     place = uniform * gaps
     gap = ops.minimum(ops.cast(place, "int32"), gaps - 1)

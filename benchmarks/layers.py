@@ -93,7 +93,7 @@ def model_around(case: str) -> keras.Model:
     if isinstance(layer, layers.Layer):
         # Made again: the same case runs under other dtypes.
         layer = type(layer).from_config(
-            {**layer.get_config(), "dtype": keras.config.dtype_policy()}
+            {**layer.get_config(), "dtype": keras.config.dtype_policy().name}
         )
     return keras.Model(inputs, layers.Flatten()(layer(inputs)))
 

@@ -260,6 +260,16 @@ def test_rounding_to_powers_goes_by_ratio():
     np.testing.assert_array_equal(rounded_to_powers(exact), exact)
 
 
+def test_a_fitted_power_of_two_is_one_exactly(random):
+    scale = Scale("least_squares", 1, power_of_two=True)
+    weights = random.normal(size=(30, 7)) * 0.3
+    fitted = scale.fitted(weights, Values("ternary"), (1, 7))
+    free = Scale("least_squares", 1).fitted(weights, Values("ternary"), (1, 7))
+    assert (np.frexp(fitted)[0] == 0.5).all()
+    assert not (np.frexp(free)[0] == 0.5).any()
+    np.testing.assert_array_equal(fitted, rounded_to_powers(free))
+
+
 def test_a_power_of_two_agrees_between_numpy_and_tensors(random):
     parameter = parameter_of(Values("binary"), Scale("learned", (0, 1), True), 1.0, (30, 40))
     state = parameter.scale_state

@@ -392,6 +392,18 @@ def test_a_compiled_model_comes_back_compiled_without_decay_on_latents(random):
     assert set(discrete.fit(x, rows(random, 3), verbose=0).history) == set(model.history.history)
 
 
+def test_a_compiled_model_is_baked_compiled(random):
+    model = keras.Sequential([keras.Input((3,)), LearnableMultiplier([1, -1], seed=0)])
+    assert not bake(model).compiled
+    model.compile(keras.optimizers.SGD(0.25), "mse", metrics=["mae"])
+    plain = bake(model)
+    assert plain.compiled
+    assert plain.optimizer is not model.optimizer
+    assert float(numpy(plain.optimizer.learning_rate)) == 0.25
+    x = random.normal(size=(8, 3)).astype("float32")
+    assert set(plain.fit(x, x, verbose=0).history) == {"loss", "mae"}
+
+
 def test_decay_pulls_latents_where_nobody_keeps_it_off():
     moved = []
     for keep in (False, True):

@@ -1,8 +1,8 @@
 """The rows of `run` as a Markdown table: `python benchmarks/peers/table.py results.jsonl`.
 
 For each list and library the better of the two rates, by mean test accuracy; the lowest and
-highest over the seeds; the median second of an epoch, the first left out, and its range over
-the runs, as multiples of quantal's on the same list.
+highest over the seeds; the time of an epoch, the median of a run without its first, and its range
+over the runs, as multiples of quantal's on the same list.
 """
 
 import json

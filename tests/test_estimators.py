@@ -41,7 +41,7 @@ def test_forward_is_listed_for_any_list(values):
 def test_the_usual_line_leaves_the_list(monkeypatch):
     # The check must see what it is for: w + stop_gradient(q - w) rounds.
     monkeypatch.setattr(
-        estimators,
+        estimators.straight_through,
         "as_if",
         lambda value, surrogate: surrogate + ops.stop_gradient(value - surrogate),
     )

@@ -1,0 +1,128 @@
+"""Soft at first, hard in the end: the value wanders from the latent to the list."""
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from quantal import schedules
+from quantal.estimators.base import Estimator, as_if, clamp, inward, positive
+from quantal.projection import Projection
+
+
+class Hardening(Estimator):
+    """Soft at first, hard in the end: a soft value between the latent and the list.
+
+    The state is (training steps so far, step at which the value is hard). The second
+    is 0 where no callback has set it: then the pace needs no end.
+    """
+
+    initial_state = (0.0, 0.0)
+
+    def __init__(self, half_life: float = 500.0, steepness: float = 10.0) -> None:
+        self.half_life = positive("half_life", half_life)
+        self.steepness = positive("steepness", steepness)
+
+    def softness(self, state: Any) -> Any:
+        """1 where the latent passes as it is, 0 where only listed values do."""
+        step, end = state[0], state[1]
+        fraction = ops.minimum(step / ops.maximum(end, 1.0), 1.0)
+        paced = schedules.sigmoid(fraction, self.steepness)
+        # At fraction 1 rounding must not leave a rest of softness.
+        paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
+        return ops.where(end > 0.0, paced, schedules.hyperbolic(step, self.half_life))
+
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        value = listed.nearest(latent)
+        if training:
+            value = self.soft(latent, value, listed, ops.stop_gradient(self.softness(state)))
+        return as_if(value, inward(latent, listed.low, listed.high))
+
+    @abc.abstractmethod
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        """The value of the forward pass in training; `nearest` where softness is 0."""
+
+    def next_state(self, state: Any) -> Any:
+        return ops.stack([state[0] + 1.0, state[1]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"half_life": self.half_life, "steepness": self.steepness}
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class Annealed(Hardening):
+    """PARQ's proximal map: pulled to the nearest value, softly at first, then fully.
+
+    Use it for one vector that is the whole model, for correlated inputs and for lists
+    with uneven gaps, where straight-through gets stuck. In deep networks with batch
+    normalisation, statistics are learned on soft weights: give it the callback below
+    or take `StraightThrough`.
+
+    Forward in training, with the listed neighbours `a <= u <= b` of the latent `u` and
+    the inverse slope `r` between 1 and 0:
+    `min(max((a + b) / 2 + (u - (a + b) / 2) / r, a), b)`. At `r = 1` that is `u`, held
+    within the list; at `r = 0` the nearest listed value. In inference: always the
+    nearest listed value.
+
+    Gradient: the identity, as in `StraightThrough`, taken at the soft value; no factor
+    `1 / r`.
+
+    Pace: without a callback `r = 1 / (1 + t / half_life)` at training step `t`, which
+    needs no end, hardens most in the beginning and never quite finishes; what is
+    read, saved and predicted is on the list all the same. With
+    `quantal.callbacks.PaceToRun`, `r` follows PARQ's sigmoid schedule and is 0 from
+    the step that the callback sets. A step is one call of the layer in training: a
+    layer called twice in a step hardens twice as fast.
+
+    State: two numbers per parameter.
+
+    Args:
+        half_life: Training steps until `r` is 1/2 without a callback; positive.
+        steepness: Of the sigmoid schedule, positive; 1 to 20 are usual, up to 75 for
+            large networks.
+
+    Raises:
+        ValueError: An argument is not positive.
+
+    Source: Jin et al., "PARQ: Piecewise-Affine Regularized Quantization", ICML 2025,
+    for any list.
+
+    >>> Annealed(half_life=200)
+    Annealed(half_life=200.0, steepness=10.0)
+    """
+
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        lower, upper = listed.lower(latent), listed.upper(latent)
+        middle = lower + (upper - lower) * 0.5
+        slope = ops.maximum(softness, 1e-30)
+        mapped = ops.minimum(ops.maximum(middle + (latent - middle) / slope, lower), upper)
+        return ops.where(softness > 0.0, mapped, nearest)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class BinaryRelax(Hardening):
+    """A mixture of the latent and its nearest value that ends at the nearest value.
+
+    Use it where `Annealed` hardens too abruptly near the midpoints: every latent is
+    pulled by the same share.
+
+    Forward in training: `r u + (1 - r) P(u)`, with the latent `u` held within the list
+    and `P(u)` its nearest value. In inference: `P(u)`.
+
+    Gradient, pace, state and arguments are those of `Annealed`; without a callback
+    `r = 1 / (1 + lambda)` with `lambda = t / half_life`.
+
+    Raises:
+        ValueError: An argument is not positive.
+
+    Source: Yin et al., "BinaryRelax: A Relaxation Approach for Training Deep Neural
+    Networks with Quantized Weights", SIAM J. Imaging Sciences 2018, for any list.
+
+    >>> BinaryRelax()
+    BinaryRelax(half_life=500.0, steepness=10.0)
+    """
+
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        held = clamp(latent, listed.low, listed.high)
+        return clamp(softness * held + (1 - softness) * nearest, listed.low, listed.high)

@@ -172,9 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--estimator",
-        default="straight_through",
+        default="automatic",
         metavar="NAME",
-        help="how gradients pass, a name of quantal.estimators (default: straight_through)",
+        help="how gradients pass, a name of quantal.estimators (default: automatic)",
     )
     for name, lowest, default, text in (
         ("--epochs", 1, 50, "rounds over the training rows"),

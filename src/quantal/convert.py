@@ -107,7 +107,7 @@ def discretize(
     rules: Any,
     *,
     scale: Any = "auto",
-    estimator: Any = "straight_through",
+    estimator: Any = "automatic",
     keep_ends: bool = False,
     report: bool = False,
 ) -> Any:

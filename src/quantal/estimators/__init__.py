@@ -18,6 +18,8 @@ import keras
 
 from quantal.estimators.annealed import Annealed as Annealed
 from quantal.estimators.annealed import BinaryRelax as BinaryRelax
+from quantal.estimators.annealed import Settling as Settling
+from quantal.estimators.automatic import Automatic as Automatic
 from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
@@ -25,7 +27,9 @@ from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxS
 from quantal.estimators.straight_through import StraightThrough as StraightThrough
 
 _BY_NAME: dict[str, type[Estimator]] = {
+    "automatic": Automatic,
     "straight_through": StraightThrough,
+    "settling": Settling,
     "annealed": Annealed,
     "binary_relax": BinaryRelax,
     "argmax_straight_through": ArgmaxStraightThrough,
@@ -36,9 +40,9 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
     """An estimator from its name, its saved form or itself.
 
     Args:
-        identifier: `"straight_through"`, `"annealed"`, `"binary_relax"`,
-            `"argmax_straight_through"`, what `keras.saving.serialize_keras_object`
-            gave, or an estimator.
+        identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
+            `"binary_relax"`, `"argmax_straight_through"`, what
+            `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:
         ValueError: The name is not known.

@@ -7,7 +7,16 @@ import keras
 from keras import ops
 
 from quantal import schedules
-from quantal.estimators.base import Estimator, as_if, clamp, inward, positive
+from quantal.estimators.base import (
+    Estimator,
+    as_if,
+    aside,
+    clamp,
+    inward,
+    not_negative,
+    positive,
+    pulled,
+)
 from quantal.projection import Projection
 
 
@@ -126,3 +135,58 @@ class BinaryRelax(Hardening):
     def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
         held = clamp(latent, listed.low, listed.high)
         return clamp(softness * held + (1 - softness) * nearest, listed.low, listed.high)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class Settling(Annealed):
+    """`Annealed` at a faster pace, with latents that settle on their nearest values.
+
+    Use it for one vector that is the whole model; it is what `"automatic"` takes there.
+    An annealed latent whose value lies inside the list never comes to rest: the
+    gradient there is not zero, and carries it to the next value and back for ever.
+    Here each latent is also pulled to its nearest value, the harder the longer the
+    training, until only a gradient that is large among those of its parameter moves it.
+
+    Forward: `Annealed`'s. Without a callback `r = 1 / (1 + t / half_life)`.
+
+    Gradient: with `g` that of `Annealed`, `u` the latent, `P(u)` its nearest value and
+    `h` the half width of the gap around it,
+    `g + pull s rms(g) (u - P(u)) / h` with `s = t / (t + 20 half_life)` and `rms` over
+    all elements of the parameter. `|u - P(u)| / h` is at most 1: a latent at a midpoint
+    is pulled with `pull s` times the typical gradient. The loss's scale does not matter.
+
+    State: two numbers per parameter.
+
+    Args:
+        half_life: Training steps until `r` is 1/2 without a callback; positive.
+        pull: Strength of the pull, from 0. Above about 1 nothing moves any more.
+        steepness: Of the sigmoid schedule of a paced run; positive.
+
+    Raises:
+        ValueError: half_life or steepness is not positive, or pull is negative.
+
+    Sources: the map is PARQ's (Jin et al., ICML 2025). The late pull to the nearest
+    value is CAGE's (2025), put on the gradient instead of on the step, so that it needs
+    no optimizer of its own. Pace and strength: measured, see benchmarks/learning.
+
+    >>> Settling()
+    Settling(half_life=100.0, pull=0.4, steepness=10.0)
+    """
+
+    def __init__(
+        self, half_life: float = 100.0, pull: float = 0.4, steepness: float = 10.0
+    ) -> None:
+        super().__init__(half_life, steepness)
+        self.pull = not_negative("pull", pull)
+
+    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+        nearest = listed.nearest(latent)
+        value = nearest
+        if training:
+            value = self.soft(latent, nearest, listed, ops.stop_gradient(self.softness(state)))
+        strength = self.pull * (1.0 - schedules.hyperbolic(state[0], 20 * self.half_life))
+        settling = pulled(latent, strength * aside(latent, nearest, listed))
+        return as_if(value, inward(settling, listed.low, listed.high))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"half_life": self.half_life, "pull": self.pull, "steepness": self.steepness}

@@ -1,6 +1,7 @@
 """What every estimator is made of: `as_if`, the ends of the list, the class."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -64,6 +65,33 @@ def inward(x: Any, low: Any, high: Any) -> Any:
 _SMALLEST_WIDTH = 1e-30
 
 
+@ops.custom_gradient
+def pulled(x: Any, direction: Any) -> Any:
+    """`x`; to its gradient is added `direction` times the gradient's root mean square.
+
+    So the pull keeps its strength next to the loss's gradient, whatever the loss's
+    scale. Descent goes against `direction`, which gets no gradient.
+
+    Args:
+        x: A tensor.
+        direction: A tensor of the same shape and dtype.
+
+    >>> from keras import ops
+    >>> ops.convert_to_numpy(pulled(ops.ones(2), ops.zeros(2)))
+    array([1., 1.], dtype=float32)
+    """
+
+    def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
+        upstream = ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x))
+        # Taken relative to the largest, so that squares neither overflow nor vanish.
+        largest = ops.maximum(ops.max(ops.abs(upstream)), _SMALLEST_WIDTH)
+        strength = largest * ops.sqrt(ops.mean(ops.square(upstream / largest)))
+        return upstream + strength * direction, ops.zeros_like(direction)
+
+    return ops.add(x, ops.zeros_like(x)), gradient
+
+
 class Estimator(abc.ABC):
     """What the forward pass sees of a latent, and what gradient goes back to it.
 
@@ -110,6 +138,10 @@ class Estimator(abc.ABC):
         """The state after one more training step."""
         return state
 
+    def suited_to(self, shape: Sequence[int]) -> "Estimator":
+        """The estimator of a parameter of this shape: itself, but for `Automatic`."""
+        return self
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
         return {}
@@ -127,6 +159,21 @@ class Estimator(abc.ABC):
 def clamp(x: Any, low: Any, high: Any) -> Any:
     """ops.clip, for ends that may be tensors."""
     return ops.minimum(ops.maximum(x, low), high)
+
+
+def aside(latent: Any, nearest: Any, listed: Projection) -> Any:
+    """How far latents lie from their nearest values, in half gaps: -1 to 1, no gradient."""
+    half = ops.maximum((listed.upper(latent) - listed.lower(latent)) * 0.5, _SMALLEST_WIDTH)
+    return (clamp(ops.stop_gradient(latent), listed.low, listed.high) - nearest) / half
+
+
+def not_negative(name: str, number: float) -> float:
+    """The number as a float, if it is 0 or above and finite."""
+    if isinstance(number, bool) or not isinstance(number, (int, float, np.number)):
+        raise TypeError(f"{name} is {number!r}. Expected a number from 0. Give, say, 0.1.")
+    if not (number >= 0 and np.isfinite(number)):
+        raise ValueError(f"{name} is {number!r}. Expected a number from 0. Give, say, 0.1.")
+    return float(number)
 
 
 def positive(name: str, number: float) -> float:

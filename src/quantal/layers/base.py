@@ -72,7 +72,8 @@ class DiscreteLayer:
             )
 
         state = scale = entries = None
-        initial = self.estimator.initial_state
+        estimator = self.estimator.suited_to(latent.shape)
+        initial = estimator.initial_state
         if initial is not None:
             state = variable("estimator_state", (len(initial),), lambda: initial, False)
         if self.scale is not None:
@@ -95,7 +96,7 @@ class DiscreteLayer:
         if self.values.learnable:
             first = entry_units(self.values).latents_of(self.values.numbers)
             entries = variable("values", first.shape, lambda: first, True)
-        return Parameter(latent, self.values, self.estimator, state, scale, entries)
+        return Parameter(latent, self.values, estimator, state, scale, entries)
 
     def _only_parameter(self) -> Parameter:
         parameters = self.discrete_parameters

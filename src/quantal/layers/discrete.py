@@ -70,7 +70,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         values: ValuesLike,
         weights: str | int | Sequence[str | int] = "kernel",
         *,
-        estimator: str | dict[str, Any] | estimators.Estimator = "straight_through",
+        estimator: str | dict[str, Any] | estimators.Estimator = "automatic",
         scale: str | Scale | dict[str, Any] | None = None,
         seed: int | None = None,
         **kwargs: Any,

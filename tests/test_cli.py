@@ -289,7 +289,10 @@ def test_malformed_lists(train, values, message):
         (["--seed", "-1"], "'-1' does not fit. Expected a whole number from 0 on"),
         (["--seed", "inf"], "'inf' does not fit"),
         (["--model", "transformer"], "'transformer' is no model"),
-        (["--estimator", "sign"], "estimator is 'sign'. Expected one of straight_through"),
+        (
+            ["--estimator", "sign"],
+            "estimator is 'sign'. Expected one of automatic, straight_through",
+        ),
         (["--backend", "numpy"], "invalid choice: 'numpy'"),
         (["--task", "ranking"], "invalid choice: 'ranking'"),
         (["--colour", "red"], "unrecognized arguments: --colour"),

@@ -43,14 +43,16 @@ def test_what_the_layer_multiplies_by_is_listed(name, dtype, compile):
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_what_the_layer_multiplies_by_in_training_is_listed(dtype):
     values = NAMED["tenths"]
-    layer = LearnableMultiplier(values, dtype=dtype, kernel_initializer="random_normal")
+    layer = LearnableMultiplier(
+        values, dtype=dtype, kernel_initializer="random_normal", estimator="straight_through"
+    )
     outputs = layer(keras.ops.ones((1, 1000)), training=True)
     testing.assert_members(outputs, values)
 
 
 def test_the_usual_line_is_caught(monkeypatch):
     stop = keras.ops.stop_gradient
-    monkeypatch.setattr(estimators, "as_if", lambda value, s: s + stop(value - s))
+    monkeypatch.setattr(estimators.annealed, "as_if", lambda value, s: s + stop(value - s))
     layer = LearnableMultiplier(NAMED["tenths"], kernel_initializer="random_normal")
     with pytest.raises(AssertionError, match="not in"):
         testing.assert_members(layer(keras.ops.ones((1, 1000))), layer.values)
@@ -62,7 +64,8 @@ def test_the_usual_line_is_caught(monkeypatch):
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "estimator", ["straight_through", "annealed", "binary_relax", "argmax_straight_through"]
+    "estimator",
+    ["automatic", "straight_through", "annealed", "binary_relax", "argmax_straight_through"],
 )
 def test_a_hidden_vector_is_found(estimator, dtype, jit):
     if jit and keras.config.backend() == "torch" and estimator != "straight_through":
@@ -184,18 +187,20 @@ def test_it_is_a_discrete_elementwise_dense():
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 class TestKerasContract(TestCase):
     def test_layer(self):
-        for arguments in (
-            {},
-            {"values": [1, -1, 0.5], "estimator": "annealed", "scale": "learned", "axis": (1, 2)},
-            {"values": "nf4", "kernel_initializer": "glorot_uniform", "seed": 1},
+        annealed = {"estimator": "annealed", "scale": "learned", "axis": (1, 2)}
+        for arguments, trainable, others in (
+            ({}, 1, 1),
+            ({"estimator": "straight_through"}, 1, 0),
+            ({"values": [1, -1, 0.5], **annealed}, 2, 2),
+            ({"values": "nf4", "kernel_initializer": "glorot_uniform", "seed": 1}, 1, 1),
         ):
             self.run_layer_test(
                 LearnableMultiplier,
                 init_kwargs=arguments,
                 input_shape=(2, 4, 3),
                 expected_output_shape=(2, 4, 3),
-                expected_num_trainable_weights=2 if "scale" in arguments else 1,
-                expected_num_non_trainable_weights=2 if "scale" in arguments else 0,
+                expected_num_trainable_weights=trainable,
+                expected_num_non_trainable_weights=others,
                 expected_num_seed_generators=0,
                 expected_num_losses=0,
                 supports_masking=True,

@@ -391,7 +391,9 @@ def test_shape_by_axes(axis, expected):
 
 def test_a_multiplier_has_a_scale_for_each_element():
     for method in METHODS:
-        layer = LearnableMultiplier("ternary", scale=Scale(method, "output"))
+        layer = LearnableMultiplier(
+            "ternary", scale=Scale(method, "output"), estimator="straight_through"
+        )
         layer.build((2, 6))
         (parameter,) = layer.discrete_parameters
         assert tuple(parameter.scale.shape) == (6,)

@@ -35,7 +35,12 @@ def shared():
 
 def nested():
     inner = model_of(layers.Dense(4), discrete(layers.Dense(3)), shape=(5,))
-    return model_of(inner, LearnableMultiplier([2, 4]), layers.Dense(1), shape=(5,))
+    return model_of(
+        inner,
+        LearnableMultiplier([2, 4], estimator="straight_through"),
+        layers.Dense(1),
+        shape=(5,),
+    )
 
 
 def masked():
@@ -126,7 +131,7 @@ def test_listed_numbers_times_a_scale_pass(make, dtype):
     if dtype == "float64" and keras.config.backend() == "jax":
         pytest.skip("JAX has float64 only where it is asked for beforehand")
     keras.config.set_dtype_policy(dtype)
-    model = model_of(make(VALUES, scale="learned"), shape=(64,))
+    model = model_of(make(VALUES, scale="learned", estimator="straight_through"), shape=(64,))
     assert_listed(model)
     (parameter,) = parameters_of(model)
     parameter.scale_state.begin(0.37)

@@ -18,9 +18,10 @@ class Automatic(Estimator):
 
     Use it unless you know better. A parameter is a vector if all its elements lie along
     one axis: a multiplier per feature, the kernel of a Dense layer with one unit. There
-    every element acts on every output by itself, and straight-through stops at a poor
-    choice. In kernels with many units the gradients of a batch are noise enough to go
-    on, and soft values would spoil the statistics that batch normalisation learns.
+    straight-through stops at a poor choice. In kernels with many units the gradients of
+    a batch are noise enough to go on, and soft values would spoil the statistics that
+    batch normalisation learns. A learnable list gets `StraightThrough`, too: its
+    entries learn from the elements that hold them, which soft values blur.
 
     Forward, gradient, state, memory: those of the estimator that it takes.
 
@@ -36,5 +37,6 @@ class Automatic(Estimator):
     def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
         return self.suited_to(latent.shape).forward(latent, listed, training, state)
 
-    def suited_to(self, shape: Sequence[int]) -> Estimator:
-        return Settling() if math.prod(shape) == max(shape, default=1) else StraightThrough()
+    def suited_to(self, shape: Sequence[int], learnable: bool = False) -> Estimator:
+        is_vector = math.prod(shape) == max(shape, default=1)
+        return Settling() if is_vector and not learnable else StraightThrough()

@@ -84,8 +84,9 @@ def pulled(x: Any, direction: Any) -> Any:
     def gradient(*arguments: Any, upstream: Any = None) -> Any:
         # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
         upstream = ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x))
-        # Taken relative to the largest, so that squares neither overflow nor vanish.
-        largest = ops.maximum(ops.max(ops.abs(upstream)), _SMALLEST_WIDTH)
+        # Relative to the largest, so that squares neither overflow nor vanish. Not ops.max:
+        # PyTorch's compiler cannot read it.
+        largest = ops.maximum(ops.amax(ops.abs(upstream)), _SMALLEST_WIDTH)
         strength = largest * ops.sqrt(ops.mean(ops.square(upstream / largest)))
         return upstream + strength * direction, ops.zeros_like(direction)
 
@@ -138,8 +139,13 @@ class Estimator(abc.ABC):
         """The state after one more training step."""
         return state
 
-    def suited_to(self, shape: Sequence[int]) -> "Estimator":
-        """The estimator of a parameter of this shape: itself, but for `Automatic`."""
+    def suited_to(self, shape: Sequence[int], learnable: bool = False) -> "Estimator":
+        """The estimator of a parameter of this shape: itself, but for `Automatic`.
+
+        Args:
+            shape: Of the latent.
+            learnable: Whether its list is learned, too.
+        """
         return self
 
     def get_config(self) -> dict[str, Any]:

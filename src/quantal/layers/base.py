@@ -72,7 +72,7 @@ class DiscreteLayer:
             )
 
         state = scale = entries = None
-        estimator = self.estimator.suited_to(latent.shape)
+        estimator = self.estimator.suited_to(latent.shape, self.values.learnable)
         initial = estimator.initial_state
         if initial is not None:
             state = variable("estimator_state", (len(initial),), lambda: initial, False)

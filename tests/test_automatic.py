@@ -1,0 +1,141 @@
+"""The default's rule, and the pull of the estimator that it takes for vectors."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from conftest import numpy
+from lists import NAMED
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+from quantal.estimators import Annealed, Automatic, Settling, StraightThrough, get
+from quantal.estimators.base import aside, pulled
+from quantal.projection import projection_of
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((10,), Settling), ((10, 1), Settling), ((1, 1, 7), Settling), ((1,), Settling),
+        ((), Settling), ((10, 2), StraightThrough), ((3, 3, 8, 1), StraightThrough),
+    ],
+)  # fmt: skip
+def test_vectors_settle_and_others_pass_straight_through(shape, kind):
+    assert type(Automatic().suited_to(shape)) is kind
+    assert type(Automatic().suited_to(shape, learnable=True)) is StraightThrough
+    own = Annealed()
+    assert own.suited_to(shape) is own
+
+
+def test_layers_take_what_suits_each_weight():
+    model = keras.Sequential(
+        [keras.Input((4,)), LearnableMultiplier(), Discrete(layers.Dense(3), "ternary"),
+         Discrete(layers.Dense(1), "ternary"),
+         LearnableMultiplier(Values([1, 2], learnable=True))]
+    )  # fmt: skip
+    kinds = [type(parameter.estimator) for parameter in parameters_of(model)]
+    assert kinds == [Settling, StraightThrough, Settling, StraightThrough]
+    again = keras.models.clone_model(model)
+    assert [type(parameter.estimator) for parameter in parameters_of(again)] == kinds
+
+
+def test_automatic_by_hand_is_what_suits():
+    latent = np.array([0.3, -0.2], "float32")
+    soft = numpy(Automatic()(latent, [-1, 1], training=True))
+    np.testing.assert_allclose(soft, latent)
+    matrix = np.tile(latent, (2, 1))
+    np.testing.assert_array_equal(
+        numpy(Automatic()(matrix, [-1, 1], training=True)), [[1, -1], [1, -1]]
+    )
+    assert isinstance(get("automatic"), Automatic)
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e25])
+def test_a_pull_is_relative_to_the_gradient(scale, compile, random):
+    x, direction, weight = (random.normal(size=50).astype("float32") for _ in range(3))
+    weight = weight * np.float32(scale)
+
+    weight_tensor, direction_tensor = map(ops.convert_to_tensor, (weight, direction))
+
+    def function(x):
+        return ops.sum(weight_tensor * pulled(x, direction_tensor))
+
+    found = testing.gradient_of(function, x, compile)
+    expected = weight + np.sqrt(np.mean(np.square(weight, dtype=float))) * direction
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("values", [Values([1, -1, 0.5, -0.5]), NAMED["uneven"], NAMED["one"]])
+def test_aside_counts_half_gaps_from_the_nearest_value(values, random):
+    latent = np.concatenate(
+        [random.uniform(values.low - 1, values.high + 1, 300), values.numbers]
+    ).astype("float32")
+    listed = projection_of(values, 1)
+    found = numpy(aside(ops.convert_to_tensor(latent), listed.nearest(latent), listed))
+    held = np.clip(latent, values.low, values.high).astype(float)
+    ascending = np.sort(values.numbers.astype(float))
+    expected = np.zeros(len(latent))
+    for i, u in enumerate(held):
+        above = np.searchsorted(ascending, u, side="right")
+        if 0 < above < len(ascending):
+            half = (ascending[above] - ascending[above - 1]) / 2
+            expected[i] = (u - values.nearest(np.float32(u))) / half
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.all(np.abs(found) <= 1.0001)
+
+
+@pytest.mark.parametrize("step", [0.0, 2000.0])
+def test_settling_is_annealed_with_a_pull_that_grows(step, random):
+    values, estimator = Values([1, -1, 0.5, -0.5]), Settling()
+    latent = random.uniform(-0.99, 0.99, 100).astype("float32")
+    weight = random.normal(size=100).astype("float32")
+    state = np.array([step, 0], "float32")
+    soft = numpy(estimator(latent, values, training=True, state=state))
+    np.testing.assert_array_equal(
+        soft, numpy(Annealed(half_life=100)(latent, values, training=True, state=state))
+    )
+
+    weight_tensor = ops.convert_to_tensor(weight)
+
+    def function(x):
+        return ops.sum(weight_tensor * estimator(x, values, training=True, state=state))
+
+    listed = projection_of(values, 1)
+    distance = numpy(aside(ops.convert_to_tensor(latent), listed.nearest(latent), listed))
+    strength = 0.4 * step / (step + 2000)
+    expected = weight + strength * np.sqrt(np.mean(weight**2)) * distance
+    np.testing.assert_allclose(
+        testing.gradient_of(function, latent), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def correlated(seed, values, size=64):
+    """Rows of neighbours correlated by 0.9, a hidden vector, noisy targets."""
+    random = np.random.default_rng(seed)
+    places = np.arange(size)
+    root = np.linalg.cholesky(0.9 ** np.abs(np.subtract.outer(places, places)))
+    rows = random.standard_normal((size * 3 // 2, size)) @ root.T / np.sqrt(size)
+    hidden = random.choice(np.sort(values.numbers), size)
+    targets = rows @ hidden + 0.05 * random.standard_normal(len(rows))
+    return rows.astype("float32"), targets.astype("float32"), hidden
+
+
+def test_the_default_finds_what_straight_through_does_not():
+    values = Values([0, 1, -1, 2, -2, 4, -4, 8, -8])
+    excess = {}
+    for estimator in ("automatic", "straight_through"):
+        rows, targets, hidden = correlated(0, values)
+        keras.utils.set_random_seed(0)
+        layer = Discrete(layers.Dense(1, use_bias=False), values, estimator=estimator)
+        model = keras.Sequential([keras.Input((64,)), layer])
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        # Whole batches, many to an epoch: what takes time is the epoch.
+        model.fit(
+            np.tile(rows, (200, 1)), np.tile(targets, 200), batch_size=len(rows),
+            epochs=15, shuffle=False, verbose=0,
+        )  # fmt: skip
+        chosen = numpy(layer.kernel)[:, 0]
+        planted = np.mean((rows @ hidden - targets) ** 2)
+        excess[estimator] = np.mean((rows @ chosen - targets) ** 2) / planted
+    assert excess["automatic"] * 4 < excess["straight_through"], excess

@@ -194,6 +194,17 @@ class Parameter:
             self.scale_state.move(ops.stop_gradient(self._numbers()), listed.nearest(place))
         return weight
 
+    def moments(self) -> tuple[Any, Any]:
+        """(mean, variance) of the weight whose elements are random choices, with gradients.
+
+        For a parameter with the estimator `MeanField`; float32, in the latent's shape.
+        """
+        mean, variance = self.estimator.moments(self._place(), self._projection())  # type: ignore[attr-defined]
+        if self.scale_state is None:
+            return mean, variance
+        scale = self.scale_state.value()
+        return scale * mean, scale * scale * variance
+
     def _numbers(self) -> Any:
         return self._units.values_of(self.latent)
 

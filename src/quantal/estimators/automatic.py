@@ -39,4 +39,8 @@ class Automatic(Estimator):
 
     def suited_to(self, shape: Sequence[int], learnable: bool = False) -> Estimator:
         is_vector = math.prod(shape) == max(shape, default=1)
-        return Settling() if is_vector and not learnable else StraightThrough()
+        return _FOR_VECTORS if is_vector and not learnable else _FOR_OTHERS
+
+
+# Made once: PyTorch's compiler cannot trace the checks of their arguments.
+_FOR_VECTORS, _FOR_OTHERS = Settling(), StraightThrough()

@@ -171,16 +171,29 @@ class ArgmaxStraightThrough(Estimator):
         if len(listed) == 1:
             return as_if(nearest, inward(latent, listed.low, listed.high))
 
-        def place_of(numbers: Any) -> Any:
-            # In mean gaps from the middle, so that squares neither overflow nor vanish.
-            place = (numbers - listed.middle) / listed.mean_gap
-            return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
-
-        places = ops.convert_to_tensor(listed.places, "float32")
-        shares = ops.softmax(-ops.square(place_of(latent) - places) / self.temperature, axis=-1)
+        shares, offsets = distance_softmax(latent, listed, self.temperature)
         # Seen from the nearest value, where most of the share is: nothing cancels.
-        expected = ops.sum(shares * (places - place_of(nearest)), axis=-1) * listed.mean_gap
+        expected = ops.sum(shares * offsets, axis=-1) * listed.mean_gap
         return as_if(nearest, expected)
 
     def get_config(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
+
+
+def distance_softmax(latent: Any, listed: Projection, temperature: float) -> tuple[Any, Any]:
+    """How near each value is to each latent, and where it lies.
+
+    Returns:
+        The shares `softmax(-((u - v_k) / g)^2 / T)`, with `g` the mean gap, and
+        `(v_k - P(u)) / g`, without gradient; float32 tensors with the list as an axis
+        behind those of the latent.
+    """
+
+    def place_of(numbers: Any) -> Any:
+        # In mean gaps from the middle, so that squares neither overflow nor vanish.
+        place = (numbers - listed.middle) / listed.mean_gap
+        return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
+
+    places = ops.convert_to_tensor(listed.places, "float32")
+    shares = ops.softmax(-ops.square(place_of(latent) - places) / temperature, axis=-1)
+    return shares, places - place_of(listed.nearest(latent))

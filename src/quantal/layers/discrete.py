@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from quantal import estimators
+from quantal.estimators.mean_field import moderated
 from quantal.latents import LatentUnits, draw_latents
 from quantal.layers.base import DiscreteLayer
 from quantal.layers.channels import output_axes
@@ -215,14 +216,30 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         training = kwargs.get("training")
         if not self._layer_takes_training:
             kwargs.pop("training", None)
-        listed = {
-            id(p.latent): _like_a_variable(p.forward(bool(training)), p.latent)
-            for p in self.discrete_parameters or ()
-        }
+        if training and self._passes_moments():
+            return self._call_moderated(*args, **kwargs)
+        return self._call_with(
+            {
+                id(p.latent): _like_a_variable(p.forward(bool(training)), p.latent)
+                for p in self.discrete_parameters or ()
+            },
+            *args,
+            **kwargs,
+        )
+
+    def _call_with(self, listed: dict[int, Any], *args: Any, **kwargs: Any) -> Any:
+        """The wrapped layer's call, with given tensors in place of some variables.
+
+        Args:
+            listed: The tensors, by the id of their variables.
+            *args: Of the wrapped layer's call.
+            **kwargs: Of the wrapped layer's call.
+        """
         variables = self.layer.variables
         # Every variable is mapped: within a scope Keras asks no scope around it, so
         # what is left out would lose the value that a JAX trainer gave it.
-        mapping = [(v, listed.get(id(v), v.value)) for v in variables]
+        # Only these are asked for a value: a JAX trainer takes those of others away.
+        mapping = [(v, listed[id(v)] if id(v) in listed else v.value) for v in variables]  # noqa: SIM401
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             before = {id(v): scope.get_current_value(v) for v in variables}
             outputs = self.layer(*args, **kwargs)
@@ -239,6 +256,30 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             elif outer.collect_losses:
                 outer.add_loss(loss)
         return outputs
+
+    def _passes_moments(self) -> bool:
+        """Whether the layer is linear in one weight whose mean and variance are known."""
+        parameters = self.discrete_parameters or ()
+        return (
+            len(parameters) == 1
+            and isinstance(parameters[0].estimator, estimators.MeanField)
+            and isinstance(self.layer, _LINEAR)
+            and self.layer.activation is keras.activations.linear
+            and parameters[0].path.endswith("kernel")
+        )
+
+    def _call_moderated(self, inputs: Any, **kwargs: Any) -> Any:
+        """The layer's output with random weights: its mean, moderated by its variance."""
+        parameter = self._only_parameter()
+        mean, variance = parameter.moments()
+        means = self._call_with({id(parameter.latent): mean}, inputs, **kwargs)
+        others = {id(v): ops.zeros(v.shape, v.dtype) for v in self.layer.variables}
+        # In a scope of its own: what it adds to losses is not the layer's.
+        with keras.StatelessScope([], collect_losses=True):
+            variances = self._call_with(
+                {**others, id(parameter.latent): variance}, ops.square(inputs), **kwargs
+            )
+        return moderated(means, variances)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **kwargs)
@@ -263,6 +304,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         discrete._first_scales = {}
         discrete._start_latents()
         return discrete
+
+
+_LINEAR = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 
 def _checked_names(weights: Any) -> tuple[str | int, ...]:

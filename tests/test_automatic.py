@@ -103,7 +103,7 @@ def test_settling_is_annealed_with_a_pull_that_grows(step, random):
 
     listed = projection_of(values, 1)
     distance = numpy(aside(ops.convert_to_tensor(latent), listed.nearest(latent), listed))
-    strength = 0.4 * step / (step + 2000)
+    strength = 0.5 * step / (step + 2000)
     expected = weight + strength * np.sqrt(np.mean(weight**2)) * distance
     np.testing.assert_allclose(
         testing.gradient_of(function, latent), expected, rtol=1e-4, atol=1e-5

@@ -170,11 +170,11 @@ class Settling(Annealed):
     no optimizer of its own. Pace and strength: measured, see benchmarks/learning.
 
     >>> Settling()
-    Settling(half_life=100.0, pull=0.4, steepness=10.0)
+    Settling(half_life=100.0, pull=0.5, steepness=10.0)
     """
 
     def __init__(
-        self, half_life: float = 100.0, pull: float = 0.4, steepness: float = 10.0
+        self, half_life: float = 100.0, pull: float = 0.5, steepness: float = 10.0
     ) -> None:
         super().__init__(half_life, steepness)
         self.pull = not_negative("pull", pull)

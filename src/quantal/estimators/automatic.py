@@ -28,7 +28,7 @@ class Automatic(Estimator):
     Source: measured, see benchmarks/learning.
 
     >>> Automatic().suited_to((10,)), Automatic().suited_to((10, 3))
-    (Settling(half_life=100.0, pull=0.4, steepness=10.0), StraightThrough(surrogate='identity', sharpness=None))
+    (Settling(half_life=100.0, pull=0.5, steepness=10.0), StraightThrough(surrogate='identity', sharpness=None))
     """  # noqa: E501 (one line of output)
 
     def __call__(self, latent: Any, values: Any, training: bool = False, state: Any = None) -> Any:

@@ -11,7 +11,7 @@ from peers.protocol import BATCH, INPUTS, load
 import quantal
 
 LISTS = ("signs", "four_values")
-NETWORK_EPOCHS, EPOCHS = 4, 3
+NETWORK_EPOCHS, EPOCHS = 5, 3
 
 
 class Free(keras.Layer):

@@ -63,7 +63,7 @@ def planted(
 def perceptron(
     load: float, estimator: str, rate: float, seed: int, epochs: int = PERCEPTRON_EPOCHS
 ) -> int:
-    """Train on softplus(-4 X w / sqrt N); how many patterns stay unsatisfied.
+    """Train on softplus(-6 X w / sqrt N); how many patterns stay unsatisfied.
 
     `mean_field`'s outputs are in standard deviations already; it trains on twice these,
     in 3,000 steps on all patterns at once.
@@ -72,7 +72,7 @@ def perceptron(
     patterns = cases.perceptron(load, seed)
     size = patterns.shape[1]
     whole = estimator == "mean_field"
-    factor = 2.0 if whole else 4 / np.sqrt(size)
+    factor = 2.0 if whole else 6 / np.sqrt(size)
     model = unit(size, [-1, 1], estimator, keras.layers.Rescaling(factor))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from conftest import numpy
-from quantal import LearnableMultiplier, callbacks, parameters_of
+from quantal import Discrete, LearnableMultiplier, callbacks, parameters_of
 
 
 def model(estimator="annealed"):
@@ -73,3 +73,178 @@ def test_nothing_to_pace_is_refused():
 def test_a_bad_share_is_refused(share):
     with pytest.raises(ValueError, match="share is"):
         callbacks.PaceToRun(share)
+
+
+# Keeping, holding, measuring.
+
+
+def network(estimator="automatic"):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            Discrete(layers.Dense(8, use_bias=False), "ternary", estimator=estimator),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            Discrete(layers.Dense(2), [1, -1, 0.5, -0.5], estimator=estimator),
+            layers.BatchNormalization(),
+        ]
+    )
+
+
+class Codes(keras.callbacks.Callback):
+    """Notes all weights and the loss of the listed values after each epoch."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y, self.weights, self.losses = x, y, [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(self.model.get_weights())
+        self.losses.append(self.model.evaluate(self.x, self.y, verbose=0))
+
+
+@pytest.mark.parametrize("how", ["training data", "validation"])
+def test_the_best_epoch_is_kept(how, random):
+    x, y = random.normal(size=(64, 6)).astype("f4"), random.normal(size=(64, 2)).astype("f4")
+    built, seen = network(), Codes(x, y)
+    # A rate at which values go on flipping, so that the last epoch is not the best.
+    built.compile(keras.optimizers.Adam(0.3), "mse")
+    of_training = how == "training data"
+    keep = (
+        callbacks.KeepBest("loss", data=(x, y)) if of_training else callbacks.KeepBest("val_loss")
+    )
+    early = keras.callbacks.EarlyStopping("loss", patience=1000)
+    validation = None if of_training else (x, y)
+    built.fit(
+        x, y, epochs=9, batch_size=16, verbose=0, validation_data=validation,
+        callbacks=[seen, keep, early],
+    )  # fmt: skip
+    best = int(np.argmin(seen.losses))
+    assert best != 8, "the last epoch is the best: the test sees nothing"
+    assert keep.best_epoch == best
+    assert keep.best == pytest.approx(min(seen.losses), rel=1e-5)
+    for kept, then in zip(built.get_weights(), seen.weights[best], strict=True):
+        np.testing.assert_array_equal(kept, then)
+
+
+def test_a_metric_that_is_not_there_is_refused():
+    built = model()
+    with pytest.raises(ValueError, match=r"monitor is 'val_loss'. Expected one of loss.* Give"):
+        built.fit(X, X, verbose=0, callbacks=[callbacks.KeepBest()])
+
+
+@pytest.mark.parametrize("estimator", ["straight_through", "annealed", "mean_field"])
+def test_statistics_are_those_of_the_listed_values(estimator, random):
+    x = random.normal(3, 2, size=(96, 6)).astype("f4")
+    built = network(estimator)
+    built.compile(keras.optimizers.Adam(0.01), "mse")
+    built.fit(x, x[:, :2], epochs=1, batch_size=32, verbose=0)
+    before = {v.path: v.numpy() for v in built.variables}
+    measure = callbacks.ReestimateStatistics(x, batch_size=96)
+    measure.set_model(built)
+    measure.on_train_end()
+    first = x @ numpy(built.layers[0].kernel)
+    np.testing.assert_allclose(
+        numpy(built.layers[1].moving_mean), first.mean(0), rtol=1e-3, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        numpy(built.layers[1].moving_variance), first.var(0), rtol=1e-3, atol=1e-4
+    )
+    # With statistics of one whole batch, inference is what the batch would give.
+    outputs = built.predict(x, verbose=0, batch_size=96)
+    last = built.layers[-1]
+    np.testing.assert_allclose(outputs.mean(0), numpy(last.beta), atol=1e-3)
+    np.testing.assert_allclose(outputs.std(0), numpy(last.gamma), atol=2e-2)
+    for variable in built.variables:
+        if "moving" not in variable.path:
+            np.testing.assert_array_equal(variable.numpy(), before[variable.path])
+    assert built.layers[1].momentum == 0.99
+    assert parameters_of(built)[0].estimator is not None
+
+
+def test_statistics_of_batches_are_averaged(random):
+    x = random.normal(size=(60, 6)).astype("f4")
+    built = network("straight_through")
+    built.compile("adam", "mse")
+    batches = iter([(x[:20], None), (x[20:40], None), (x[40:], None)])
+    measure = callbacks.ReestimateStatistics(batches, batches=2)
+    measure.set_model(built)
+    measure.on_train_end()
+    first = x[:40] @ numpy(built.layers[0].kernel)
+    parts = np.stack([first[:20], first[20:]])
+    np.testing.assert_allclose(
+        numpy(built.layers[1].moving_variance), parts.var(1).mean(0), rtol=1e-4, atol=1e-5
+    )
+    measure.data = iter([])
+    with pytest.raises(ValueError, match="gives no batch"):
+        measure.on_train_end()
+
+
+def test_what_oscillates_is_held_at_its_mean():
+    built = model("straight_through")
+    (parameter,) = parameters_of(built)
+
+    class Shake(keras.callbacks.Callback):
+        """The first element flips each epoch; the others rest."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            first = -1 if epoch % 4 == 0 else 1
+            codes = parameter.values.codes(np.array([first, 0, 1, -1], "f4"))
+            parameter.set_codes(codes)
+            kept.append(numpy(parameter.kernel)[0])
+
+    kept = []
+    hold = callbacks.FreezeOscillating(begin=0.5, threshold=0.2, momentum=0.3)
+    built.compile(keras.optimizers.SGD(1e-6), "mse")
+    built.fit(X, X, epochs=12, verbose=0, callbacks=[Shake(), hold])
+    assert set(kept) == {-1, 1}
+    assert hold.held == {parameter.path: 1}
+    np.testing.assert_array_equal(numpy(parameter.kernel), [1, 0, 1, -1])
+
+
+def test_together_and_saved(random, tmp_path):
+    x, y = random.normal(size=(64, 6)).astype("f4"), random.normal(size=(64, 2)).astype("f4")
+    built = network()
+    built.compile("adam", "mse")
+    built.fit(
+        x, y, epochs=3, verbose=0, validation_split=0.25,
+        callbacks=[
+            callbacks.FreezeOscillating(), callbacks.KeepBest(),
+            keras.callbacks.EarlyStopping("val_loss", patience=1),
+            callbacks.ReestimateStatistics(x),
+        ],
+    )  # fmt: skip
+    built.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(built.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: callbacks.ReestimateStatistics(X, batches=0), "batches is 0. Expected"),
+        (lambda: callbacks.ReestimateStatistics(X, batch_size=True), "batch_size is True. Exp"),
+        (lambda: callbacks.FreezeOscillating(begin=1), "begin is 1. Expected"),
+        (lambda: callbacks.FreezeOscillating(threshold=-1), "threshold is -1. Expected"),
+        (lambda: callbacks.FreezeOscillating(momentum=0), "momentum is 0. Expected"),
+    ],
+)
+def test_shares_and_counts_out_of_range_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_holding_needs_a_parameter():
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    plain.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="no discrete parameter"):
+        plain.fit(X, X, verbose=0, callbacks=[callbacks.FreezeOscillating()])
+
+
+def test_codes_are_set_where_asked():
+    built = model("straight_through")
+    (parameter,) = parameters_of(built)
+    parameter.set_codes([0, 0, 0, 0])
+    parameter.set_codes([2, 2, 2, 2], where=[True, False, False, True])
+    np.testing.assert_array_equal(numpy(parameter.codes), [2, 0, 0, 2])

@@ -99,11 +99,12 @@ class Parameter:
         """The positions of the chosen values in the user's list: int32 tensor."""
         return self._projection().codes(self._place())
 
-    def set_codes(self, codes: ArrayLike) -> None:
+    def set_codes(self, codes: ArrayLike, where: ArrayLike | None = None) -> None:
         """Choose the values: each latent moves onto the value with the given code.
 
         Args:
             codes: Integers of the parameter's shape.
+            where: Booleans of that shape: the elements to set. None for all.
 
         Raises:
             TypeError: The codes are not integers.
@@ -115,7 +116,7 @@ class Parameter:
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
                 f"{self.shape}. Give one code for each element."
             )
-        self._hold(self.values.take(codes))
+        self._hold(self.values.take(codes), where)
 
     def set_values(self, numbers: ArrayLike) -> None:
         """Give a learnable list other numbers, in the order of its codes.
@@ -213,12 +214,15 @@ class Parameter:
         numbers = self._numbers()
         return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
 
-    def _hold(self, numbers: NDArray[np.float32]) -> None:
+    def _hold(self, numbers: NDArray[np.float32], where: ArrayLike | None) -> None:
         """Put the latents onto numbers in the units of the list."""
         if self.scale_state is not None:
             relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
             numbers = numbers * ops.convert_to_numpy(relative)
-        self.latent.assign(self._units.latents_of(numbers))
+        latents = self._units.latents_of(numbers)
+        if where is not None:
+            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
+        self.latent.assign(latents)
 
     def _projection(self) -> Projection:
         if self._fixed is not None:

@@ -1,0 +1,7 @@
+"""What goes on around training: pacing, keeping the best, holding, measuring once more."""
+
+from quantal.callbacks.freezing import FreezeOscillating as FreezeOscillating
+from quantal.callbacks.keeping import KeepBest as KeepBest
+from quantal.callbacks.lists import RefreshLists as RefreshLists
+from quantal.callbacks.pacing import PaceToRun as PaceToRun
+from quantal.callbacks.statistics import ReestimateStatistics as ReestimateStatistics

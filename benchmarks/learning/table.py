@@ -76,7 +76,7 @@ def table(rows: list[dict]) -> str:
                 lines.append(
                     f"| {case} | {row['estimator']} "
                     f"| {number(statistics.median(scores))} ({spread}) | {solved(row)} "
-                    f"| {', '.join(f'{rate:g}' for rate in row['rates'])} "
+                    f"| {', '.join(f'{rate:g}' if rate else '–' for rate in row['rates'])} "
                     f"| {row['seconds'] / row['seeds']:.1f} |"
                 )
     return "\n".join(lines)

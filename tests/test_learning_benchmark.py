@@ -72,6 +72,7 @@ def test_the_fitted_list_is_the_best(tmp_path):
     assert numbers.shape == (4096,)
     fitted = run.row("codebook-randn_seed0_4096-2", "k_means", 1e-2, seeds=1, data=tmp_path)
     assert abs(fitted["scores"][0]) < 1e-6
+    assert "| – |" in table.table([fitted])
 
 
 def rows_of(scores_by_rate, **others):

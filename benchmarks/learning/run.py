@@ -139,7 +139,7 @@ def row(
     made = {
         "case": name,
         "estimator": estimator,
-        "rate": rate,
+        "rate": None if estimator in UNTRAINED else rate,
         "measure": case.measure,
         "higher_is_better": case.higher_is_better,
         "seeds": count,

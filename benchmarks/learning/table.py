@@ -76,7 +76,7 @@ def table(rows: list[dict]) -> str:
                 lines.append(
                     f"| {case} | {row['estimator']} "
                     f"| {number(statistics.median(scores))} ({spread}) | {solved(row)} "
-                    f"| {', '.join(f'{rate:g}' for rate in row['rates'])} "
+                    f"| {', '.join(f'{rate:g}' if rate else '–' for rate in row['rates'])} "
                     f"| {row['seconds'] / row['seeds']:.1f} |"
                 )
     return "\n".join(lines)
@@ -92,6 +92,7 @@ def picture(rows: list[dict], path: str) -> None:
     chosen = best_rates(rows)
     families = list(dict.fromkeys(map(family_of, chosen)))
     estimators = list(dict.fromkeys(row["estimator"] for row in chosen))
+    colours = {name: f"C{at}" for at, name in enumerate(estimators)}
     cases = {
         family: list(dict.fromkeys(r["case"] for r in chosen if family_of(r) == family))
         for family in families
@@ -106,11 +107,12 @@ def picture(rows: list[dict], path: str) -> None:
     )
     for family, panel in zip(families, panels[:, 0], strict=True):
         own = [row for row in chosen if family_of(row) == family]
+        present = [name for name in estimators if any(r["estimator"] == name for r in own)]
         for row in own:
-            at = estimators.index(row["estimator"])
-            y = cases[family].index(row["case"]) + 0.6 * ((at + 0.5) / len(estimators) - 0.5)
+            place = (present.index(row["estimator"]) + 0.5) / len(present) - 0.5
+            y = cases[family].index(row["case"]) + 0.7 * place
             scores = row["scores"]
-            colour = f"C{at}"
+            colour = colours[row["estimator"]]
             panel.plot([min(scores), max(scores)], [y, y], color=colour, linewidth=1.5, alpha=0.6)
             panel.plot(statistics.median(scores), y, "o", color=colour, markersize=5)
         measure = own[0]["measure"]
@@ -119,7 +121,8 @@ def picture(rows: list[dict], path: str) -> None:
             panel.axvline(1, color="0.6", linewidth=0.8, zorder=0)
         elif measure.startswith(LOGARITHMIC):
             panel.set_xscale("symlog", linthresh=1)
-            panel.set_xlim(left=-0.1)
+            highest = max(max(row["scores"]) for row in own)
+            panel.set_xlim(-0.1, max(10, 1.5 * highest))
         panel.set_xlabel(
             f"{measure} ({'higher' if own[0]['higher_is_better'] else 'lower'} is better)"
         )
@@ -130,8 +133,8 @@ def picture(rows: list[dict], path: str) -> None:
         panel.grid(axis="x", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
     handles = [
-        pyplot.Line2D([], [], color=f"C{at}", marker="o", label=name)
-        for at, name in enumerate(estimators)
+        pyplot.Line2D([], [], color=colour, marker="o", label=name)
+        for name, colour in colours.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)

@@ -1,6 +1,6 @@
 """War and Peace, character by character: an LSTM whose two kernels are on a list.
 
-A reduced protocol of about two minutes: 128 units, sequences of 100, batches of 100 at random,
+A reduced protocol: 128 units, sequences of 100, batches of 100 at random,
 2 epochs of Adam with a rate that falls to zero along a cosine, the text split 80/10/10 in its
 order. The published results have 512 units and 200 epochs.
 """

@@ -23,6 +23,7 @@ from quantal.estimators.automatic import Automatic as Automatic
 from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
+from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
 from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxStraightThrough
 from quantal.estimators.straight_through import StraightThrough as StraightThrough
 
@@ -33,6 +34,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "annealed": Annealed,
     "binary_relax": BinaryRelax,
     "argmax_straight_through": ArgmaxStraightThrough,
+    "element_wise_scaled": ElementWiseScaled,
 }
 
 
@@ -41,7 +43,7 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
 
     Args:
         identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
-            `"binary_relax"`, `"argmax_straight_through"`, what
+            `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:

@@ -13,7 +13,8 @@ SOURCE = pathlib.Path(quantal.__file__).parent
 ORDER = [
     "registration",
     "values", "fitting", "schedules",               # numbers: NumPy only
-    "projection", "latents", "estimators", "scales", "parameters",  # tensors
+    "projection", "latents", "estimators", "regularizers",  # tensors
+    "scales", "parameters",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command
@@ -88,6 +89,11 @@ def test_importing_quantal_loads_no_framework():
 
 def test_that_check_can_fail():
     assert "keras" in loaded_by("import quantal; quantal.LearnableMultiplier")
+
+
+@pytest.mark.parametrize("name", quantal.__all__)
+def test_every_public_name_can_be_the_first_one(name):
+    loaded_by(f"from quantal import {name}")
 
 
 def test_public_names_resolve_and_unknown_ones_do_not():

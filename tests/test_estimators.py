@@ -7,7 +7,14 @@ from keras import ops
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Values, estimators, testing
-from quantal.estimators import Annealed, ArgmaxStraightThrough, BinaryRelax, StraightThrough
+from quantal.estimators import (
+    Annealed,
+    ArgmaxStraightThrough,
+    BinaryRelax,
+    ElementWiseScaled,
+    Settling,
+    StraightThrough,
+)
 from quantal.projection import projection_of
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
@@ -18,6 +25,9 @@ EVERY = [
     ArgmaxStraightThrough(temperature=0.2),
     Annealed(),
     BinaryRelax(),
+    Settling(),
+    ElementWiseScaled(),
+    ElementWiseScaled(strength=1.5),
 ]
 LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
 
@@ -36,6 +46,27 @@ def test_forward_is_listed(estimator, values):
 def test_forward_is_listed_for_any_list(values):
     testing.assert_hard(StraightThrough(), values)
     testing.assert_hard(Annealed(), values)
+
+
+def assert_no_nan(estimator, values):
+    latent = testing.edge_cases(values)
+    latent = np.where(np.isnan(latent), 0, latent)
+    for training in (False, True):
+        assert not np.isnan(numpy(estimator(latent, values, training, seed=0))).any()
+    gradient = testing.gradient_of(lambda x: estimator(x, values, True, seed=0), latent)
+    assert not np.isnan(gradient).any()
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=repr)
+@pytest.mark.parametrize("values", [NAMED["one"], NAMED["uneven"]], ids=repr)
+def test_edge_cases_make_no_nan(estimator, values):
+    assert_no_nan(estimator, values)
+
+
+@pytest.mark.parametrize("estimator", [ArgmaxStraightThrough()], ids=repr)
+def test_a_softmax_over_a_huge_list_makes_no_nan(estimator):
+    # The mean gap times a slope would overflow on the way back.
+    assert_no_nan(estimator, LONG["huge"])
 
 
 def test_the_usual_line_leaves_the_list(monkeypatch):
@@ -146,7 +177,9 @@ def test_gradient_of_annealed_estimators_is_the_identity(estimator, compile):
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("estimator", [StraightThrough(), Annealed()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [StraightThrough(), Annealed(), ElementWiseScaled()], ids=repr
+)
 def test_beyond_the_ends_only_inward_gradients_pass(estimator, compile):
     values = Values([1, -1, 0.5])
     projection_of(values)  # torch's compiler cannot look into its making
@@ -155,8 +188,9 @@ def test_beyond_the_ends_only_inward_gradients_pass(estimator, compile):
     gradient = testing.gradient_of(
         lambda x: estimator(x, values, training=True) * upstream, latent, compile
     )
-    # Descent moves against the gradient.
-    np.testing.assert_array_equal(gradient, [1, 0, 0, -1, 1, -1])
+    # Descent moves against the gradient. What passes within the ends is not of interest here.
+    np.testing.assert_array_equal(gradient[:4], [1, 0, 0, -1])
+    np.testing.assert_array_equal(np.sign(gradient[4:]), [1, -1])
 
 
 def test_a_gradient_check_that_fails():
@@ -164,7 +198,7 @@ def test_a_gradient_check_that_fails():
         testing.assert_gradient(StraightThrough("tanh"), Values("binary"), lambda x: x, [0.3])
 
     class Signed(estimators.Estimator):
-        def forward(self, latent, values, training, state):
+        def forward(self, latent, values, training, state, seed=None):
             return ops.sign(latent)
 
     with pytest.raises(AssertionError, match=r"no gradient|zero everywhere"):
@@ -177,6 +211,65 @@ def test_no_gradient_is_masked_at_a_listed_value():
             lambda x, values=values: StraightThrough()(x, values), values.numbers
         )
         np.testing.assert_array_equal(gradient, np.ones(len(values)))
+
+
+# Corrections that depend on the gradient, too: they are no function's derivative.
+
+PER_CHANNEL = Values([[1, -1, 0.5, 0], [0.3, 7, -2, 0.1]], axis=0)
+FORMULA_LISTS = {name: LISTS[name] for name in GRADIENT_LISTS} | {"per channel": PER_CHANNEL}
+
+
+def latents_for(values, rows=128):
+    """Latents within the ends and beyond; the channels' axis, where there is one, in front."""
+    random = np.random.default_rng(3)
+    lists = np.atleast_2d(values.numbers).astype(float)
+    span = np.ptp(lists, axis=1, keepdims=True)
+    x = lists.min(axis=1, keepdims=True) + span * random.uniform(-0.3, 1.3, (len(lists), rows))
+    return (x if values.channels else x[0]).astype(np.float32)
+
+
+def by_channel(function, x, *lists):
+    """A NumPy function of (latents, ascending list), channel by channel."""
+    values, others = lists[0], lists[1:]
+    ascending = values.ascending.astype(float)
+    if values.channels is None:
+        return function(x.astype(float), ascending, *others)
+    rows = zip(x.astype(float), ascending, *others, strict=True)
+    return np.stack([function(*row) for row in rows])
+
+
+def nearest_in(u, listed):
+    return listed[np.abs(u[:, None] - listed).argmin(axis=1)]
+
+
+def ewgs(strength):
+    def factor(u, listed, g):
+        held = np.clip(u, listed[0], listed[-1])
+        gap = np.diff(listed)[np.clip(np.searchsorted(listed, held) - 1, 0, len(listed) - 2)]
+        leads_out = ((u > listed[-1]) & (g < 0)) | ((u < listed[0]) & (g > 0))
+        factor = 1 + strength * np.sign(g) * (held - nearest_in(held, listed)) / gap
+        return np.where(leads_out, 0, g * factor)
+
+    return factor
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("strength", [0.0, 0.2, 1.5])
+def test_element_wise_scaling_is_the_published_gradient(strength, compile):
+    estimator = ElementWiseScaled(strength)
+    for name in ["per channel"] if compile else FORMULA_LISTS:
+        values = FORMULA_LISTS[name]
+        x = latents_for(values)
+        g = np.random.default_rng(4).normal(size=x.shape).astype(np.float32)
+        projection_of(values, x.ndim)
+        upstream = ops.convert_to_tensor(g)
+        found = testing.gradient_of(
+            lambda u, values=values, upstream=upstream: estimator(u, values, True) * upstream,
+            x,
+            compile,
+        )
+        expected = by_channel(ewgs(strength), x, values, g)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 # The annealed maps.
@@ -246,10 +339,19 @@ def test_config_round_trip(estimator):
 
 
 @pytest.mark.parametrize(
-    "name", ["straight_through", "annealed", "binary_relax", "argmax_straight_through"]
+    ("name", "kind"),
+    [
+        ("straight_through", StraightThrough),
+        ("annealed", Annealed),
+        ("binary_relax", BinaryRelax),
+        ("settling", Settling),
+        ("argmax_straight_through", ArgmaxStraightThrough),
+        ("element_wise_scaled", ElementWiseScaled),
+    ],
 )
-def test_get_by_name(name):
-    assert isinstance(estimators.get(name), estimators.Estimator)
+def test_get_by_name(name, kind):
+    assert type(estimators.get(name)) is kind
+    assert name in (estimators.get.__doc__ or "")
 
 
 @pytest.mark.parametrize(
@@ -260,6 +362,7 @@ def test_get_by_name(name):
         (lambda: StraightThrough("tanh", -1), ValueError, "sharpness is -1"),
         (lambda: ArgmaxStraightThrough(0), ValueError, "temperature is 0"),
         (lambda: Annealed(half_life=float("nan")), ValueError, "half_life is nan"),
+        (lambda: ElementWiseScaled(-0.1), ValueError, "strength is -0.1"),
         (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
         (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
         (lambda: estimators.get(StraightThrough), TypeError, "Give an instance, not a class"),

@@ -13,6 +13,7 @@ from quantal.values import Values as Values
 if TYPE_CHECKING:
     from quantal import callbacks as callbacks
     from quantal import estimators as estimators
+    from quantal import regularizers as regularizers
     from quantal import schedules as schedules
     from quantal import testing as testing
     from quantal import tracing as tracing
@@ -38,6 +39,7 @@ _HOMES = {
     "parameters_of": "quantal.parameters",
     "callbacks": "",
     "estimators": "",
+    "regularizers": "",
     "schedules": "",
     "testing": "",
     "tracing": "",
@@ -49,6 +51,9 @@ __all__ = ["Values", "k_means", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'quantal' has no attribute {name!r}")
+    if name != "schedules":
+        # It registers our classes with Keras, before one of our modules is half imported.
+        importlib.import_module("keras")
     home = _HOMES[name]
     found = (
         getattr(importlib.import_module(home), name)

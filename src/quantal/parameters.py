@@ -30,6 +30,8 @@ class Parameter:
         scale: The scale's variables, or None.
         entries: For a learnable list, the trainable float32 variable of its numbers in
             latent units, in the shape of the list; None for a fixed list.
+        seed: The seed generator of the layer, for an estimator that draws random
+            numbers; None for others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Parameter:
         state: keras.Variable | None = None,
         scale: ScaleState | None = None,
         entries: keras.Variable | None = None,
+        seed: keras.random.SeedGenerator | None = None,
     ) -> None:
         values.check_channels(latent.shape)
         self.latent = latent
@@ -47,6 +50,7 @@ class Parameter:
         self.state = state
         self.entries = entries
         self.scale_state = scale
+        self.seed = seed
         self._first_values = values
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
@@ -175,13 +179,13 @@ class Parameter:
     def forward(self, training: bool) -> Any:
         """What a layer computes with: float32, with the estimator's gradient.
 
-        In training it moves the estimator's state, and a scale that is computed, on by
-        a step.
+        In training it moves the estimator's state, its seed, and a scale that is
+        computed, on by a step.
         """
         state = None if self.state is None else ops.convert_to_tensor(self.state)
         listed: Any = self._projection()
         place = self._place()
-        value = self.estimator.forward(place, listed, bool(training), state)
+        value = self.estimator.forward(place, listed, bool(training), state, self.seed)
         if self.entries is not None:
             # The sum of the gradients of all elements that hold an entry goes to it.
             entry = listed.entry(place)

@@ -18,9 +18,14 @@ from types import ModuleType
 def register_with_keras() -> None:
     """Import the modules with registered classes now, or once Keras is imported."""
     if "keras" in sys.modules:
-        importlib.import_module("quantal.layers")
+        _import_registered()
     elif not any(isinstance(finder, _AfterKeras) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterKeras())
+
+
+def _import_registered() -> None:
+    for module in ("quantal.layers", "quantal.regularizers"):
+        importlib.import_module(module)
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
@@ -39,7 +44,7 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
 
         def load_and_register(module: ModuleType) -> None:
             load(module)
-            importlib.import_module("quantal.layers")
+            _import_registered()
 
         spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
         return spec

@@ -23,6 +23,7 @@ from quantal.estimators.automatic import Automatic as Automatic
 from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
+from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
 from quantal.estimators.mean_field import MODERATION as MODERATION
 from quantal.estimators.mean_field import MeanField as MeanField
 from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxStraightThrough
@@ -36,6 +37,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "binary_relax": BinaryRelax,
     "argmax_straight_through": ArgmaxStraightThrough,
     "mean_field": MeanField,
+    "element_wise_scaled": ElementWiseScaled,
 }
 
 
@@ -44,7 +46,8 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
 
     Args:
         identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
-            `"binary_relax"`, `"argmax_straight_through"`, `"mean_field"`, what
+            `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`,
+            `"mean_field"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:

@@ -42,7 +42,9 @@ class Hardening(Estimator):
         paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
         return ops.where(end > 0.0, paced, schedules.hyperbolic(step, self.half_life))
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         value = listed.nearest(latent)
         if training:
             value = self.soft(latent, value, listed, ops.stop_gradient(self.softness(state)))
@@ -179,7 +181,9 @@ class Settling(Annealed):
         super().__init__(half_life, steepness)
         self.pull = not_negative("pull", pull)
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         nearest = listed.nearest(latent)
         value = nearest
         if training:

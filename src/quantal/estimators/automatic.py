@@ -31,11 +31,21 @@ class Automatic(Estimator):
     (Settling(half_life=100.0, pull=0.5, steepness=10.0), StraightThrough(surrogate='identity', sharpness=None))
     """  # noqa: E501 (one line of output)
 
-    def __call__(self, latent: Any, values: Any, training: bool = False, state: Any = None) -> Any:
-        return self.suited_to(keras.ops.shape(latent))(latent, values, training, state)
+    def __call__(
+        self,
+        latent: Any,
+        values: Any,
+        training: bool = False,
+        state: Any = None,
+        seed: Any = None,
+    ) -> Any:
+        suited = self.suited_to(keras.ops.shape(latent))
+        return suited(latent, values, training, state, seed)
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
-        return self.suited_to(latent.shape).forward(latent, listed, training, state)
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
+        return self.suited_to(latent.shape).forward(latent, listed, training, state, seed)
 
     def suited_to(self, shape: Sequence[int], learnable: bool = False) -> Estimator:
         is_vector = math.prod(shape) == max(shape, default=1)

@@ -107,8 +107,16 @@ class Estimator(abc.ABC):
     initial_state: tuple[float, ...] | None = None
     """The parameter's state before the first training step, or None for no state."""
 
+    random: bool = False
+    """Whether the forward pass draws random numbers in training, and so needs a seed."""
+
     def __call__(
-        self, latent: Any, values: ValuesLike, training: bool = False, state: Any = None
+        self,
+        latent: Any,
+        values: ValuesLike,
+        training: bool = False,
+        state: Any = None,
+        seed: Any = None,
     ) -> Any:
         """What the forward pass sees: the latent's shape, float32.
 
@@ -120,6 +128,9 @@ class Estimator(abc.ABC):
                 same in both.
             state: The parameter's state, float32, for an estimator that has one; None
                 stands for `initial_state`.
+            seed: For an estimator that draws random numbers: an integer, which draws
+                the same ones every time, or a `keras.random.SeedGenerator`. None takes
+                Keras's own generator, which JAX cannot compile.
 
         Returns:
             A float32 tensor of the latent's shape.
@@ -129,10 +140,12 @@ class Estimator(abc.ABC):
         listed = projection_of(values, len(latent.shape))
         if state is None and self.initial_state is not None:
             state = ops.convert_to_tensor(self.initial_state, "float32")
-        return self.forward(latent, listed, bool(training), state)
+        return self.forward(latent, listed, bool(training), state, seed)
 
     @abc.abstractmethod
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         """As `__call__`, on arguments already in form and the list as a projection."""
 
     def next_state(self, state: Any) -> Any:

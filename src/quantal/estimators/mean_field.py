@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from quantal.estimators.base import Estimator, as_if, inward, positive
-from quantal.estimators.straight_through import distance_softmax
 from quantal.projection import Projection
 
 MODERATION = math.pi / 8
@@ -65,7 +64,7 @@ class MeanField(Estimator):
         if len(listed) == 1:
             nearest = listed.nearest(latent)
             return nearest, ops.zeros_like(nearest)
-        shares, offsets = distance_softmax(latent, listed, self.temperature)
+        shares, offsets = _distance_softmax(latent, listed, self.temperature)
         # Seen from the nearest value, where most of the share is: nothing cancels.
         beside = ops.sum(shares * offsets, axis=-1)
         variance = ops.sum(shares * ops.square(offsets), axis=-1) - ops.square(beside)
@@ -73,7 +72,9 @@ class MeanField(Estimator):
         mean = listed.nearest(latent) + gap * beside
         return mean, gap * gap * ops.maximum(variance, 0.0)
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         if len(listed) == 1:
             return as_if(listed.nearest(latent), inward(latent, listed.low, listed.high))
         mean, _ = self.moments(latent, listed)
@@ -95,3 +96,22 @@ def moderated(mean: Any, variance: Any) -> Any:
     1.0
     """
     return mean / ops.sqrt(1.0 + MODERATION * ops.maximum(variance, 0.0))
+
+
+def _distance_softmax(latent: Any, listed: Projection, temperature: float) -> tuple[Any, Any]:
+    """How near each value is to each latent, and where it lies.
+
+    Returns:
+        The shares `softmax(-((u - v_k) / g)^2 / T)`, with `g` the mean gap, and
+        `(v_k - P(u)) / g`, without gradient; float32 tensors with the list as an axis
+        behind those of the latent.
+    """
+
+    def place_of(numbers: Any) -> Any:
+        # In mean gaps from the middle, so that squares neither overflow nor vanish.
+        place = (numbers - listed.middle) / listed.mean_gap
+        return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
+
+    places = ops.convert_to_tensor(listed.places, "float32")
+    shares = ops.softmax(-ops.square(place_of(latent) - places) / temperature, axis=-1)
+    return shares, places - place_of(listed.nearest(latent))

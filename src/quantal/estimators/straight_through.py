@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from quantal.estimators.base import Estimator, as_if, clamp, inward, positive
@@ -125,12 +126,42 @@ class StraightThrough(Estimator):
         self.surrogate = surrogate
         self.sharpness = default if sharpness is None else float(sharpness)
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         surrogate = self._function(latent, listed, self.sharpness or 1.0)
         return as_if(listed.nearest(latent), surrogate)
 
     def get_config(self) -> dict[str, Any]:
         return {"surrogate": self.surrogate, "sharpness": self.sharpness}
+
+
+def shares_of(
+    latent: Any, nearest: Any, listed: Projection, temperature: Any, noise: Any = 0.0
+) -> tuple[Any, Any]:
+    """(logits, expectation) of a softmax over the squared distances in mean gaps.
+
+    The logits, one for each value in ascending order along a last axis, are before the
+    temperature, with the noise added. The expectation is of the value under
+    `softmax(logits / temperature)`, seen from the nearest value, in mean gaps; its
+    derivative is the one in the list's own units.
+    """
+
+    def place_of(numbers: Any) -> Any:
+        # In mean gaps from the middle, so that squares neither overflow nor vanish.
+        return ops.clip((numbers - listed.middle) / listed.mean_gap, -1e6, 1e6)
+
+    # The mean gap cancels in the derivative; of a huge list it would overflow first.
+    place = as_if(place_of(latent), ops.clip(latent, -_LARGEST, _LARGEST))
+    places = ops.convert_to_tensor(listed.places, "float32")
+    logits = noise - ops.square(ops.expand_dims(place, -1) - places)
+    shares = ops.softmax(logits / temperature, axis=-1)
+    # Seen from the nearest value, where most of the share is: nothing cancels.
+    aside = places - ops.expand_dims(place_of(nearest), -1)
+    return logits, ops.sum(shares * aside, axis=-1)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -166,34 +197,15 @@ class ArgmaxStraightThrough(Estimator):
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = positive("temperature", temperature)
 
-    def forward(self, latent: Any, listed: Projection, training: bool, state: Any) -> Any:
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
         nearest = listed.nearest(latent)
         if len(listed) == 1:
             return as_if(nearest, inward(latent, listed.low, listed.high))
 
-        shares, offsets = distance_softmax(latent, listed, self.temperature)
-        # Seen from the nearest value, where most of the share is: nothing cancels.
-        expected = ops.sum(shares * offsets, axis=-1) * listed.mean_gap
+        _, expected = shares_of(latent, nearest, listed, self.temperature)
         return as_if(nearest, expected)
 
     def get_config(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
-
-
-def distance_softmax(latent: Any, listed: Projection, temperature: float) -> tuple[Any, Any]:
-    """How near each value is to each latent, and where it lies.
-
-    Returns:
-        The shares `softmax(-((u - v_k) / g)^2 / T)`, with `g` the mean gap, and
-        `(v_k - P(u)) / g`, without gradient; float32 tensors with the list as an axis
-        behind those of the latent.
-    """
-
-    def place_of(numbers: Any) -> Any:
-        # In mean gaps from the middle, so that squares neither overflow nor vanish.
-        place = (numbers - listed.middle) / listed.mean_gap
-        return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
-
-    places = ops.convert_to_tensor(listed.places, "float32")
-    shares = ops.softmax(-ops.square(place_of(latent) - places) / temperature, axis=-1)
-    return shares, places - place_of(listed.nearest(latent))

@@ -19,6 +19,7 @@ class DiscreteLayer:
     """What both layers share: what makes a parameter, and the parameters as properties."""
 
     discrete_parameters: list[Parameter] | None
+    seed_generator: keras.random.SeedGenerator | None
     name: str
     add_weight: Callable[..., keras.Variable]
 
@@ -29,6 +30,8 @@ class DiscreteLayer:
         self.scale = Scale.of(scale)
         self.seed = seed
         self.discrete_parameters = None
+        # Of the layer, so that Keras finds its state: compiled steps would not see another.
+        self.seed_generator = keras.random.SeedGenerator(seed) if self.estimator.random else None
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -96,7 +99,8 @@ class DiscreteLayer:
         if self.values.learnable:
             first = entry_units(self.values).latents_of(self.values.numbers)
             entries = variable("values", first.shape, lambda: first, True)
-        return Parameter(latent, self.values, estimator, state, scale, entries)
+        seed = self.seed_generator
+        return Parameter(latent, self.values, estimator, state, scale, entries, seed)
 
     def _only_parameter(self) -> Parameter:
         parameters = self.discrete_parameters

@@ -1,0 +1,143 @@
+"""Penalties on latents that pull them to the listed values, as Keras regularizers.
+
+A layer's weight regularizer sees the latents, in latent units (`quantal.latents`), so a
+penalty takes the layer's list, too, and is the same for [±0.01] and [±8]:
+
+>>> import keras, quantal
+>>> penalty = Dampening([1, -1, 0.5], strength=0.01)
+>>> layer = quantal.Discrete(keras.layers.Dense(2, kernel_regularizer=penalty), [1, -1, 0.5])
+
+Where the list is learned or has a scale, the penalty is that of the list as given here
+and of the latents as they are before the learned part of the scale.
+"""
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from quantal.estimators.base import clamp, not_negative
+from quantal.latents import LatentUnits
+from quantal.projection import Projection, projection_of
+from quantal.values import Values, ValuesLike
+
+_USUAL_RANKS = (1, 2, 3, 4, 5)
+
+
+class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
+    """A sum over latents of a function of where each lies in its gap of the list."""
+
+    def __init__(self, values: ValuesLike, strength: float) -> None:
+        self.values = Values.from_config(values)
+        self.strength = not_negative("strength", strength)
+        # Made here, outside any compiler's trace.
+        self._forms = {rank: self._form_for(rank) for rank in self._ranks()}
+
+    def _ranks(self) -> list[int]:
+        axis = self.values.axis
+        least = 1 if self.values.channels is None else (axis + 1 if axis >= 0 else -axis)
+        return [rank for rank in _USUAL_RANKS if rank >= least]
+
+    def _form_for(self, rank: int) -> tuple[LatentUnits, Projection]:
+        return LatentUnits(self.values, rank), projection_of(self.values, rank)
+
+    def __call__(self, latents: Any) -> Any:
+        """The penalty on a layer's latents: float32, shape ()."""
+        latents = ops.cast(ops.convert_to_tensor(latents), "float32")
+        rank = len(latents.shape)
+        units, listed = self._forms.get(rank) or self._form_for(rank)
+        numbers = units.values_of(latents)
+        # Not ops.clip: at the ends themselves its derivative differs between backends.
+        inside = ops.logical_and(numbers >= listed.low, numbers <= listed.high)
+        ends = ops.stop_gradient(clamp(numbers, listed.low, listed.high))
+        held = units.latents_of(ops.where(inside, numbers, ends))
+        return self.strength * ops.sum(self.penalties(held, numbers, units, listed))
+
+    @abc.abstractmethod
+    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+        """Each latent's share, in latent units.
+
+        Args:
+            held: The latents, held within the ends of the list, in latent units.
+            numbers: The latents in the units of the list.
+            units: Between both.
+            listed: The list.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        return {"values": self.values.to_config(), "strength": self.strength}
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class Dampening(LatentPenalty):
+    """Squared distances to the nearest values: latents rest there and do not oscillate.
+
+    Use it late in a run, or in fine-tuning, where latents swing across midpoints and
+    batch statistics suffer. Too strong, or from the start, nothing flips any more. Not
+    with `Settling`, which pulls already.
+
+    Formula: `strength * sum (P(u) - clip(u))^2`, with latents `u` in latent units, `P(u)`
+    the nearest value and `clip(u)` the latent held within the ends of the list.
+
+    Gradient: `2 strength (u - P(u))`, with none through `P`, and 0 beyond the ends. In
+    plain SGD that is CAGE's pull towards the nearest value. In Adam it is not: CAGE moves
+    the latent after the step, here the pull passes through Adam's normalisation, which
+    makes it weaker next to large gradients and as strong as any other next to none.
+
+    The published strength grows in the course of a run; a Keras regularizer's stays.
+
+    Memory: nothing is kept; some numbers per element while it is computed.
+
+    Args:
+        values: The list of the layer.
+        strength: From 0.
+
+    Raises:
+        ValueError: The strength is negative, or the list is none.
+
+    Sources: Nagel et al., "Overcoming Oscillations in Quantization-Aware Training",
+    ICML 2022; CAGE (2025) for the pull.
+
+    >>> float(Dampening([-1, 1], strength=2.0)(keras.ops.convert_to_tensor([0.5, 3.0])))
+    0.5
+    """
+
+    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+        return ops.square(units.latents_of(listed.nearest(numbers)) - held)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class RoundingVariance(LatentPenalty):
+    """The variance of rounding each latent at random to one of its two neighbours.
+
+    Use it for the smoothed loss of LOTION: the expected loss under random rounding is, to
+    second order, the loss plus half the curvature times this variance. Here the
+    curvature is taken as equal for all weights; strength is half of it.
+
+    Formula: `strength * sum (u - a) (b - u)`, with latents `u` in latent units, held
+    within the ends of the list, and `a <= u <= b` the listed neighbours.
+
+    Gradient: `strength (a + b - 2 u)`, 0 beyond the ends. It is greatest at the values and
+    none at the midpoints, where `Dampening`'s is greatest: a latent is held where it is
+    listed, but drawn there slowly.
+
+    Memory: nothing is kept; some numbers per element while it is computed.
+
+    Args:
+        values: The list of the layer.
+        strength: From 0.
+
+    Raises:
+        ValueError: The strength is negative, or the list is none.
+
+    Source: the variance term of LOTION (2025), for any list, with unit curvature.
+
+    >>> float(RoundingVariance([-1, 1], strength=2.0)(keras.ops.convert_to_tensor([0.5, 3.0])))
+    1.5
+    """
+
+    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+        lower, upper = (units.latents_of(end(numbers)) for end in (listed.lower, listed.upper))
+        return (held - lower) * (upper - held)

@@ -7,7 +7,6 @@ trained side by side, as the rows of one matrix of weights, and none of them see
 import argparse
 import importlib.metadata
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,13 +44,22 @@ class Problem(NamedTuple):
     def start(self, limit: float) -> np.ndarray:
         """Initial weights, uniform in ±limit, the instance's number being the seed."""
         count, _, size = self.rows.shape
-        weights = [np.random.default_rng(1000 + i).uniform(-limit, limit, size) for i in range(count)]
+        weights = [
+            np.random.default_rng(1000 + i).uniform(-limit, limit, size) for i in range(count)
+        ]
         return np.asarray(weights, np.float32)
 
 
-class Trained(NamedTuple):
-    weights: np.ndarray  # Instances, size: the listed weights at the end.
-    settings: str
+class Rule(NamedTuple):
+    """One way of a library: what it is for each list it has, and what trains by it."""
+
+    settings: dict[str, str]  # {list: settings}
+    train: Callable[[str, Problem, float], np.ndarray]  # (list, problem, rate) -> listed weights.
+
+
+def glorot(problem: Problem) -> float:
+    """The limit of Glorot's uniform start, Keras' default, for one unit."""
+    return (6 / (problem.rows.shape[-1] + 1)) ** 0.5
 
 
 def planted(n: int, rho: float, values: list[float], noise: float, seed: int) -> tuple:
@@ -102,23 +110,22 @@ def run_planted(train: Callable, kind: str, rho: float, rate: float, seeds: int)
     problem = Problem(
         LISTS[kind], rows.astype("f4"), targets.astype("f4"), None, share, STEPS[rate]
     )
-    trained = train(kind, problem, rate)
+    weights = snap(train(kind, problem, rate), LISTS[kind])
 
     def losses(weights: np.ndarray) -> np.ndarray:
         return np.mean((np.einsum("smn,sn->sm", rows, weights) - targets) ** 2, axis=1)
 
-    scores = losses(snap(trained.weights, LISTS[kind])) / losses(hidden)
-    return scores.round(6).tolist(), int(np.sum(scores <= SOLVED)), problem.steps, trained.settings
+    scores = losses(weights) / losses(hidden)
+    return scores.round(6).tolist(), int(np.sum(scores <= SOLVED)), problem.steps
 
 
 def run_perceptron(train: Callable, load: float, rate: float, seeds: int) -> tuple:
     rows = np.stack([perceptron(load, seed) for seed in range(seeds)])
     order, share = batches(rows.shape[1], seeds)
     problem = Problem(LISTS["signs"], rows.astype("f4"), None, order, share, len(order))
-    trained = train("signs", problem, rate)
-    weights = snap(trained.weights, LISTS["signs"])
+    weights = snap(train("signs", problem, rate), LISTS["signs"])
     errors = np.sum(np.einsum("smn,sn->sm", rows, weights) <= 0, axis=1)
-    return errors.tolist(), int(np.sum(errors == 0)), problem.steps, trained.settings
+    return errors.tolist(), int(np.sum(errors == 0)), problem.steps
 
 
 def cases() -> list[tuple]:
@@ -132,34 +139,31 @@ def cases() -> list[tuple]:
     return made
 
 
-def main(
-    library: str, train: Callable[[str, Problem, float], Trained], cannot: dict, variant: str = ""
-) -> None:
-    """Train every case at both rates; print one JSON line each. `cannot`: {list: reason}."""
+def main(library: str, rules: dict[str, Rule], cannot: dict[str, str]) -> None:
+    """Train every case by every rule that has its list, at both rates; print one JSON line each.
+
+    `cannot` says of the other lists why there is none.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", default="", help="only those whose name begins so")
+    parser.add_argument("--rules", nargs="+", default=list(rules), choices=list(rules))
     parser.add_argument("--rates", type=float, nargs="+", default=sorted(STEPS))
     parser.add_argument("--seeds", type=int, help="fewer seeds than the protocol's")
     asked = parser.parse_args()
+    version = importlib.metadata.version(library)
     for name, kind, run, arguments in cases():
         if not name.startswith(asked.cases):
             continue
-        row = {
-            "library": library,
-            "variant": variant,
-            "version": importlib.metadata.version(library),
-            "case": name,
-            "list": kind,
-        }
+        head = {"library": library, "version": version, "case": name, "list": kind}
         if kind in cannot:
-            print(json.dumps(row | {"cannot": cannot[kind]}), flush=True)
-            continue
-        for rate in asked.rates:
-            seeds = asked.seeds or SEEDS[name.split("-")[0]]
-            start = time.perf_counter()
-            scores, solved, steps, settings = run(train, *arguments, rate, seeds)
-            seconds = round(time.perf_counter() - start, 1)
-            found = {"rate": rate, "steps": steps, "seeds": seeds, "scores": scores}
-            found |= {"solved": solved, "seconds": seconds, "settings": settings}
-            print(json.dumps(row | found), flush=True)
-            print(f"{library} {variant} {name} {rate:g}: {solved}/{seeds}", file=sys.stderr)
+            print(json.dumps(head | {"cannot": cannot[kind]}), flush=True)
+        for rule in asked.rules:
+            settings = rules[rule].settings.get(kind)
+            for rate in asked.rates if settings else ():
+                seeds = asked.seeds or SEEDS[name.split("-")[0]]
+                start = time.perf_counter()
+                scores, solved, steps = run(rules[rule].train, *arguments, rate, seeds)
+                seconds = round(time.perf_counter() - start, 1)
+                found = {"rule": rule, "rate": rate, "steps": steps, "seeds": seeds}
+                found |= {"scores": scores, "solved": solved, "seconds": seconds}
+                print(json.dumps(head | found | {"settings": settings}), flush=True)

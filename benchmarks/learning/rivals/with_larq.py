@@ -1,40 +1,30 @@
-"""larq's quantizers with its weight clipping, in Keras 2; see README.md.
+"""larq's quantizers with its weight clipping, in Keras 2; see README.md."""
 
-    with_larq.py                       SteSign; SteTern with its default threshold
-    LARQ_TERNARY=twn with_larq.py      SteTern with that of ternary weight networks
-"""
-
+import functools
 import os
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 import larq
+import numpy as np
 import protocol
 import tensorflow as tf
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
-TWN = os.environ.get("LARQ_TERNARY") == "twn"
-SETTINGS = {
-    "signs": "ste_sign, weight_clip",
-    "ternary": f"SteTern({'ternary_weight_networks=True' if TWN else ''}), weight_clip",
-}
-CANNOT = {
-    "four_values": "it has binary, ternary and evenly spaced quantizers",
-    "nine_powers": "it has binary, ternary and evenly spaced quantizers",
-}
 
 
-def train(kind: str, problem: protocol.Problem, rate: float) -> protocol.Trained:
+def train(adaptive: bool, kind: str, problem: protocol.Problem, rate: float) -> np.ndarray:
     count, _, size = problem.rows.shape
-    start = problem.start((6 / (size + 1)) ** 0.5)
-    # The threshold of ternary weight networks is the whole kernel's: one kernel an instance.
-    parts = count if kind == "ternary" and TWN else 1
+    # The threshold of ternary weight networks is a kernel's: one kernel an instance.
+    parts = count if adaptive else 1
+    starts = problem.start(protocol.glorot(problem)).reshape(parts, -1, size)
     clip = larq.constraints.WeightClip(1.0)
-    kernels = [tf.Variable(part, constraint=clip) for part in start.reshape(parts, -1, size)]
-    quantize = larq.quantizers.SteSign() if kind == "signs" else larq.quantizers.SteTern(
-        ternary_weight_networks=TWN
-    )
+    kernels = [tf.Variable(start, constraint=clip) for start in starts]
+    if kind == "signs":
+        quantize = larq.quantizers.SteSign()
+    else:
+        quantize = larq.quantizers.SteTern(ternary_weight_networks=adaptive)
     optimizer = tf.keras.optimizers.Adam(rate, jit_compile=False)
     optimizer.build(kernels)
     rows, share = tf.constant(problem.rows), tf.constant(problem.share)
@@ -52,16 +42,29 @@ def train(kind: str, problem: protocol.Problem, rate: float) -> protocol.Trained
         return tf.reduce_sum(tf.math.softplus(-4 * answers) * share[step])
 
     @tf.function(jit_compile=True)
-    def steps(first: tf.Tensor, last: tf.Tensor) -> None:
-        for step in tf.range(first, last):
+    def advance(steps: tf.Tensor) -> None:
+        for step in tf.range(steps):
             with tf.GradientTape() as tape:
                 found = loss(step)
             slopes = tape.gradient(found, kernels)
             optimizer.apply_gradients(zip(slopes, kernels, strict=True))
 
-    steps(tf.constant(0), tf.constant(problem.steps))
-    return protocol.Trained(used().numpy(), f"{SETTINGS[kind]}, Glorot uniform start")
+    advance(tf.constant(problem.steps))
+    return used().numpy()
 
 
-CANNOT_TWN = dict.fromkeys(("signs", "four_values", "nine_powers"), "not the ternary list")
-protocol.main("larq", train, CANNOT, "twn" if TWN else "")
+RULES = {
+    "ste": protocol.Rule(
+        {
+            "signs": "SteSign(), weight_clip, Glorot's start",
+            "ternary": "SteTern(), weight_clip, Glorot's start",
+        },
+        functools.partial(train, False),
+    ),
+    "twn": protocol.Rule(
+        {"ternary": "SteTern(ternary_weight_networks=True), weight_clip, Glorot's start"},
+        functools.partial(train, True),
+    ),
+}
+CANNOT = dict.fromkeys(("four_values", "nine_powers"), "binary, ternary and evenly spaced only")
+protocol.main("larq", RULES, CANNOT)

@@ -1,20 +1,13 @@
-"""PARQ, from torchao: its proximal map and optimizer, in PyTorch; see README.md.
+"""PARQ, from torchao: its proximal map through its optimizer, in PyTorch; see README.md."""
 
-    with_parq.py                       the list itself, handed to the map
-    PARQ_QUANTIZER=own with_parq.py    LSBQuantizer's lists: ±1 and ternary times a fitted scale
-"""
+import functools
 
-import os
-
+import numpy as np
 import protocol
 import torch
 import torch_loop
 from torchao.prototype.parq.optim import ProxPARQ, QuantOptimizer
 from torchao.prototype.parq.quant import LSBQuantizer, Quantizer
-
-OWN = os.environ.get("PARQ_QUANTIZER") == "own"
-STEEPNESS = float(os.environ.get("PARQ_STEEPNESS", 10))
-LINEAR = dict.fromkeys(("four_values", "nine_powers"), "its quantizers fit their values")
 
 
 class Listed(Quantizer):
@@ -32,26 +25,28 @@ class Listed(Quantizer):
         return self.values[torch.bucketize(p, middles)], self.values
 
 
-def train(kind: str, problem: protocol.Problem, rate: float) -> protocol.Trained:
+def train(
+    steepness: float, own: bool, kind: str, problem: protocol.Problem, rate: float
+) -> np.ndarray:
     size = problem.rows.shape[-1]
     weights = torch.nn.Parameter(torch.from_numpy(problem.start(size**-0.5)))
-    bits = {"signs": 1, "ternary": 0}.get(kind, 2) if OWN else 2
-    quantizer = LSBQuantizer() if OWN else Listed(problem.values)
+    bits = {"signs": 1, "ternary": 0}.get(kind, 2)  # Of use to LSBQuantizer alone.
     optimizer = QuantOptimizer(
         torch.optim.Adam([{"params": [weights], "quant_bits": bits}], rate),
-        quantizer,
-        ProxPARQ(anneal_start=0, anneal_end=problem.steps - 1, steepness=STEEPNESS),
-        quant_per_channel=OWN,  # An instance is a channel.
+        LSBQuantizer() if own else Listed(problem.values),
+        ProxPARQ(anneal_start=0, anneal_end=problem.steps - 1, steepness=steepness),
+        quant_per_channel=own,  # An instance is a channel.
     )
     found = torch_loop.train(lambda: weights, optimizer, problem)
-    if OWN:
-        found = found / found.abs().amax(dim=1, keepdim=True)
-    settings = (
-        f"QuantOptimizer, {'LSBQuantizer, its scale left out of the score' if OWN else 'the list'},"
-        f" ProxPARQ over the run, steepness {STEEPNESS:g}, PyTorch's start"
-    )
-    return protocol.Trained(found.numpy(), settings)
+    return (found / found.abs().amax(dim=1, keepdim=True) if own else found).numpy()
 
 
-name = "-".join(["own"] * OWN + [f"s{STEEPNESS:g}"] * (STEEPNESS != 10))
-protocol.main("torchao", train, LINEAR if OWN else {}, name)
+def rule(steepness: float, own: bool = False) -> protocol.Rule:
+    values = "LSBQuantizer, its scale left out of the score" if own else "the list as it is"
+    settings = f"{values}, ProxPARQ over the run, steepness {steepness}, PyTorch's start"
+    kinds = ("signs", "ternary") if own else protocol.LISTS
+    return protocol.Rule(dict.fromkeys(kinds, settings), functools.partial(train, steepness, own))
+
+
+RULES = {f"list, steepness {each}": rule(each) for each in (10, 1, 20)}
+protocol.main("torchao", RULES | {"LSBQuantizer": rule(10, own=True)}, {})

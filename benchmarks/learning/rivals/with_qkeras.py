@@ -5,27 +5,21 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax_loop
+import numpy as np
 import protocol
 import qkeras
 
 QUANTIZERS = {
     "signs": qkeras.binary(alpha=1),
     "ternary": qkeras.ternary(alpha=1),
-    "four_values": qkeras.quantized_po2(2, max_value=1),
+    "four_values": qkeras.quantized_po2(2),  # Half a power and a whole one: exactly this list.
 }
-SETTINGS = {
-    "signs": "binary(alpha=1)",
-    "ternary": "ternary(alpha=1)",
-    "four_values": "quantized_po2(2, max_value=1)",
-}
+SETTINGS = {kind: f"{quantizer}, Glorot's start" for kind, quantizer in QUANTIZERS.items()}
+
+
+def train(kind: str, problem: protocol.Problem, rate: float) -> np.ndarray:
+    return jax_loop.train(QUANTIZERS[kind], problem.start(protocol.glorot(problem)), problem, rate)
+
+
 CANNOT = {"nine_powers": "quantized_po2 has no zero"}
-
-
-def train(kind: str, problem: protocol.Problem, rate: float) -> protocol.Trained:
-    size = problem.rows.shape[-1]
-    start = problem.start((6 / (size + 1)) ** 0.5)
-    weights = jax_loop.train(QUANTIZERS[kind], start, problem, rate)
-    return protocol.Trained(weights, f"{SETTINGS[kind]}, Glorot uniform start")
-
-
-protocol.main("qkeras-v3", train, CANNOT)
+protocol.main("qkeras-v3", {"": protocol.Rule(SETTINGS, train)}, CANNOT)

@@ -18,12 +18,15 @@ import keras
 
 from quantal.estimators.annealed import Annealed as Annealed
 from quantal.estimators.annealed import BinaryRelax as BinaryRelax
+from quantal.estimators.annealed import Residual as Residual
 from quantal.estimators.annealed import Settling as Settling
 from quantal.estimators.automatic import Automatic as Automatic
 from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
 from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
+from quantal.estimators.corrected import MovingAverage as MovingAverage
+from quantal.estimators.sampled import GumbelSoftmax as GumbelSoftmax
 from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxStraightThrough
 from quantal.estimators.straight_through import StraightThrough as StraightThrough
 
@@ -35,6 +38,9 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "binary_relax": BinaryRelax,
     "argmax_straight_through": ArgmaxStraightThrough,
     "element_wise_scaled": ElementWiseScaled,
+    "residual": Residual,
+    "moving_average": MovingAverage,
+    "gumbel_softmax": GumbelSoftmax,
 }
 
 
@@ -43,7 +49,8 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
 
     Args:
         identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
-            `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`, what
+            `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`,
+            `"residual"`, `"moving_average"`, `"gumbel_softmax"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:

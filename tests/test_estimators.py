@@ -6,15 +6,19 @@ from keras import ops
 
 from conftest import numpy
 from lists import LONG, NAMED, lists
-from quantal import Values, estimators, testing
+from quantal import LearnableMultiplier, Values, estimators, testing
 from quantal.estimators import (
     Annealed,
     ArgmaxStraightThrough,
     BinaryRelax,
     ElementWiseScaled,
+    GumbelSoftmax,
+    MovingAverage,
+    Residual,
     Settling,
     StraightThrough,
 )
+from quantal.latents import LatentUnits
 from quantal.projection import projection_of
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
@@ -28,6 +32,10 @@ EVERY = [
     Settling(),
     ElementWiseScaled(),
     ElementWiseScaled(strength=1.5),
+    MovingAverage(),
+    Residual(),
+    GumbelSoftmax(),
+    GumbelSoftmax(hard=False, temperature=2.0),
 ]
 LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
 
@@ -38,7 +46,8 @@ LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 
 @pytest.mark.parametrize("estimator", EVERY, ids=repr)
 @pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
 def test_forward_is_listed(estimator, values):
-    testing.assert_hard(estimator, values)
+    # A residual lets values lie beside the list, in training.
+    testing.assert_hard(estimator, values, within=not isinstance(estimator, Residual))
 
 
 @settings(max_examples=25)
@@ -63,7 +72,7 @@ def test_edge_cases_make_no_nan(estimator, values):
     assert_no_nan(estimator, values)
 
 
-@pytest.mark.parametrize("estimator", [ArgmaxStraightThrough()], ids=repr)
+@pytest.mark.parametrize("estimator", [ArgmaxStraightThrough(), GumbelSoftmax()], ids=repr)
 def test_a_softmax_over_a_huge_list_makes_no_nan(estimator):
     # The mean gap times a slope would overflow on the way back.
     assert_no_nan(estimator, LONG["huge"])
@@ -167,7 +176,7 @@ def test_gradient_of_argmax_straight_through(temperature, compile):
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax()], ids=repr)
+@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax(), Residual()], ids=repr)
 def test_gradient_of_annealed_estimators_is_the_identity(estimator, compile):
     for name in ["four", "uneven"] if compile else GRADIENT_LISTS:
         values = LISTS[name]
@@ -178,7 +187,7 @@ def test_gradient_of_annealed_estimators_is_the_identity(estimator, compile):
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(
-    "estimator", [StraightThrough(), Annealed(), ElementWiseScaled()], ids=repr
+    "estimator", [StraightThrough(), Annealed(), Residual(), ElementWiseScaled()], ids=repr
 )
 def test_beyond_the_ends_only_inward_gradients_pass(estimator, compile):
     values = Values([1, -1, 0.5])
@@ -272,6 +281,54 @@ def test_element_wise_scaling_is_the_published_gradient(strength, compile):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("decay", [1.0, 0.3])
+def test_a_moving_average_adds_the_latent_in_latent_units(decay, compile):
+    estimator = MovingAverage(decay)
+
+    def gradient(u, listed, g):
+        # That of the latent, which is in units of the power of two from half the range.
+        unit = 2.0 ** np.ceil(np.log2((listed[-1] - listed[0]) / 2))
+        middle = (listed[-1] + listed[0]) / 2
+        return (g * unit + decay * (u - middle) / unit) / unit
+
+    for name in ["per channel"] if compile else FORMULA_LISTS:
+        values = FORMULA_LISTS[name]
+        x = latents_for(values)
+        g = np.random.default_rng(4).normal(size=x.shape).astype(np.float32)
+        projection_of(values, x.ndim)
+        upstream = ops.convert_to_tensor(g)
+        found = testing.gradient_of(
+            lambda u, values=values, upstream=upstream: estimator(u, values, True) * upstream,
+            x,
+            compile,
+        )
+        expected = by_channel(gradient, x, values, g)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("values", [Values("binary"), NAMED["uneven"], Values([3, 9, 5])], ids=repr)
+def test_a_moving_average_under_sgd_is_one(values, random):
+    rate, steps = 0.25, 12
+    layer = LearnableMultiplier(values, estimator="moving_average", seed=1)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    x, y = random.normal(size=(2, 16, 6)).astype("f4")
+    units = LatentUnits(values)
+    middle = float(units.latents_of(np.float32(values.low / 2 + values.high / 2)[None])[0])
+    latent = layer.discrete_parameters[0].latent
+    average = numpy(latent).astype(float) - middle
+    flips = 0
+    for _ in range(steps):
+        kernel = values.nearest((average + middle) * units.unit + units.offset)
+        slope = units.unit * np.mean(2 * (x * kernel - y) * x, axis=0) / 6
+        average = (1 - rate) * average - rate * slope
+        model.fit(x, y, batch_size=16, verbose=0)
+        flips += np.sum(numpy(layer.kernel) != kernel)
+        np.testing.assert_allclose(numpy(latent), average + middle, atol=2e-5)
+    assert flips > 0
+
+
 # The annealed maps.
 
 
@@ -309,7 +366,18 @@ def test_binary_relax_is_the_mixture(r):
     np.testing.assert_allclose(soft, r * held + (1 - r) * values.nearest(z), atol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax()], ids=repr)
+@pytest.mark.parametrize("r", [1.0, 0.5, 0.01])
+@pytest.mark.parametrize("values", [NAMED["uneven"], PER_CHANNEL], ids=repr)
+def test_a_residual_is_a_share_of_the_latent(values, r):
+    state = ops.convert_to_tensor(np.array([1 / r - 1, 0], np.float32))
+    z = latents_for(values)
+    soft = numpy(Residual(0.2, half_life=1.0)(z, values, True, state))
+    expected = by_channel(lambda u, listed: nearest_in(u, listed) + 0.2 * r * u, z, values)
+    np.testing.assert_allclose(soft, expected, atol=1e-5)
+    assert (soft > values.high).any()
+
+
+@pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax(), GumbelSoftmax()], ids=repr)
 def test_annealing_hardens(estimator):
     def softness(step, end):
         return float(numpy(estimator.softness(ops.convert_to_tensor([step, end]))))
@@ -347,6 +415,9 @@ def test_config_round_trip(estimator):
         ("settling", Settling),
         ("argmax_straight_through", ArgmaxStraightThrough),
         ("element_wise_scaled", ElementWiseScaled),
+        ("residual", Residual),
+        ("moving_average", MovingAverage),
+        ("gumbel_softmax", GumbelSoftmax),
     ],
 )
 def test_get_by_name(name, kind):
@@ -363,6 +434,10 @@ def test_get_by_name(name, kind):
         (lambda: ArgmaxStraightThrough(0), ValueError, "temperature is 0"),
         (lambda: Annealed(half_life=float("nan")), ValueError, "half_life is nan"),
         (lambda: ElementWiseScaled(-0.1), ValueError, "strength is -0.1"),
+        (lambda: MovingAverage(-1), ValueError, "decay is -1"),
+        (lambda: Residual(strength=-1), ValueError, "strength is -1"),
+        (lambda: GumbelSoftmax(hard="yes"), TypeError, "hard is 'yes'"),
+        (lambda: GumbelSoftmax(floor=0), ValueError, "floor is 0"),
         (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
         (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
         (lambda: estimators.get(StraightThrough), TypeError, "Give an instance, not a class"),

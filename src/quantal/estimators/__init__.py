@@ -18,14 +18,17 @@ import keras
 
 from quantal.estimators.annealed import Annealed as Annealed
 from quantal.estimators.annealed import BinaryRelax as BinaryRelax
+from quantal.estimators.annealed import Residual as Residual
 from quantal.estimators.annealed import Settling as Settling
 from quantal.estimators.automatic import Automatic as Automatic
 from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
 from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
+from quantal.estimators.corrected import MovingAverage as MovingAverage
 from quantal.estimators.mean_field import MODERATION as MODERATION
 from quantal.estimators.mean_field import MeanField as MeanField
+from quantal.estimators.sampled import GumbelSoftmax as GumbelSoftmax
 from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxStraightThrough
 from quantal.estimators.straight_through import StraightThrough as StraightThrough
 
@@ -38,6 +41,9 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "argmax_straight_through": ArgmaxStraightThrough,
     "mean_field": MeanField,
     "element_wise_scaled": ElementWiseScaled,
+    "residual": Residual,
+    "moving_average": MovingAverage,
+    "gumbel_softmax": GumbelSoftmax,
 }
 
 
@@ -47,7 +53,7 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
     Args:
         identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
             `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`,
-            `"mean_field"`, what
+            `"residual"`, `"moving_average"`, `"gumbel_softmax"`, `"mean_field"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:

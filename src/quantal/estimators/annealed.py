@@ -20,11 +20,11 @@ from quantal.estimators.base import (
 from quantal.projection import Projection
 
 
-class Hardening(Estimator):
-    """Soft at first, hard in the end: a soft value between the latent and the list.
+class Paced(Estimator):
+    """Goes from soft to hard as training goes on.
 
-    The state is (training steps so far, step at which the value is hard). The second
-    is 0 where no callback has set it: then the pace needs no end.
+    The state is (training steps so far, step at which all is hard). The second is 0
+    where no callback has set it: then the pace needs no end.
     """
 
     initial_state = (0.0, 0.0)
@@ -42,6 +42,16 @@ class Hardening(Estimator):
         paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
         return ops.where(end > 0.0, paced, schedules.hyperbolic(step, self.half_life))
 
+    def next_state(self, state: Any) -> Any:
+        return ops.stack([state[0] + 1.0, state[1]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"half_life": self.half_life, "steepness": self.steepness}
+
+
+class Hardening(Paced):
+    """Soft at first, hard in the end: a soft value between the latent and the list."""
+
     def forward(
         self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
     ) -> Any:
@@ -53,12 +63,6 @@ class Hardening(Estimator):
     @abc.abstractmethod
     def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
         """The value of the forward pass in training; `nearest` where softness is 0."""
-
-    def next_state(self, state: Any) -> Any:
-        return ops.stack([state[0] + 1.0, state[1]])
-
-    def get_config(self) -> dict[str, Any]:
-        return {"half_life": self.half_life, "steepness": self.steepness}
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -137,6 +141,56 @@ class BinaryRelax(Hardening):
     def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
         held = clamp(latent, listed.low, listed.high)
         return clamp(softness * held + (1 - softness) * nearest, listed.low, listed.high)
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class Residual(Hardening):
+    """The nearest value and a little of the latent, which fades out.
+
+    Use it where many weights are stuck, above all at a value 0 of ternary lists: the
+    latent's share lets the loss feel each latent, also those far from a midpoint.
+
+    Forward in training: `P(u) + strength r u`, with the latent `u`, its nearest value
+    `P(u)` and `r` between 1 and 0. Nothing is clamped: in training values lie beside
+    the list and, for latents near its ends or beyond, outside it. The share is one of
+    the latent itself, not of its distance to the list: on a list far from zero take a
+    small strength. In inference, and in training once `r` is 0: `P(u)`.
+
+    Gradient: the identity within the ends of the list; beyond them 1 for gradients that
+    lead back, 0 for those that lead out. The published one, straight-through for `P(u)`,
+    has the factor `1 + strength r`, which is not applied.
+
+    Pace, state and the other arguments are those of `Annealed`; only a run paced by
+    `quantal.callbacks.PaceToRun` ends on the list in training, too. The published pace
+    warms up and then falls as a cosine; here `r` falls from the start.
+
+    Args:
+        strength: Share of the latent at first, from 0; 0 is `StraightThrough`.
+        half_life: Training steps until `r` is 1/2 without a callback; positive.
+        steepness: Of the sigmoid schedule of a paced run; positive.
+
+    Raises:
+        ValueError: half_life or steepness is not positive, or strength is negative.
+
+    Source: the annealed residual of "Sherry", Tencent AngelSlim, 2026, for any list.
+
+    >>> Residual()
+    Residual(strength=0.1, half_life=500.0, steepness=10.0)
+    """
+
+    def __init__(
+        self, strength: float = 0.1, half_life: float = 500.0, steepness: float = 10.0
+    ) -> None:
+        super().__init__(half_life, steepness)
+        self.strength = not_negative("strength", strength)
+
+    def soft(self, latent: Any, nearest: Any, listed: Projection, softness: Any) -> Any:
+        share = self.strength * softness
+        # Nothing of an infinite latent would be NaN.
+        return ops.where(share > 0, nearest + share * latent, nearest)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"strength": self.strength, **super().get_config()}
 
 
 @keras.saving.register_keras_serializable(package="quantal")

@@ -1,0 +1,123 @@
+"""Values drawn at random in training, each with a probability that the latent sets."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from quantal.estimators.annealed import Paced
+from quantal.estimators.base import as_if, clamp, inward, positive
+from quantal.estimators.straight_through import shares_of
+from quantal.projection import Projection
+
+
+@keras.saving.register_keras_serializable(package="quantal")
+class GumbelSoftmax(Paced):
+    """Values drawn at random, near ones more often; the noise stops before the end.
+
+    Use it to explore: for short lists where neighbouring values act very differently,
+    as in devices with measured responses. Elsewhere the noise costs more than it finds,
+    the more so the more weights one output sums.
+
+    Forward in training, with the listed values `v_k`, the mean gap `g` between them and
+    logits `l_k = -((u - v_k) / g)^2` of the latent `u`: Gumbel noise
+    `n_k = -log(-log(uniform))` is drawn anew for each element and value. Hard: the value
+    with the largest `l_k + n_k`, which is drawn with probability `softmax(l)_k`. Soft:
+    `sum_k p_k v_k` with `p = softmax((l + n) / T)`. In inference, and once the noise has
+    stopped: the nearest listed value.
+
+    Gradient in training: that of `sum_k p_k v_k` with the same noise, hard and soft
+    alike; once the noise has stopped, and in inference, with `n = 0`. It fades beyond
+    the ends of the list.
+
+    Pace: `T = max(floor, temperature r)`, with the `r` of `Annealed` that falls from 1:
+    without a callback by half in `half_life` steps, with `quantal.callbacks.PaceToRun`
+    along a sigmoid. Once `temperature r` is at the floor, the noise stops and the rest
+    of the run is `ArgmaxStraightThrough(floor)`: with the defaults after `half_life`
+    steps, or in the middle of a paced run.
+
+    Random numbers: those of the layer's seed generator. With the same `seed` of the layer
+    a run repeats, on the same backend and compiled alike. The generator's state is not
+    saved, as Keras saves that of no layer: training that is taken up again draws other
+    noise.
+
+    **Memory and time grow with the list's length**: some K numbers per element, in
+    training. State: two numbers per parameter, and one seed state per layer.
+
+    Args:
+        hard: Whether values in training are listed ones, or mixtures of them.
+        temperature: `T` at first, positive.
+        floor: The lowest `T`, positive. At or above `temperature` there is no noise.
+        half_life: Training steps until `r` is 1/2 without a callback; positive.
+        steepness: Of the sigmoid schedule of a paced run; positive.
+
+    Raises:
+        ValueError: A number is not positive.
+        TypeError: hard is not a boolean.
+
+    Sources: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", and
+    Maddison, Mnih, Teh, "The Concrete Distribution", both ICLR 2017, with distances to
+    the values for logits.
+
+    >>> GumbelSoftmax(hard=False)
+    GumbelSoftmax(hard=False, temperature=1.0, floor=0.5, half_life=500.0, steepness=10.0)
+    """
+
+    random = True
+
+    def __init__(
+        self,
+        hard: bool = True,
+        temperature: float = 1.0,
+        floor: float = 0.5,
+        half_life: float = 500.0,
+        steepness: float = 10.0,
+    ) -> None:
+        super().__init__(half_life, steepness)
+        if not isinstance(hard, bool):
+            raise TypeError(f"hard is {hard!r}. Expected True or False. Leave it out for True.")
+        self.hard = hard
+        self.temperature = positive("temperature", temperature)
+        self.floor = positive("floor", floor)
+
+    def forward(
+        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
+    ) -> Any:
+        nearest = listed.nearest(latent)
+        if len(listed) == 1:
+            return as_if(nearest, inward(latent, listed.low, listed.high))
+        warmth = ops.stop_gradient(self.temperature * self.softness(state))
+        temperature = ops.maximum(warmth, self.floor)
+        if not training:
+            return as_if(nearest, shares_of(latent, nearest, listed, temperature)[1])
+        noisy = warmth > self.floor
+        noise = self._noise((*latent.shape, len(listed)), seed)
+        noise = ops.where(noisy, noise, ops.zeros_like(noise))
+        logits, expected = shares_of(latent, nearest, listed, temperature, noise)
+        if self.hard:
+            value = self._drawn(logits, listed)
+        else:
+            # Rounding must not lead beyond the ends.
+            value = clamp(nearest + expected * listed.mean_gap, listed.low, listed.high)
+        return as_if(ops.where(noisy, value, nearest), expected)
+
+    @staticmethod
+    def _drawn(logits: Any, listed: Projection) -> Any:
+        drawn = ops.one_hot(ops.argmax(logits, axis=-1), len(listed), dtype="float32")
+        place = ops.sum(drawn * ops.convert_to_tensor(listed.places, "float32"), axis=-1)
+        # Back on the list to the bit.
+        return listed.nearest(listed.middle + place * listed.mean_gap)
+
+    @staticmethod
+    def _noise(shape: Any, seed: Any) -> Any:
+        # Neither 0 nor 1, whose logarithms are infinite.
+        uniform = keras.random.uniform(shape, dtype="float32", seed=seed)
+        return -ops.log(-ops.log(ops.clip(uniform, 1e-30, 1 - 2.0**-24)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "hard": self.hard,
+            "temperature": self.temperature,
+            "floor": self.floor,
+            **super().get_config(),
+        }

@@ -42,7 +42,7 @@ class Problem(NamedTuple):
     steps: int
 
     def start(self, limit: float) -> np.ndarray:
-        """Initial weights, uniform in ±limit, the instance's number being the seed."""
+        """Initial weights, uniform in ±limit, the same for every rule but for the limit."""
         count, _, size = self.rows.shape
         weights = [
             np.random.default_rng(1000 + i).uniform(-limit, limit, size) for i in range(count)

@@ -220,7 +220,7 @@ def test_files_and_clones(kind, tmp_path):
 
 
 def test_a_layer_inside_a_discrete_layer_gets_its_seed_written_back():
-    inner = keras.Sequential([layers.Dense(5), layer_of("LearnableMultiplier")])
+    inner = keras.Sequential([layers.Dense(5, name="dense"), layer_of("LearnableMultiplier")])
     model = keras.Sequential([keras.Input((3, 5)), Discrete(inner, "ternary", "dense/kernel")])
     model.compile("sgd", "mse")
     fitted(model)

@@ -13,6 +13,7 @@ Prints a JSON line a run and a Markdown table of means in the end.
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -42,11 +43,11 @@ ARMS = {
 }
 
 
-def network(kind: str, values) -> keras.Model:
+def network(kind: str, values, estimator: str = "automatic") -> keras.Model:
     """A network with its kernels on a list, or free where there is none."""
 
     def on_list(layer):
-        return layer if values is None else quantal.Discrete(layer, values)
+        return layer if values is None else quantal.Discrete(layer, values, estimator=estimator)
 
     def normalized():
         return layers.BatchNormalization(momentum=MOMENTUM)
@@ -68,11 +69,11 @@ def network(kind: str, values) -> keras.Model:
     return keras.Sequential([keras.Input((784,)), *body, *last])
 
 
-def run(kind: str, arm: str, seed: int, data, test) -> dict:
+def run(kind: str, arm: str, seed: int, data, test, estimator: str = "automatic") -> dict:
     """One training: accuracy, bits a kernel weight, seconds of each epoch."""
     values, rate = ARMS[arm]
     keras.utils.set_random_seed(seed)
-    model = network(kind, values)
+    model = network(kind, values, estimator)
     images, labels = data
     rate = keras.optimizers.schedules.CosineDecay(rate, EPOCHS * -(-len(images) // BATCH))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -92,7 +93,7 @@ def run(kind: str, arm: str, seed: int, data, test) -> dict:
     elements = sum(int(np.prod(p.shape)) for p in parameters)
     return {
         "network": kind,
-        "arm": arm,
+        "arm": arm if estimator == "automatic" else f"{arm}, {estimator}",
         "seed": seed,
         "test_accuracy": round(100 * float(right.mean()), 2),
         "bits": round(sum(p.bits for p in parameters) / elements, 3) if parameters else 32,
@@ -135,16 +136,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=os.environ.get("FASHION_MNIST"))
     parser.add_argument("--network", choices=["mlp", "convnet"], action="append")
+    parser.add_argument("--arm", choices=ARMS, action="append", help="all where left out")
+    parser.add_argument("--estimator", action="append", help="the default where left out")
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     if asked.data is None:
         parser.error("give --data or set FASHION_MNIST to the folder of the four .gz files")
     data, test = load(asked.data, "train"), load(asked.data, "t10k")
+    lists = [arm for arm in asked.arm or ARMS if arm != "float"]
+    plan = [("float", "automatic"), *itertools.product(lists, asked.estimator or ["automatic"])]
     rows = []
     for kind in asked.network or ["mlp", "convnet"]:
         for seed in range(asked.seeds):
-            for arm in ARMS:
-                rows.append(run(kind, arm, seed, data, test))
+            for arm, estimator in plan:
+                rows.append(run(kind, arm, seed, data, test, estimator))
                 print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
 

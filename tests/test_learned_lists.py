@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
@@ -80,6 +80,7 @@ def test_a_learned_list_saves_and_loads(random, tmp_path):
     np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
 
 
+@settings(max_examples=20)
 @given(lists(longest=40), st.integers(0, 2**32 - 1))
 def test_a_moved_list_is_the_same_in_numpy_and_in_tensors(values, seed):
     random = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def test_right_inverse(values, random):
     testing.assert_right_inverse(layer.discrete_parameters[0], random.permutation(codes))
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(lists())
 def test_right_inverse_for_any_list(values):
     layer = built(values, size=len(values))

@@ -13,14 +13,15 @@ import quantal
 SOURCE = pathlib.Path(quantal.__file__).parent
 ORDER = [
     "registration",
-    "values", "fitting", "packing", "schedules",    # numbers: NumPy only
+    "values", "fitting", "packing", "container", "schedules",  # numbers: NumPy only
     "projection", "latents", "estimators", "regularizers",  # tensors
     "scales", "parameters",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
+    "files",                                        # out of Python
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command
 ]  # fmt: skip
-NUMPY_ONLY = ["values", "fitting", "packing", "schedules"]
+NUMPY_ONLY = ["values", "fitting", "packing", "container", "schedules"]
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
 
 

@@ -106,8 +106,8 @@ def _cases() -> dict[str, Case]:
             "test nats a character",
             (1e-2, 2e-3),
             seeds=1,
-            references=("float",) if name == "floats" else (),
-            compares=name != "floats",
+            references=() if war_and_peace.ARMS[name] else ("float",),
+            compares=war_and_peace.ARMS[name] is not None,
             data="war_and_peace/warpeace_input.txt",
         )
     return made

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from quantal.convert import bake as bake
     from quantal.convert import discretize as discretize
     from quantal.convert import keep_decay_off as keep_decay_off
+    from quantal.files import load as load
+    from quantal.files import save as save
     from quantal.layers import Discrete as Discrete
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
     from quantal.parameters import Parameter as Parameter
@@ -33,6 +35,8 @@ _HOMES = {
     "bake": "quantal.convert",
     "discretize": "quantal.convert",
     "keep_decay_off": "quantal.convert",
+    "load": "quantal.files",
+    "save": "quantal.files",
     "LearnableMultiplier": "quantal.layers",
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",

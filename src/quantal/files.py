@@ -1,0 +1,250 @@
+"""A model on disk as inference needs it: codes, lists, scales, the other weights."""
+
+import json
+import math
+import os
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal import container
+from quantal.packing import Packed, pack, unpack
+from quantal.parameters import Parameter, parameters_of
+
+VERSION = 1
+"""Of the format; docs/format.md describes it."""
+_LARGEST_ARCHITECTURE = 2**26  # Bytes of its JSON.
+
+
+def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
+    """Save a model as inference needs it, in as few bytes as its lists allow.
+
+    Use it to hand a trained model on. Latents, the optimizer and the estimators' state
+    are left behind: to go on with training, keep `model.save`. The file is in the
+    safetensors format; `docs/format.md` describes it, with a reader in forty lines.
+
+    Of every parameter it holds the packed codes, the list and the scale; of other
+    weights their numbers; and the model's architecture, without what it was compiled
+    with. The same model gives the same bytes. The file is written beside `path` and
+    moved into place.
+
+    Args:
+        model: A built Keras model.
+        path: The file. Any ending; `.quantal` is usual.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        TypeError: It is not a Keras model.
+        ValueError: The model is not built, or Keras cannot tell its architecture.
+
+    >>> import keras, quantal, tempfile, os
+    >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.quantal")
+    >>> save(model, path) < 2000
+    True
+    >>> load(path).layers[0].codes.shape == (3,)
+    True
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model is {model!r} of type {type(model).__name__}. Expected a Keras model. Put "
+            "the layer into keras.Sequential."
+        )
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights yet. Expected a "
+            "built model. Call it on data, or give it an Input, first."
+        )
+    arrays: dict[str, NDArray[Any]] = {"architecture": _architecture(model)}
+    weights: list[dict[str, Any]] = []
+    for slot in _slots(model):
+        name = _unused(slot.path, arrays)
+        if isinstance(slot, Parameter):
+            weights.append({"name": name, **_put(slot, name, arrays)})
+        else:
+            numbers = ops.convert_to_numpy(slot.value)
+            if str(numbers.dtype) == "bfloat16":
+                numbers = numbers.astype(np.float32)
+            arrays[name] = numbers
+            weights.append({"name": name})
+    about = {"format": VERSION, "keras": keras.__version__, "weights": weights}
+    return container.write(path, arrays, about)
+
+
+def load(path: str | os.PathLike[str]) -> keras.Model:
+    """The model that `save` wrote, as a Keras model; it predicts the same to the bit.
+
+    Its discrete layers are there, each latent on its value: it can be read, baked,
+    exported, and trained on, though from where rounding left it. It is not compiled.
+
+    No code is run from the file: layers of your own must be registered with Keras.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is another, or was changed; or a layer is not known to
+            Keras. It names the file and the place.
+        OSError: The file cannot be opened.
+    """
+    arrays, about = container.read(path)
+    if about.get("format") != VERSION or not isinstance(about.get("weights"), list):
+        raise container.refused(path, "the format", f"version {about.get('format')!r}")
+    _check_sizes(path, arrays, about["weights"])
+    model = _rebuilt(path, arrays)
+    slots = _slots(model)
+    if len(slots) != len(about["weights"]):
+        raise container.refused(
+            path, "the weights", f"{len(about['weights'])} for {len(slots)} of the architecture"
+        )
+    for slot, entry in zip(slots, about["weights"], strict=True):
+        name = entry["name"]
+        try:
+            if isinstance(slot, Parameter):
+                _take(slot, entry, arrays)
+            else:
+                numbers = arrays[name]
+                if numbers.shape != tuple(slot.shape):
+                    raise ValueError(f"the shape {numbers.shape} for {tuple(slot.shape)}")
+                slot.assign(numbers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise container.refused(path, repr(name), f"{type(error).__name__}: {error}") from error
+    return model
+
+
+def _slots(model: keras.Model) -> list[Parameter | keras.Variable]:
+    """What of a model is kept: its parameters and its other weights, in their order."""
+    parameters = {id(parameter.latent): parameter for parameter in parameters_of(model)}
+    theirs = {id(variable) for p in parameters.values() for variable in _variables_of(p)}
+    kept: list[Parameter | keras.Variable] = []
+    for variable in model.weights:
+        if id(variable) in parameters:
+            kept.append(parameters[id(variable)])
+        elif id(variable) not in theirs:
+            kept.append(variable)
+    return kept
+
+
+def _variables_of(parameter: Parameter) -> list[keras.Variable]:
+    """The variables of a parameter besides its latent."""
+    scale = parameter.scale_state
+    scales = [] if scale is None else [scale.start, scale.relative]
+    return [v for v in (parameter.state, parameter.entries, *scales) if v is not None]
+
+
+def _architecture(model: keras.Model) -> NDArray[np.uint8]:
+    """The model's config, as deflated JSON."""
+    try:
+        config = json.loads(model.to_json())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Keras cannot tell the architecture of {model.name!r} ({error}). Expected "
+            "get_config in every layer of your own. Add it, as model.save asks for, too."
+        ) from error
+    config.pop("compile_config", None)
+    text = json.dumps(config, separators=(",", ":"))
+    return np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
+
+
+def _unused(name: str, arrays: dict[str, Any]) -> str:
+    """The name, with a number where it is taken: layers may share one."""
+    taken = {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name}#{count}"
+    return found
+
+
+def _put(parameter: Parameter, name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Add a parameter's arrays; what its codes' bytes mean."""
+    values = parameter.values
+    packed = pack(ops.convert_to_numpy(parameter.codes), len(values))
+    arrays[f"{name}.codes"] = np.frombuffer(packed.data, np.uint8)
+    arrays[f"{name}.values"] = np.asarray(values.numbers, np.float32)
+    if parameter.scale is not None:
+        arrays[f"{name}.scale"] = np.asarray(ops.convert_to_numpy(parameter.scale), np.float32)
+    entry: dict[str, Any] = {
+        "shape": list(parameter.shape),
+        "base": packed.base,
+        "packing": "coded" if packed.coded else "words",
+    }
+    return entry if values.channels is None else {**entry, "axis": values.axis}
+
+
+def _take(parameter: Parameter, entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Set a parameter from its arrays."""
+    name = entry["name"]
+    shape, values = tuple(entry["shape"]), arrays[f"{name}.values"]
+    if shape != parameter.shape or values.shape != parameter.values.numbers.shape:
+        raise ValueError(f"the shapes {shape} and {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("a list with numbers that are not finite")
+    if parameter.entries is not None:
+        parameter.set_values(values)
+    if not np.array_equal(parameter.values.numbers, values):
+        raise ValueError(f"the list {values.tolist()[:9]}, another than the architecture's")
+    if parameter.scale_state is not None:
+        scale = arrays[f"{name}.scale"]
+        if scale.shape != tuple(parameter.scale_state.start.shape):
+            raise ValueError(f"the scale's shape {scale.shape}")
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            raise ValueError("a scale that is not positive")
+        parameter.scale_state.begin(scale)
+    data = arrays[f"{name}.codes"].tobytes()
+    coded = entry["packing"] == "coded"
+    codes = unpack(Packed(data, entry["base"], math.prod(shape), coded))
+    parameter.set_codes(codes.reshape(shape).astype(np.int32))
+
+
+def _check_sizes(path: Any, arrays: dict[str, NDArray[Any]], weights: list[Any]) -> None:
+    """Refuse claims of more elements than a file of this size can stand for."""
+    size = sum(array.nbytes for array in arrays.values())
+    for entry in weights:
+        shape = entry.get("shape", []) if isinstance(entry, dict) else None
+        if shape is None or not isinstance(entry.get("name"), str) or not isinstance(shape, list):
+            raise container.refused(path, "the list of weights", f"{entry!r}")
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise container.refused(path, repr(entry["name"]), f"the shape {shape}")
+        if math.prod(shape) > container.DENSEST * size:
+            raise container.refused(path, repr(entry["name"]), f"{shape} in {size} bytes")
+
+
+def _rebuilt(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
+    """The model of a file's architecture, its weights not yet set."""
+    elements = container.DENSEST * sum(array.nbytes for array in arrays.values())
+    try:
+        coder = zlib.decompressobj()
+        text = coder.decompress(arrays["architecture"].tobytes(), _LARGEST_ARCHITECTURE)
+        if not coder.eof:
+            raise ValueError("it is too long")
+        config = json.loads(text)
+        _refuse_huge(config, elements)
+        # Layers that Keras does not know, and code, are refused by Keras.
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except Exception as error:
+        raise container.refused(
+            path, "the architecture", f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, keras.Model) or not model.built:
+        raise container.refused(path, "the architecture", "it is not a built model")
+    return model
+
+
+def _refuse_huge(config: Any, most: int) -> None:
+    """Refuse an architecture with a size beyond all that the file can hold."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if "seed" not in name:
+                _refuse_huge(value, most)
+    elif isinstance(config, list):
+        for value in config:
+            _refuse_huge(value, most)
+    elif type(config) is int and abs(config) > most:
+        raise ValueError(f"it has the size {config}")

@@ -17,7 +17,7 @@ ORDER = [
     "projection", "latents", "estimators", "regularizers",  # tensors
     "scales", "parameters",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
-    "files",                                        # out of Python
+    "files", "targets",                             # out of Python
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command
 ]  # fmt: skip

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quantal.parameters import Parameter as Parameter
     from quantal.parameters import parameters_of as parameters_of
     from quantal.scales import Scale as Scale
+    from quantal.targets import export as export
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _HOMES = {
     "bake": "quantal.convert",
     "discretize": "quantal.convert",
     "keep_decay_off": "quantal.convert",
+    "export": "quantal.targets",
     "load": "quantal.files",
     "save": "quantal.files",
     "LearnableMultiplier": "quantal.layers",

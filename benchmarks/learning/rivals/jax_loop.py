@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import protocol
 from protocol import Problem
 
 
@@ -24,7 +25,7 @@ def train(quantize: Callable, start: np.ndarray, problem: Problem, rate: float) 
         index = jnp.asarray(problem.order)[step]
         batch = jnp.take_along_axis(rows, index[:, :, None], axis=1)
         answers = jnp.einsum("sbn,sn->sb", batch, used) / np.sqrt(rows.shape[-1])
-        return jnp.sum(jax.nn.softplus(-4 * answers) @ share[step])
+        return jnp.sum(jax.nn.softplus(-protocol.SLOPE * answers) @ share[step])
 
     def advance(carry, step):
         weights, state = carry

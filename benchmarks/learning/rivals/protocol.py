@@ -19,6 +19,7 @@ LISTS = {
     "four_values": [-1, -0.5, 0.5, 1],
     "nine_powers": [-8, -4, -2, -1, 0, 1, 2, 4, 8],
 }
+SLOPE = 6  # Of a perceptron's loss.
 SOLVED = 1 + 1e-5  # Of the planted vector's loss.
 SIZE, NOISE = 64, 0.05
 PATTERN_SIZE, LOADS, BATCH, EPOCHS = 1001, (0.4, 0.5), 32, 400
@@ -31,7 +32,7 @@ class Problem(NamedTuple):
 
     The loss of a step is the sum over the instances of `share[step] @ loss_of_a_row`, the rows
     being `order[step]` of each instance (None: all rows, in every step). A row's loss is the
-    squared error, or with `targets` None softplus(-4 row @ weights / sqrt(size)).
+    squared error, or with `targets` None softplus(-SLOPE row @ weights / sqrt(size)).
     """
 
     values: list[float]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import protocol
 import torch
 from protocol import Problem
 
@@ -22,7 +23,7 @@ def train(weights: Callable[[], torch.Tensor], optimizer, problem: Problem) -> t
         else:
             batch = rows[instances, order[step]]
             answers = torch.bmm(batch, used)[:, :, 0] / rows.shape[-1] ** 0.5
-            loss = (torch.nn.functional.softplus(-4 * answers) @ share[step]).sum()
+            loss = (torch.nn.functional.softplus(-protocol.SLOPE * answers) @ share[step]).sum()
         loss.backward()
         optimizer.step()
     return weights().detach()

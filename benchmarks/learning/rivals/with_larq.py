@@ -39,7 +39,7 @@ def train(adaptive: bool, kind: str, problem: protocol.Problem, rate: float) -> 
             return tf.reduce_sum((answers - problem.targets) ** 2 * share)
         batch = tf.gather(rows, order[step], axis=1, batch_dims=1)
         answers = tf.linalg.matvec(batch, used()) / size**0.5
-        return tf.reduce_sum(tf.math.softplus(-4 * answers) * share[step])
+        return tf.reduce_sum(tf.math.softplus(-protocol.SLOPE * answers) * share[step])
 
     @tf.function(jit_compile=True)
     def advance(steps: tf.Tensor) -> None:

@@ -1,0 +1,105 @@
+"""What other tools read: the model's numbers, and nothing left where it fails."""
+
+import csv
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import quantal
+from conftest import numpy
+from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+
+
+def model_of(*wrapped, size=6):
+    return keras.Sequential([keras.Input((size,)), *wrapped])
+
+
+PER_CHANNEL = Values([[1, -1, 0.5], [2, -2, 0]], axis=-1)
+ARGUMENTS = [
+    {"values": [1, -1, 0.5, -0.5]},
+    {"values": "ternary", "scale": Scale("learned", "output")},
+    {"values": PER_CHANNEL},
+    {"values": Values(np.linspace(-1, 1, 300))},
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_npz(arguments, tmp_path):
+    layer = Discrete(layers.Dense(2), **arguments)
+    model = model_of(LearnableMultiplier(), layer)
+    assert quantal.export(model, tmp_path / "m.npz") == [tmp_path / "m.npz"]
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:
+        for parameter in parameters_of(model):
+            codes, values = (arrays[f"{parameter.path}.{what}"] for what in ("codes", "values"))
+            own = values[np.arange(2), codes] if values.ndim == 2 else values[codes]
+            scale = arrays.get(f"{parameter.path}.scale", 1)
+            np.testing.assert_array_equal(own * scale, numpy(parameter.forward(training=False)))
+
+
+def test_csv(tmp_path):
+    model = model_of(LearnableMultiplier([0.1, -0.3, 1 / 3], scale="learned"))
+    quantal.export(model, tmp_path / "m.csv")
+    with open(tmp_path / "m.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    parameter = parameters_of(model)[0]
+    assert [int(row["index"]) for row in rows] == list(range(6))
+    np.testing.assert_array_equal([int(row["code"]) for row in rows], numpy(parameter.codes))
+    values = np.array([row["value"] for row in rows], np.float32)
+    np.testing.assert_array_equal(values, numpy(parameter.forward(training=False)))
+
+
+def read_memory(text):
+    """As `$readmemh` reads: numbers in hexadecimal, comments left out."""
+    return [int(word, 16) for word in re.sub(r"//.*", "", text).split()]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_verilog(arguments, tmp_path):
+    model = model_of(LearnableMultiplier(), Discrete(layers.Dense(2, name="d"), **arguments))
+    written = quantal.export(model, tmp_path / "m.mem")
+    assert len(written) == 2
+    for path, parameter in zip(written, parameters_of(model), strict=True):
+        text = path.read_text()
+        assert read_memory(text) == numpy(parameter.codes).ravel().tolist()
+        told = re.findall(r"^// (?:channel \d+, )?([0-9a-f]+) = (.*)$", text, re.MULTILINE)
+        assert len(told) == parameter.values.numbers.size
+        values = np.array([value for _, value in told], np.float32)
+        np.testing.assert_array_equal(values, parameter.values.numbers.ravel())
+    (alone,) = quantal.export(model_of(LearnableMultiplier()), tmp_path / "alone.mem")
+    assert alone == tmp_path / "alone.mem"
+
+
+def test_keras(tmp_path, random):
+    model = model_of(LearnableMultiplier(), Discrete(layers.Dense(2), "ternary", scale="learned"))
+    quantal.export(model, tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert parameters_of(again) == []
+    x = random.normal(size=(4, 6))
+    np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
+
+
+def test_state_dict(tmp_path):
+    model = model_of(Discrete(layers.Dense(2, use_bias=False), "ternary"))
+    if keras.config.backend() != "torch":
+        with pytest.raises(ValueError, match=r"Set KERAS_BACKEND=torch, or export to '\.keras'"):
+            quantal.export(model, tmp_path / "m.pt")
+        return
+    import torch
+
+    quantal.export(model, tmp_path / "m.pt")
+    (weight,) = torch.load(tmp_path / "m.pt", weights_only=True).values()
+    np.testing.assert_array_equal(weight.numpy(), numpy(model.layers[0].kernel))
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in '\.gguf'\. Expected one of \.npz"):
+        quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.gguf")
+    with pytest.raises(ValueError, match=r"CSV holds one vector\. Export to '\.npz'"):
+        quantal.export(model_of(Discrete(layers.Dense(2), "ternary")), tmp_path / "m.csv")
+    for ending in (".npz", ".csv", ".mem"):
+        with pytest.raises(ValueError, match="has no discrete weight"):
+            quantal.export(model_of(layers.Dense(2)), tmp_path / f"m{ending}")
+    assert not list(tmp_path.iterdir())

@@ -6,19 +6,17 @@ from keras import ops
 
 from conftest import numpy
 from lists import LONG, NAMED, lists
-from quantal import LearnableMultiplier, Values, estimators, testing
+from quantal import Values, estimators, testing
 from quantal.estimators import (
     Annealed,
     ArgmaxStraightThrough,
     BinaryRelax,
     ElementWiseScaled,
     GumbelSoftmax,
-    MovingAverage,
     Residual,
     Settling,
     StraightThrough,
 )
-from quantal.latents import LatentUnits
 from quantal.projection import projection_of
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
@@ -32,7 +30,6 @@ EVERY = [
     Settling(),
     ElementWiseScaled(),
     ElementWiseScaled(strength=1.5),
-    MovingAverage(),
     Residual(),
     GumbelSoftmax(),
     GumbelSoftmax(hard=False, temperature=2.0),
@@ -281,54 +278,6 @@ def test_element_wise_scaling_is_the_published_gradient(strength, compile):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("decay", [1.0, 0.3])
-def test_a_moving_average_adds_the_latent_in_latent_units(decay, compile):
-    estimator = MovingAverage(decay)
-
-    def gradient(u, listed, g):
-        # That of the latent, which is in units of the power of two from half the range.
-        unit = 2.0 ** np.ceil(np.log2((listed[-1] - listed[0]) / 2))
-        middle = (listed[-1] + listed[0]) / 2
-        return (g * unit + decay * (u - middle) / unit) / unit
-
-    for name in ["per channel"] if compile else FORMULA_LISTS:
-        values = FORMULA_LISTS[name]
-        x = latents_for(values)
-        g = np.random.default_rng(4).normal(size=x.shape).astype(np.float32)
-        projection_of(values, x.ndim)
-        upstream = ops.convert_to_tensor(g)
-        found = testing.gradient_of(
-            lambda u, values=values, upstream=upstream: estimator(u, values, True) * upstream,
-            x,
-            compile,
-        )
-        expected = by_channel(gradient, x, values, g)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("values", [Values("binary"), NAMED["uneven"], Values([3, 9, 5])], ids=repr)
-def test_a_moving_average_under_sgd_is_one(values, random):
-    rate, steps = 0.25, 12
-    layer = LearnableMultiplier(values, estimator="moving_average", seed=1)
-    model = keras.Sequential([keras.Input((6,)), layer])
-    model.compile(keras.optimizers.SGD(rate), "mse")
-    x, y = random.normal(size=(2, 16, 6)).astype("f4")
-    units = LatentUnits(values)
-    middle = float(units.latents_of(np.float32(values.low / 2 + values.high / 2)[None])[0])
-    latent = layer.discrete_parameters[0].latent
-    average = numpy(latent).astype(float) - middle
-    flips = 0
-    for _ in range(steps):
-        kernel = values.nearest((average + middle) * units.unit + units.offset)
-        slope = units.unit * np.mean(2 * (x * kernel - y) * x, axis=0) / 6
-        average = (1 - rate) * average - rate * slope
-        model.fit(x, y, batch_size=16, verbose=0)
-        flips += np.sum(numpy(layer.kernel) != kernel)
-        np.testing.assert_allclose(numpy(latent), average + middle, atol=2e-5)
-    assert flips > 0
-
-
 # The annealed maps.
 
 
@@ -416,7 +365,6 @@ def test_config_round_trip(estimator):
         ("argmax_straight_through", ArgmaxStraightThrough),
         ("element_wise_scaled", ElementWiseScaled),
         ("residual", Residual),
-        ("moving_average", MovingAverage),
         ("gumbel_softmax", GumbelSoftmax),
     ],
 )
@@ -434,7 +382,6 @@ def test_get_by_name(name, kind):
         (lambda: ArgmaxStraightThrough(0), ValueError, "temperature is 0"),
         (lambda: Annealed(half_life=float("nan")), ValueError, "half_life is nan"),
         (lambda: ElementWiseScaled(-0.1), ValueError, "strength is -0.1"),
-        (lambda: MovingAverage(-1), ValueError, "decay is -1"),
         (lambda: Residual(strength=-1), ValueError, "strength is -1"),
         (lambda: GumbelSoftmax(hard="yes"), TypeError, "hard is 'yes'"),
         (lambda: GumbelSoftmax(floor=0), ValueError, "floor is 0"),

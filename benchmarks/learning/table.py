@@ -15,6 +15,7 @@ NOTE = (
     "Of the rates measured (all are named, the shown one first) the one with the better mean "
     "over all seeds. The first row of a case has the best mean."
 )
+REFERENCES = ("float", "planted", "k_means")  # Beside the estimators: drawn in black.
 LOGARITHMIC = ("final loss", "patterns", "squared error")  # How these measures are drawn.
 
 
@@ -90,9 +91,15 @@ def picture(rows: list[dict], path: str) -> None:
     from matplotlib import pyplot
 
     chosen = best_rates(rows)
+    # A family without an estimator has nothing to compare.
+    compared = {family_of(row) for row in chosen if row["estimator"] not in REFERENCES}
+    chosen = [row for row in chosen if family_of(row) in compared]
     families = list(dict.fromkeys(map(family_of, chosen)))
     estimators = list(dict.fromkeys(row["estimator"] for row in chosen))
-    colours = {name: f"C{at}" for at, name in enumerate(estimators)}
+    named = [name for name in estimators if name not in REFERENCES]
+    colours = {name: f"C{at}" for at, name in enumerate(named)}
+    colours |= dict.fromkeys(REFERENCES, "black")
+    marks = dict.fromkeys(named, "o") | dict(zip(REFERENCES, "d*x", strict=True))
     cases = {
         family: list(dict.fromkeys(r["case"] for r in chosen if family_of(r) == family))
         for family in families
@@ -114,7 +121,8 @@ def picture(rows: list[dict], path: str) -> None:
             scores = row["scores"]
             colour = colours[row["estimator"]]
             panel.plot([min(scores), max(scores)], [y, y], color=colour, linewidth=1.5, alpha=0.6)
-            panel.plot(statistics.median(scores), y, "o", color=colour, markersize=5)
+            mark = marks[row["estimator"]]
+            panel.plot(statistics.median(scores), y, mark, color=colour, markersize=5)
         measure = own[0]["measure"]
         if measure.startswith("final loss"):
             panel.set_xscale("log")
@@ -133,8 +141,8 @@ def picture(rows: list[dict], path: str) -> None:
         panel.grid(axis="x", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
     handles = [
-        pyplot.Line2D([], [], color=colour, marker="o", label=name)
-        for name, colour in colours.items()
+        pyplot.Line2D([], [], color=colours[name], marker=marks[name], label=name)
+        for name in estimators
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)

@@ -25,7 +25,6 @@ from quantal.estimators.base import Estimator as Estimator
 from quantal.estimators.base import as_if as as_if
 from quantal.estimators.base import inward as inward
 from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
-from quantal.estimators.corrected import MovingAverage as MovingAverage
 from quantal.estimators.mean_field import MODERATION as MODERATION
 from quantal.estimators.mean_field import MeanField as MeanField
 from quantal.estimators.sampled import GumbelSoftmax as GumbelSoftmax
@@ -42,7 +41,6 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "mean_field": MeanField,
     "element_wise_scaled": ElementWiseScaled,
     "residual": Residual,
-    "moving_average": MovingAverage,
     "gumbel_softmax": GumbelSoftmax,
 }
 
@@ -53,7 +51,7 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
     Args:
         identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
             `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`,
-            `"residual"`, `"moving_average"`, `"gumbel_softmax"`, `"mean_field"`, what
+            `"residual"`, `"gumbel_softmax"`, `"mean_field"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.
 
     Raises:

@@ -55,10 +55,14 @@ def code_blocks(document):
     return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/whole-models.md"])
-def test_examples_in_documents_run(document):
+DOCUMENTS = ["README.md", "docs/design.md", "docs/whole-models.md", "docs/format.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_examples_in_documents_run(document, tmp_path, monkeypatch):
     if not (ROOT / document).exists():
         pytest.skip(f"{document} is not beside the installed package")
+    monkeypatch.chdir(tmp_path)  # Some write a file.
     scope = {}
     for block in code_blocks(document):
         exec(compile(block, document, "exec"), scope)

@@ -303,12 +303,12 @@ ATTACKS = {
     "no base": lambda header, about, body: about["weights"][0].pop("base") and None,
     "another packing": set_weight(packing="coded"),
     "a name that is none": set_weight(name=["x"]),
+    "a weight that is none": lambda header, about, body: about["weights"].__setitem__(0, 7),
     "a weight too few": lambda header, about, body: about["weights"].pop() and None,
     "another version": lambda header, about, body: about.update(format=2),
     "NaN in the list": nan_in_the_list,
     "inflates": bomb,
     "lambda": replaced_architecture(lambda_layer),
-    "wide": replaced_architecture(wide),
     "foreign": replaced_architecture(foreign),
     "no config": replaced_architecture(lambda config: {}),
     "nested": replaced_architecture(lambda config: {"a": [[[[[[1]]]]]]}),
@@ -318,6 +318,10 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(name, whole, tmp_path):
     refusal(tmp_path, attacked(whole, ATTACKS[name]))
+
+
+def test_a_wide_architecture_is_refused_before_it_is_built(whole, tmp_path):
+    assert "has the size" in refusal(tmp_path, attacked(whole, replaced_architecture(wide)))
 
 
 def test_an_attack_without_a_change_is_none(whole, tmp_path):

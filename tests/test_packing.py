@@ -146,6 +146,26 @@ def test_a_huge_count_is_refused_before_memory_is_taken(coded):
         unpack(packed._replace(length=2**60, coded=coded))
 
 
+def test_a_count_beyond_what_the_stream_can_hold_is_refused_before_memory_is_taken():
+    packed = pack(np.arange(200_000) % 40 // 38, 2)
+    assert packed.coded
+    with pytest.raises(ValueError, match="bytes, too few"):
+        unpack(packed._replace(length=10 * packed.length))
+
+
+def test_a_longer_stream_and_other_states_are_refused():
+    packed = pack(np.arange(3000) % 40 // 38, 2)
+    assert packed.coded
+    with pytest.raises(ValueError, match="another end"):
+        unpack(packed._replace(data=packed.data + b"\0\0"))
+    # The last lane's state, before the stream: its low bits say the lane's first code.
+    state = 2 * 2 + 4 * 8 - 4
+    other = bytearray(packed.data)
+    other[state] ^= 1
+    with pytest.raises(ValueError, match="another end"):
+        unpack(packed._replace(data=bytes(other)))
+
+
 def test_bad_input():
     with pytest.raises(TypeError, match=r"codes have the dtype float64\. Expected integers"):
         pack([0.5], 2)

@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
-DENSEST = 2**16
-"""Elements that a byte of a file may stand for, at most: a list of one value, or codes
-that are nearly all alike, take next to nothing."""
 _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",

@@ -30,7 +30,9 @@ ARGUMENTS = [
 def test_npz(arguments, tmp_path):
     layer = Discrete(layers.Dense(2), **arguments)
     model = model_of(LearnableMultiplier(), layer)
-    assert quantal.export(model, tmp_path / "m.npz") == [tmp_path / "m.npz"]
+    report = quantal.export(model, tmp_path / "m.npz")
+    assert report.paths == [tmp_path / "m.npz"]
+    assert report.figures.bytes == (tmp_path / "m.npz").stat().st_size
     with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:
         for parameter in parameters_of(model):
             codes, values = (arrays[f"{parameter.path}.{what}"] for what in ("codes", "values"))
@@ -59,7 +61,7 @@ def read_memory(text):
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_verilog(arguments, tmp_path):
     model = model_of(LearnableMultiplier(), Discrete(layers.Dense(2, name="d"), **arguments))
-    written = quantal.export(model, tmp_path / "m.mem")
+    written = quantal.export(model, tmp_path / "m.mem").paths
     assert len(written) == 2
     for path, parameter in zip(written, parameters_of(model), strict=True):
         text = path.read_text()
@@ -68,7 +70,7 @@ def test_verilog(arguments, tmp_path):
         assert len(told) == parameter.values.numbers.size
         values = np.array([value for _, value in told], np.float32)
         np.testing.assert_array_equal(values, parameter.values.numbers.ravel())
-    (alone,) = quantal.export(model_of(LearnableMultiplier()), tmp_path / "alone.mem")
+    (alone,) = quantal.export(model_of(LearnableMultiplier()), tmp_path / "alone.mem").paths
     assert alone == tmp_path / "alone.mem"
 
 
@@ -100,6 +102,10 @@ def test_state_dict(tmp_path):
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"ends in '\.gguf'\. Expected one of \.npz"):
         quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.gguf")
+    with pytest.raises(ValueError, match=r"target is 'gguf'\. Expected one of npz"):
+        quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.npz", "gguf")
+    with pytest.raises(ValueError, match=r"Expected '\.onnx' for the target 'onnx-fast'"):
+        quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.npz", "onnx-fast")
     with pytest.raises(ValueError, match=r"CSV holds one vector\. Export to '\.npz'"):
         quantal.export(model_of(Discrete(layers.Dense(2), "ternary")), tmp_path / "m.csv")
     for ending in (".npz", ".csv", ".mem"):

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -210,6 +210,29 @@ def bake(model: keras.Model) -> keras.Model:
     ['EinsumDense']
     """
     _check_model(model)
+
+    def replace(layer: LearnableMultiplier) -> Replacement:
+        plain = _multiplying(layer)
+        return plain, plain, [parameter.latent for parameter in parameters_of(layer)]
+
+    new = plain_like(model, replace)
+    if model.compiled:
+        compile_like(model, new)
+    return new
+
+
+def plain_like(
+    model: keras.Model,
+    replace: Callable[[LearnableMultiplier], Replacement],
+    factors: Mapping[int, NDArray[np.float32]] | None = None,
+) -> keras.Model:
+    """A model like the given one whose discrete weights are ordinary ones; not compiled.
+
+    Args:
+        model: A built model.
+        replace: What takes the place of a multiplier.
+        factors: What weights are multiplied by, by the `id` of their variables.
+    """
     listed = {
         id(parameter.latent): ops.convert_to_numpy(parameter.forward(training=False))
         for parameter in parameters_of(model)
@@ -220,20 +243,19 @@ def bake(model: keras.Model) -> keras.Model:
             layer = layer.layer
         return layer
 
-    def replace(layer: keras.Layer) -> Replacement | None:
-        if not isinstance(layer, LearnableMultiplier):
-            return None
-        plain = _multiplying(layer)
-        return plain, plain, [parameter.latent for parameter in parameters_of(layer)]
-
-    new, pairs = rebuilt(model, replace, unwrap)
+    new, pairs = rebuilt(
+        model,
+        lambda layer: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
+        unwrap,
+    )
     for old_variable, new_variable in pairs:
         if id(old_variable) in listed:
             new_variable.assign(listed[id(old_variable)])
         else:
             _copy(old_variable, new_variable)
-    if model.compiled:
-        compile_like(model, new)
+        if factors and id(old_variable) in factors:
+            numbers = ops.convert_to_numpy(new_variable)
+            new_variable.assign(numbers * factors[id(old_variable)])
     return new
 
 

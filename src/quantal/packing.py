@@ -106,7 +106,7 @@ def pack(codes: ArrayLike, base: int) -> Packed:
         coded = _coded(flat, base)
         if len(coded) < WORTH * size:
             return Packed(coded, base, flat.size, True)
-    return Packed(_in_words(flat, Words.densest(base)), base, flat.size, False)
+    return Packed(in_words(flat, Words.densest(base)), base, flat.size, False)
 
 
 def unpack(packed: Packed) -> NDArray[np.unsignedinteger]:
@@ -134,7 +134,7 @@ def unpack(packed: Packed) -> NDArray[np.unsignedinteger]:
     codes = np.empty(-(-packed.length // words.digits) * words.digits, _dtype(packed.base))
     rows = codes.reshape(-1, words.digits)
     if words.size == 1:
-        np.take(_digit_table(words), data, axis=0, out=rows, mode="clip")
+        np.take(digit_table(words), data, axis=0, out=rows, mode="clip")
     else:
         for start in range(0, len(rows), _BLOCK):
             rest = _numbers(data.reshape(-1, words.size)[start : start + _BLOCK])
@@ -176,9 +176,9 @@ def look_up(packed: Packed, values: ArrayLike) -> NDArray[np.float32]:
     found = np.empty(packed.length, np.float32)
     whole, rest = divmod(packed.length, words.digits)
     rows = found[: whole * words.digits].reshape(whole, words.digits)
-    np.take(values[_digit_table(words)], data[:whole], axis=0, out=rows, mode="clip")
+    np.take(values[digit_table(words)], data[:whole], axis=0, out=rows, mode="clip")
     if rest:
-        last = _digit_table(words)[data[whole]]
+        last = digit_table(words)[data[whole]]
         if last[rest:].any():
             raise _corrupt(packed, "codes behind the last that are not 0")
         found[-rest:] = values[last[:rest]]
@@ -218,7 +218,8 @@ def _digits(base: int, size: int) -> int:
     return digits
 
 
-def _in_words(codes: NDArray[np.unsignedinteger], words: Words) -> bytes:
+def in_words(codes: NDArray[np.unsignedinteger], words: Words) -> bytes:
+    """Codes of shape (length,) as words, the last one filled up with codes 0."""
     if words.size == 0:
         return b""
     if words.base == 2:
@@ -243,7 +244,7 @@ def _numbers(words: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 @functools.lru_cache(maxsize=16)
-def _digit_table(words: Words) -> NDArray[np.uint8]:
+def digit_table(words: Words) -> NDArray[np.uint8]:
     """The codes of each byte: shape (256, digits)."""
     numbers = np.arange(256)[:, None] // words.base ** np.arange(words.digits)
     table = (numbers % words.base).astype(np.uint8)

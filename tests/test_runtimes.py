@@ -1,0 +1,244 @@
+"""What is exported, run by the runtimes that it is for."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import quantal
+from conftest import numpy
+
+BACKEND = keras.config.backend()
+CONVERTER = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}[BACKEND]
+
+
+def needs(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(
+        bool(missing), reason=f"not installed: {', '.join(missing)}; see scripts/test-runtimes"
+    )
+
+
+def onnx_target(test):
+    test = pytest.mark.filterwarnings("ignore")(test)  # Of the exporters, about themselves.
+    return needs("onnx", "onnxruntime", CONVERTER)(test)
+
+
+def convnet():
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            layers.Conv2D(16, 3, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.Conv2D(16, 3, strides=2, padding="same"),
+            layers.Flatten(),
+            layers.Dense(60),
+            quantal.LearnableMultiplier(),
+            layers.ReLU(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def attention():
+    inputs = keras.Input((7, 16))
+    x = layers.MultiHeadAttention(4, 16)(inputs, inputs)
+    x = layers.LayerNormalization()(x + inputs)
+    return keras.Model(inputs, layers.Dense(32)(x))
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((9, 12)), layers.LSTM(32), layers.Dense(10)])
+
+
+def dense(units=(120, 30), size=200):
+    hidden = [layer for n in units for layer in (layers.Dense(n), layers.ReLU())]
+    return keras.Sequential([keras.Input((size,)), *hidden[:-1]])
+
+
+def moved(model, random):
+    """Other statistics than those of a new model, so that folding them is seen."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+NETWORKS = [convnet, attention, recurrent]
+LISTS = ["ternary", [1, 0.7, 0, -0.1, -0.2]]
+
+
+@onnx_target
+@pytest.mark.parametrize("values", LISTS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
+    import onnx
+
+    from quantal.targets.fidelity import difference, run_file
+    from quantal.targets.inputs import drawn_inputs, in_order
+    from quantal.targets.onnx import converted, shrink
+
+    model = moved(quantal.discretize(network(), values), random)
+    inputs = drawn_inputs(model, 5)
+    before = converted(model)
+    # Here all that is shorter is shrunk, to see each way in small networks.
+    after = shrink(before, [p.values.numbers for p in quantal.parameters_of(model)])
+    found = []
+    for name, graph in (("before", before), ("after", after)):
+        path = tmp_path / f"{name}.onnx"
+        onnx.save(graph, path)
+        onnx.checker.check_model(path, full_check=True)
+        found.append(run_file(path, in_order(model, inputs))[0])
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert difference(model, inputs, found[1])[0] < 1e-5
+    assert any("packed" in tensor.name for tensor in after.graph.initializer)
+    assert after.ByteSize() < before.ByteSize()
+
+
+@onnx_target
+def test_onnx_reports(tmp_path, random):
+    model = quantal.discretize(dense(), [1, -1, 0.5, -0.5])
+    report = quantal.export(model, tmp_path / "m.onnx")
+    assert report.largest <= report.bound == 1e-5
+    assert report.figures.bytes == (tmp_path / "m.onnx").stat().st_size
+    assert report.floats.bytes > 5 * report.figures.bytes
+    assert report.figures.milliseconds > 0
+    assert "difference to Keras: largest" in str(report)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    unchecked = quantal.export(model, tmp_path / "m.onnx", check=False)
+    assert unchecked.largest is None
+    assert "milliseconds        -" in str(unchecked)
+
+
+@onnx_target
+@pytest.mark.parametrize(
+    ("values", "bits"), [([1, -1], 2), ("ternary", 2), ([1, -1, 0.5, -0.5], 4), ([0, 1, 2, 3], 2)]
+)
+def test_onnx_fast(values, bits, tmp_path):
+    import onnx
+
+    model = quantal.discretize(dense(), values, scale="learned")
+    report = quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+    assert 1e-5 < report.largest <= report.bound == 0.1
+    products = [n for n in onnx.load(tmp_path / "m.onnx").graph.node if n.op_type == "MatMulNBits"]
+    told = [{a.name: a.i for a in node.attribute} for node in products]
+    assert [(t["bits"], t["accuracy_level"]) for t in told] == [(bits, 4)] * 2
+
+
+@onnx_target
+def test_onnx_fast_refuses_lists_without_even_steps(tmp_path):
+    model = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
+    with pytest.raises(ValueError, match=r"has no even steps.*Export to '\.onnx' without target"):
+        quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+    assert not list(tmp_path.iterdir())
+
+
+@onnx_target
+def test_a_difference_above_the_bound_is_refused(tmp_path, monkeypatch):
+    from quantal import targets
+
+    far = targets.TARGETS["onnx-fast"]._replace(bound=1e-4)
+    monkeypatch.setitem(targets.TARGETS, "onnx-fast", far)
+    model = quantal.discretize(dense(), "ternary")
+    with pytest.raises(ValueError, match=r"differ from Keras's by .* Expected at most 0\.0001"):
+        quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+    assert not list(tmp_path.iterdir())
+
+
+@onnx_target
+def test_given_inputs_are_run(tmp_path, random):
+    model = quantal.discretize(dense(), "ternary")
+    report = quantal.export(model, tmp_path / "m.onnx", inputs=random.normal(size=(3, 200)))
+    assert report.largest <= 1e-5
+    with pytest.raises(ValueError, match=r"inputs have the shapes \[\(3, 7\)\]. Expected"):
+        quantal.export(model, tmp_path / "m.onnx", inputs=np.zeros((3, 7)))
+
+
+@onnx_target
+def test_several_inputs(tmp_path):
+    first, second = keras.Input((6,), name="b"), keras.Input((4,), name="a")
+    joined = layers.Concatenate()([first, layers.Dense(50)(second)])
+    model = keras.Model({"b": first, "a": second}, layers.Dense(40)(joined))
+    report = quantal.export(quantal.discretize(model, "ternary"), tmp_path / "m.onnx")
+    assert report.largest <= 1e-5
+
+
+def test_inputs_that_a_model_does_not_tell(tmp_path):
+    class Own(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.layer = layers.Dense(3)
+
+        def call(self, x):
+            return self.layer(x)
+
+    from quantal.targets.inputs import drawn_inputs
+
+    with pytest.raises(ValueError, match=r"does not tell its inputs.*export to '\.npz'"):
+        drawn_inputs(Own(), 3)
+
+
+@onnx_target
+@needs("openvino")
+@pytest.mark.parametrize("values", [*LISTS, [1, -1, 0.5, -0.5]])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_openvino(network, values, tmp_path, random):
+    model = moved(quantal.discretize(network(), values), random)
+    report = quantal.export(model, tmp_path / "m.xml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+    assert report.largest <= report.bound == 1e-5
+    assert (tmp_path / "m.bin").stat().st_size < report.floats.bytes / 2
+
+
+@needs("ai_edge_quantizer", "ai_edge_litert")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("values", ["ternary", [1, -1, 0.5, -0.5]])
+def test_litert(values, tmp_path, random):
+    model = moved(quantal.discretize(convnet(), values), random)
+    if BACKEND != "tensorflow":
+        with pytest.raises(ValueError, match="load with KERAS_BACKEND=tensorflow"):
+            quantal.export(model, tmp_path / "m.tflite")
+        return
+    report = quantal.export(model, tmp_path / "m.tflite")
+    assert report.largest <= report.bound == 0.1
+    assert report.figures.bytes < report.floats.bytes / 2
+    off_grid = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
+    with pytest.raises(ValueError, match=r"no kernel on a list with even steps.*'\.onnx'"):
+        quantal.export(off_grid, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml", ".tflite"])
+def test_what_is_missing_is_told(ending, tmp_path, monkeypatch):
+    if ending == ".tflite" and BACKEND != "tensorflow":
+        pytest.skip("LiteRT files are written on TensorFlow")
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] in ("onnx", "openvino", "ai_edge_quantizer"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    model = quantal.discretize(dense((4,), 8), "ternary")
+    with pytest.raises(ImportError, match=r"pip install 'quantal\["):
+        quantal.export(model, tmp_path / f"m{ending}")
+
+
+def test_numbers_are_converted(random):
+    # The report's difference is in units of the outputs' spread, of each output.
+    from quantal.targets.fidelity import difference
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [inputs * 1.0, inputs * 100.0])
+    x = random.normal(size=(50, 4)).astype("f4")
+    outputs = [numpy(out) for out in model(x)]
+    outputs[1] = outputs[1] + 1
+    largest, mean = difference(model, x, outputs)
+    assert largest == pytest.approx(1 / np.sqrt(np.mean((100 * x) ** 2)), rel=1e-3)
+    assert mean == pytest.approx(largest / 2, rel=1e-3)

@@ -15,7 +15,7 @@ ORDER = [
     "registration",
     "values", "fitting", "packing", "container", "schedules",  # numbers: NumPy only
     "projection", "latents", "estimators", "regularizers",  # tensors
-    "scales", "parameters",
+    "scales", "parameters", "stored",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
     "files", "targets",                             # out of Python
     "plots", "testing",                             # for people

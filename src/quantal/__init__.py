@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quantal import tracing as tracing
     from quantal.convert import bake as bake
     from quantal.convert import discretize as discretize
+    from quantal.convert import finalize as finalize
     from quantal.convert import keep_decay_off as keep_decay_off
     from quantal.files import load as load
     from quantal.files import save as save
@@ -35,6 +36,7 @@ _HOMES = {
     "Discrete": "quantal.layers",
     "bake": "quantal.convert",
     "discretize": "quantal.convert",
+    "finalize": "quantal.convert",
     "keep_decay_off": "quantal.convert",
     "export": "quantal.targets",
     "load": "quantal.files",

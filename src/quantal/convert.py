@@ -23,6 +23,7 @@ from quantal.rebuilding import (
     rebuilt,
 )
 from quantal.scales import Scale
+from quantal.stored import restore, stored
 from quantal.values import Values
 
 
@@ -159,6 +160,7 @@ def discretize(
     [('net/hidden/kernel', "rule 'hidden'")]
     """
     _check_model(model)
+    model = opened(model)
     plan = _Plan(model, rules, scale, estimator)
     if keep_ends:
         plan.free_ends()
@@ -210,6 +212,7 @@ def bake(model: keras.Model) -> keras.Model:
     ['EinsumDense']
     """
     _check_model(model)
+    model = opened(model)
 
     def replace(layer: LearnableMultiplier) -> Replacement:
         plain = _multiplying(layer)
@@ -257,6 +260,81 @@ def plain_like(
             numbers = ops.convert_to_numpy(new_variable)
             new_variable.assign(numbers * factors[id(old_variable)])
     return new
+
+
+def finalize(model: keras.Model) -> keras.Model:
+    """A model whose discrete weights are settled: small in a `.keras` file, and not trained.
+
+    Use it on a trained model before `model.save`: the file then holds packed codes, the
+    list and the scale in place of latents, 1 bit a weight for ±1 and 2 for four values.
+    It loads where quantal is installed, on any backend, and predicts to the bit.
+    Keep the model that was given for more training.
+
+    Args:
+        model: A built model whose layers have `get_config`.
+
+    Returns:
+        A new model, not compiled. The old one is left as it is.
+
+    Raises:
+        TypeError: The model is no Keras model.
+        ValueError: It is not built, or Keras cannot tell its architecture.
+
+    >>> import keras, quantal
+    >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier([1, -1])])
+    >>> len(quantal.finalize(model).trainable_variables)
+    0
+    """
+    _check_model(model)
+    return _made_again(model, finalized=True)
+
+
+def opened(model: keras.Model) -> keras.Model:
+    """The model itself, or where it is finalized one like it whose weights train."""
+    flags = [getattr(layer, "finalized", False) for layer in model._flatten_layers()]
+    return _made_again(model, finalized=False) if any(flags) else model
+
+
+def _made_again(model: keras.Model, finalized: bool) -> keras.Model:
+    """A model from the config of another, its layers finalized or not, with its weights."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Keras cannot tell the architecture of {model.name!r} ({error}). Expected "
+            "get_config in every layer of your own. Add it, as model.save asks for, too."
+        ) from error
+    config.pop("compile_config", None)
+    _mark(config, finalized)
+    new = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    for old_parameter, parameter in zip(parameters_of(model), parameters_of(new), strict=True):
+        restore(parameter, *stored(old_parameter))
+    for old_variable, variable in zip(_others(model), _others(new), strict=True):
+        _copy(old_variable, variable)
+    return new
+
+
+def _mark(config: Any, finalized: bool) -> None:
+    if isinstance(config, dict):
+        if config.get("registered_name") in ("quantal>Discrete", "quantal>LearnableMultiplier"):
+            config["config"].pop("finalized", None)
+            if finalized:
+                config["config"]["finalized"] = True
+        for entry in config.values():
+            _mark(entry, finalized)
+    elif isinstance(config, (list, tuple)):
+        for entry in config:
+            _mark(entry, finalized)
+
+
+def _others(model: keras.Model) -> list[keras.Variable]:
+    """The weights that belong to no parameter."""
+    taken = {
+        id(variable)
+        for parameter in parameters_of(model)
+        for variable in (parameter.latent, *parameter.beside)
+    }
+    return [variable for variable in model.weights if id(variable) not in taken]
 
 
 def keep_decay_off(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:

@@ -1,7 +1,6 @@
 """A model on disk as inference needs it: codes, lists, scales, the other weights."""
 
 import json
-import math
 import os
 import zlib
 from typing import Any
@@ -12,9 +11,10 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal import container
-from quantal.packing import Packed, pack, unpack
 from quantal.parameters import Parameter, parameters_of
+from quantal.stored import restore, stored
 
+_KINDS = ("codes", "values", "scale")
 VERSION = 1
 """Of the format; docs/format.md describes it."""
 _DENSEST = 2**16  # Elements that a byte may stand for: nearly equal codes take next to nothing.
@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
 def _slots(model: keras.Model) -> list[Parameter | keras.Variable]:
     """What of a model is kept: its parameters and its other weights, in their order."""
     parameters = {id(parameter.latent): parameter for parameter in parameters_of(model)}
-    theirs = {id(variable) for p in parameters.values() for variable in _variables_of(p)}
+    theirs = {id(variable) for p in parameters.values() for variable in p.beside}
     kept: list[Parameter | keras.Variable] = []
     for variable in model.weights:
         if id(variable) in parameters:
@@ -130,13 +130,6 @@ def _slots(model: keras.Model) -> list[Parameter | keras.Variable]:
         elif id(variable) not in theirs:
             kept.append(variable)
     return kept
-
-
-def _variables_of(parameter: Parameter) -> list[keras.Variable]:
-    """The variables of a parameter besides its latent."""
-    scale = parameter.scale_state
-    scales = [] if scale is None else [scale.start, scale.relative]
-    return [v for v in (parameter.state, parameter.entries, *scales) if v is not None]
 
 
 def _architecture(model: keras.Model) -> NDArray[np.uint8]:
@@ -165,43 +158,23 @@ def _unused(name: str, arrays: dict[str, Any]) -> str:
 
 def _put(parameter: Parameter, name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Add a parameter's arrays; what its codes' bytes mean."""
-    values = parameter.values
-    packed = pack(ops.convert_to_numpy(parameter.codes), len(values))
-    arrays[f"{name}.codes"] = np.frombuffer(packed.data, np.uint8)
-    arrays[f"{name}.values"] = np.asarray(values.numbers, np.float32)
-    if parameter.scale is not None:
-        arrays[f"{name}.scale"] = np.asarray(ops.convert_to_numpy(parameter.scale), np.float32)
+    values, held = parameter.values, stored(parameter)
+    arrays.update({f"{name}.{what}": array for what, array in held.arrays.items()})
     entry: dict[str, Any] = {
         "shape": list(parameter.shape),
-        "base": packed.base,
-        "packing": "coded" if packed.coded else "words",
+        "base": len(values),
+        "packing": "coded" if held.coded else "words",
     }
     return entry if values.channels is None else {**entry, "axis": values.axis}
 
 
 def _take(parameter: Parameter, entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Set a parameter from its arrays."""
-    name = entry["name"]
-    shape, values = tuple(entry["shape"]), arrays[f"{name}.values"]
-    if shape != parameter.shape or values.shape != parameter.values.numbers.shape:
-        raise ValueError(f"the shapes {shape} and {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("a list with numbers that are not finite")
-    if parameter.entries is not None:
-        parameter.set_values(values)
-    if not np.array_equal(parameter.values.numbers, values):
-        raise ValueError(f"the list {values.tolist()[:9]}, another than the architecture's")
-    if parameter.scale_state is not None:
-        scale = arrays[f"{name}.scale"]
-        if scale.shape != tuple(parameter.scale_state.start.shape):
-            raise ValueError(f"the scale's shape {scale.shape}")
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise ValueError("a scale that is not positive")
-        parameter.scale_state.begin(scale)
-    data = arrays[f"{name}.codes"].tobytes()
-    coded = entry["packing"] == "coded"
-    codes = unpack(Packed(data, entry["base"], math.prod(shape), coded))
-    parameter.set_codes(codes.reshape(shape).astype(np.int32))
+    shape, base = tuple(entry["shape"]), entry["base"]
+    if shape != parameter.shape or base != len(parameter.values):
+        raise ValueError(f"the shape {shape} and a list of {base}")
+    own = {name: arrays[key] for name in _KINDS if (key := f"{entry['name']}.{name}") in arrays}
+    restore(parameter, own, entry["packing"] == "coded")
 
 
 def _check_entries(path: Any, weights: list[Any]) -> None:

@@ -75,6 +75,13 @@ class Parameter:
         return [v for v in (self.latent, learned, self.entries) if v is not None]
 
     @property
+    def beside(self) -> list[keras.Variable]:
+        """The variables besides the latent: the estimator's state, the scale's, the list's."""
+        scale = self.scale_state
+        scales = [] if scale is None else [scale.start, scale.relative]
+        return [v for v in (self.state, self.entries, *scales) if v is not None]
+
+    @property
     def bits(self) -> int:
         """Bits of the codes at fixed length, of the scales and of a learned list."""
         numbers = 0 if self.scale_state is None else math.prod(self.scale_state.start.shape)

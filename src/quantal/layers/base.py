@@ -1,17 +1,19 @@
 """What both layers share: their parameters, and the variables these need."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quantal import estimators
 from quantal.latents import entry_units
 from quantal.parameters import Parameter
 from quantal.scales import Scale, ScaleState, nearest_powers
+from quantal.stored import restore, stored
 from quantal.values import Values, ValuesLike
 
 
@@ -22,6 +24,9 @@ class DiscreteLayer:
     seed_generator: keras.random.SeedGenerator | None
     name: str
     add_weight: Callable[..., keras.Variable]
+    finalized = False
+    """Whether the layer is as `quantal.finalize` makes it: it does not learn, and files
+    hold its packed codes in place of latents."""
 
     def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
         """Keep the arguments that both layers take; the parameters come with `build`."""
@@ -37,6 +42,7 @@ class DiscreteLayer:
         """The constructor's arguments, for saving."""
         return {
             **super().get_config(),  # type: ignore[misc]
+            **({"finalized": True} if self.finalized else {}),
             "values": self.values.to_config(),
             "estimator": keras.saving.serialize_keras_object(self.estimator),
             "scale": None if self.scale is None else self.scale.to_config(),
@@ -102,6 +108,56 @@ class DiscreteLayer:
         seed = self.seed_generator
         return Parameter(latent, self.values, estimator, state, scale, entries, seed)
 
+    def _settle(self, inner: Sequence[keras.Layer] = ()) -> None:
+        """Stop the parameters' training, and keep their latents out of files.
+
+        Args:
+            inner: Layers that hold latents, but not this one.
+        """
+        parameters = self.discrete_parameters or []
+        for parameter in parameters:
+            for variable in parameter.variables:
+                variable.trainable = False
+        latents = {id(parameter.latent) for parameter in parameters}
+        for layer in inner:
+            # By their places among the layer's variables, which Keras's files count.
+            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+            left_out = {str(place): v for place, v in enumerate(own) if id(v) in latents}
+            if left_out:
+                layer.save_own_variables = functools.partial(_save_others, layer, left_out)
+                layer.load_own_variables = functools.partial(_load_others, layer, left_out)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Put the layer's variables into a file; of a finalized one packed codes."""
+        if not self.finalized:
+            super().save_own_variables(store)  # type: ignore[misc]
+            return
+        for place, parameter in enumerate(self.discrete_parameters or ()):
+            held = stored(parameter)
+            store[f"{place}.coded"] = np.array(held.coded)
+            for name, array in held.arrays.items():
+                store[f"{place}.{name}"] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the layer's variables from a file."""
+        if not self.finalized:
+            super().load_own_variables(store)  # type: ignore[misc]
+            return
+        for place, parameter in enumerate(self.discrete_parameters or ()):
+            try:
+                own = {
+                    name.removeprefix(f"{place}."): array
+                    for name, array in _arrays(store).items()
+                    if name.startswith(f"{place}.")
+                }
+                restore(parameter, own, bool(own["coded"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{parameter.path} is not readable from the file: {error}. Expected the "
+                    "packed codes of a finalized layer. Load an unchanged file of the model that "
+                    "quantal.finalize made."
+                ) from error
+
     def _only_parameter(self) -> Parameter:
         parameters = self.discrete_parameters
         if parameters is None:
@@ -132,6 +188,27 @@ class DiscreteLayer:
     def set_codes(self, codes: ArrayLike) -> None:
         """Choose the values by their positions in the list; see `Parameter.set_codes`."""
         self._only_parameter().set_codes(codes)
+
+
+def _arrays(store: Any) -> dict[str, NDArray[Any]]:
+    """What is in a store of Keras's files, which knows its keys and no more of a mapping."""
+    names = list(store.keys())
+    return {name: np.asarray(store[name]) for name in names}
+
+
+def _save_others(layer: keras.Layer, left_out: Mapping[str, keras.Variable], store: Any) -> None:
+    """A layer's `save_own_variables`, but for some variables."""
+    whole: dict[str, Any] = {}
+    type(layer).save_own_variables(layer, whole)
+    for name, array in whole.items():
+        if name not in left_out:
+            store[name] = array
+
+
+def _load_others(layer: keras.Layer, left_out: Mapping[str, keras.Variable], store: Any) -> None:
+    """A layer's `load_own_variables`, where some variables are as they are."""
+    kept = {name: ops.convert_to_numpy(variable) for name, variable in left_out.items()}
+    type(layer).load_own_variables(layer, {**_arrays(store), **kept})
 
 
 def _root_mean_square(values: Values) -> float:

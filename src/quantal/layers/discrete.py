@@ -136,6 +136,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             )
             for place, latent in enumerate(latents)
         ]
+        if self.finalized:
+            self._settle(self.layer._flatten_layers())
 
     def get_build_config(self) -> dict[str, Any] | None:
         # Of a built wrapper only: around a built layer it may still be unbuilt itself.
@@ -298,7 +300,10 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        discrete = super().from_config(dict(config), custom_objects)
+        arguments = dict(config)
+        finalized = arguments.pop("finalized", False)
+        discrete = super().from_config(arguments, custom_objects)
+        discrete.finalized = finalized
         # Keras has built the layer from its config; those random weights mean nothing.
         discrete._kept = frozenset()
         discrete._first_scales = {}

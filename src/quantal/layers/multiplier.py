@@ -1,7 +1,7 @@
 """LearnableMultiplier: a vector from a list that multiplies the data."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -119,6 +119,8 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         )
         every = tuple(range(len(shape)))
         self.discrete_parameters = [self._make_parameter(latent, output_axes=every)]
+        if self.finalized:
+            self._settle()
 
     def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
         if self.kernel_initializer is None:
@@ -133,6 +135,14 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        arguments = dict(config)
+        finalized = arguments.pop("finalized", False)
+        made = super().from_config(arguments)
+        made.finalized = finalized
+        return made
 
     def get_config(self) -> dict[str, Any]:
         return {

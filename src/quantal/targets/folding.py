@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from quantal.convert import plain_like
+from quantal.convert import opened, plain_like
 from quantal.layers import Discrete, LearnableMultiplier
 from quantal.parameters import parameters_of
 from quantal.rebuilding import Replacement
@@ -28,6 +28,7 @@ def folded(model: keras.Model) -> keras.Model:
     Args:
         model: A built model.
     """
+    model = opened(model)
     factors: Factors = {}
     gone: set[int] = set()
     for multiplier, before, after in _neighbours(model):

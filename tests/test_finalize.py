@@ -1,0 +1,117 @@
+"""A finalized model: small in Keras's own file, and the same to the bit."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import quantal
+from conftest import numpy
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of
+from test_export import ARGUMENTS
+
+ARGUMENTS = [
+    *ARGUMENTS,
+    {"values": Values([1, 0.2, -0.4], learnable=True), "scale": "learned"},
+    {"values": [1, -1], "estimator": "annealed", "scale": "mean_absolute"},
+    {"values": [0.5]},
+]
+
+
+def network(**arguments):
+    inputs = keras.Input((6, 3))
+    x = LearnableMultiplier()(inputs)
+    x = Discrete(layers.Conv1D(2, 3), **arguments)(x)
+    x = layers.BatchNormalization()(x)
+    x = Discrete(layers.LSTM(2), "ternary", ("kernel", "recurrent_kernel"))(x)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def outputs(model, x):
+    return model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_it_predicts_the_same_before_and_after_a_file(arguments, tmp_path, random):
+    model = network(**arguments)
+    for parameter in parameters_of(model):
+        parameter.latent.assign(parameter.latent + 0.3 * random.normal(size=parameter.shape))
+    x = random.normal(size=(4, 6, 3))
+    final = quantal.finalize(model)
+    np.testing.assert_array_equal(outputs(model, x), outputs(final, x))
+    final.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(outputs(model, x), outputs(again, x))
+    for old, new in zip(parameters_of(model), parameters_of(again), strict=True):
+        np.testing.assert_array_equal(numpy(old.codes), numpy(new.codes))
+        np.testing.assert_array_equal(numpy(old.kernel), numpy(new.kernel))
+
+
+def test_the_file_is_small(tmp_path, random):
+    model = keras.Sequential([keras.Input((400,)), Discrete(layers.Dense(500), [1, -1])])
+    model.compile("adam", "mse")
+    model.fit(random.normal(size=(4, 400)), np.zeros((4, 500)), verbose=0)
+    quantal.finalize(model).save(tmp_path / "m.keras")
+    # One bit a weight, and what Keras's file takes without any.
+    assert (tmp_path / "m.keras").stat().st_size < 200_000 / 8 + 32_000
+
+
+def test_what_is_final_does_not_learn(random):
+    final = quantal.finalize(network(values="ternary", scale="learned"))
+    x, y = random.normal(size=(8, 6, 3)), random.normal(size=(8, 2))
+    before = [numpy(parameter.kernel) for parameter in parameters_of(final)]
+    bias = numpy(final.layers[-1].bias)
+    final.compile(keras.optimizers.SGD(0.1), "mse")
+    final.fit(x, y, verbose=0)
+    for old, parameter in zip(before, parameters_of(final), strict=True):
+        np.testing.assert_array_equal(old, numpy(parameter.kernel))
+    assert not np.array_equal(bias, numpy(final.layers[-1].bias))
+
+
+def test_compiled_predictions_see_new_codes():
+    final = quantal.finalize(keras.Sequential([keras.Input((2,)), LearnableMultiplier()]))
+    outputs(final, np.ones((1, 2)))
+    final.layers[0].set_codes([0, 1])
+    first = outputs(final, np.ones((1, 2)))
+    final.layers[0].set_codes([1, 0])
+    np.testing.assert_array_equal(first, -outputs(final, np.ones((1, 2))))
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS[:2])
+def test_everything_takes_a_finalized_model(arguments, tmp_path, random):
+    model = network(**arguments)
+    final, x = quantal.finalize(model), random.normal(size=(4, 6, 3))
+    expected = outputs(model, x)
+    np.testing.assert_array_equal(expected, outputs(quantal.bake(final), x))
+    quantal.save(final, tmp_path / "m.quantal")
+    np.testing.assert_array_equal(expected, outputs(quantal.load(tmp_path / "m.quantal"), x))
+    copy = keras.models.clone_model(final)
+    copy.set_weights(final.get_weights())
+    np.testing.assert_array_equal(expected, outputs(copy, x))
+    np.testing.assert_array_equal(expected, outputs(quantal.finalize(final), x))
+    other = quantal.discretize(final, {"dense": "ternary"}, scale=None)
+    assert len(other.trainable_variables) > len(final.trainable_variables)
+    quantal.export(final, tmp_path / "m.npz")
+
+
+def test_weights_alone(tmp_path, random):
+    first, second = (quantal.finalize(network(values="ternary")) for _ in range(2))
+    x = random.normal(size=(4, 6, 3))
+    assert not np.array_equal(outputs(first, x), outputs(second, x))
+    first.save_weights(tmp_path / "m.weights.h5")
+    second.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(outputs(first, x), outputs(second, x))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Of Keras, after the error.
+def test_other_weights_are_refused(tmp_path):
+    quantal.finalize(network(values="ternary")).save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(ValueError, match=r"is not readable from the file.*Load an unchanged"):
+        quantal.finalize(network(values=[1, -1])).load_weights(tmp_path / "m.weights.h5")
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        quantal.finalize(LearnableMultiplier())
+    with pytest.raises(ValueError, match="is not built"):
+        quantal.finalize(keras.Sequential([LearnableMultiplier()]))

@@ -250,7 +250,10 @@ class _Reader:
         window = _window(
             call.before, channels, layer.pool_size, layer.strides, padding=layer.padding
         )
-        self.steps.append(Pool(window, isinstance(layer, _LARGEST)))
+        largest = isinstance(layer, _LARGEST)
+        if not largest and keras.config.backend() == "torch" and _counts_padding(window):
+            raise self._refused(layer, "whose padding Keras on PyTorch counts into the means")
+        self.steps.append(Pool(window, largest))
 
     def pool_all(self, call: _Call) -> None:
         """Pooling over all positions."""
@@ -388,12 +391,13 @@ class _Reader:
 
     def _refused(self, layer: Any, how: str = "") -> ValueError:
         name, kind = getattr(layer, "name", repr(layer)), type(layer).__name__
-        known = ", ".join(dict.fromkeys(kind.__name__ for kind in _READERS))
         return ValueError(
             f"The layer {name!r} is of the class {kind}{f' {how}' if how else ''}. The target "
             f"{self._target!r} holds one chain of layers, with the channels last and a fixed "
-            f"input shape: {known}, Discrete around them, and models of them. Put one of these "
-            "in its place, or export to '.keras', which holds every model."
+            "input shape: Dense, convolutions and pooling over one or two axes, BatchNormalization, "
+            "Normalization, Rescaling, LearnableMultiplier, activations, Flatten, Reshape, dropout "
+            "and noise. Put one of these in its place, or export to '.keras', which holds every "
+            "model."
         )
 
 
@@ -440,6 +444,19 @@ def _side(size: int, width: int, stride: int, gap: int, padding: str) -> tuple[i
     if padding == "causal":
         return count, reach - 1
     return count, max((count - 1) * stride + reach - size, 0) // 2
+
+
+def _counts_padding(w: Window) -> bool:
+    """Whether Keras 3.15 on PyTorch counts padding into means.
+
+    It repeats the edge where padding is uneven; a mean of two is the same either way.
+    """
+    missing = (
+        (w.out_height - 1) * w.stride_y + w.kernel_height - w.in_height,
+        (w.out_width - 1) * w.stride_x + w.kernel_width - w.in_width,
+    )
+    uneven = any(size > 0 and size % 2 for size in missing)
+    return uneven and max(w.kernel_height, w.kernel_width) > 2
 
 
 def _period(shape: Sequence[int], sample: Shape) -> tuple[Shape, int]:

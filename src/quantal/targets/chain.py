@@ -394,7 +394,7 @@ class _Reader:
         return ValueError(
             f"The layer {name!r} is of the class {kind}{f' {how}' if how else ''}. The target "
             f"{self._target!r} holds one chain of layers, with the channels last and a fixed "
-            "input shape: Dense, convolutions and pooling over one or two axes, BatchNormalization, "
+            "input shape: Dense, convolution and pooling over one or two axes, BatchNormalization, "
             "Normalization, Rescaling, LearnableMultiplier, activations, Flatten, Reshape, dropout "
             "and noise. Put one of these in its place, or export to '.keras', which holds every "
             "model."

@@ -231,18 +231,8 @@ class _Stored(NamedTuple):
         return _packed(self.weights, self.bits).size + 4 * numbers
 
 
-_STEPS = {
-    (-1.0, 1.0): ("signs", "sum += @code@ ? number : -number;"),
-    (-1.0, 0.0): ("negative", "if (!@code@) sum -= number;"),
-    (0.0, 1.0): ("chosen", "if (@code@) sum += number;"),
-    (-1.0, 0.0, 1.0): (
-        "ternary",
-        "const uint32_t code = @code@;\n"
-        "                    if (code == 2) sum += number;\n"
-        "                    else if (code == 0) sum -= number;",
-    ),
-}
-"""By a list over its largest magnitude, ascending: a name, and the step."""
+_SIGNED = {-1.0: "-number", 0.0: "0.0f", 1.0: "number"}
+"""C: `number` times these, without a multiplication."""
 
 
 def _stored(product: Product) -> _Stored:
@@ -269,10 +259,12 @@ def _coded(weights: Listed, scale: Floats) -> _Stored:
     bits = max((len(used) - 1).bit_length(), 1)
     largest = np.abs(lists).max(axis=1, keepdims=True)
     units = {tuple(row) for row in (lists / np.where(largest > 0, largest, 1)).tolist()}
-    found = _STEPS.get(units.pop()) if len(units) == 1 else None
-    if found is not None:
-        name, step = found
-        return _Stored(name, bits, codes, None, _shared(scale * largest), step)
+    unit = units.pop()
+    if not units and set(unit) <= set(_SIGNED):
+        # Looked up: processors guess wrong where codes decide on branches.
+        step = f"const float signed_number[] = {{{', '.join(_SIGNED[u] for u in unit)}}};"
+        step += "\n                    sum += signed_number[@code@];"
+        return _Stored("signs", bits, codes, None, _shared(scale * largest), step)
     if len(lists) > 1 or (scale == scale[0]).all():
         scale, lists = np.ones((1, 1)), lists * (scale if len(lists) > 1 else scale[:1])
     step = "sum += values[o * list_step + @code@] * number;"

@@ -233,13 +233,15 @@ def test_multipliers(tmp_path, random):
         LearnableMultiplier([-1, 1], axis=(2, 3), scale=PER_OUTPUT),
         layers.Conv2D(4, 2),
         LearnableMultiplier(five),
+        layers.BatchNormalization(axis=1),
+        layers.Rescaling([1, 2, 3, 4], offset=[[1], [2], [3], [4]]),
         layers.Flatten(),
         LearnableMultiplier("ternary"),
     )
     text = assert_same(randomize(model, random), tmp_path, random)
-    # That behind the convolution is part of it, and so is the second one of the first.
-    assert len(re.findall(r"^    product_", text, re.MULTILINE)) == 4
-    assert "codes" in assert_same(chain_model((64,), LearnableMultiplier()), tmp_path, random)
+    # What is for each channel is part of the step before.
+    assert len(re.findall(r"^    product_", text, re.MULTILINE)) == 5
+    assert "codes" in assert_same(chain_model((80,), LearnableMultiplier()), tmp_path, random)
 
 
 @needs_gcc
@@ -340,6 +342,11 @@ class Own(layers.Dense):
     """Might compute anything."""
 
 
+class OwnModel(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs)
+
+
 REFUSED = {
     "LSTM": (lambda: chain_model((4, 3), layers.LSTM(2, name="memory")), "'memory' .* class LSTM"),
     "Embedding": (
@@ -356,6 +363,15 @@ REFUSED = {
         "class Flatten with the channels first",
     ),
     "own layer": (lambda: chain_model((3,), Own(2, name="mine")), "'mine' is of the class Own"),
+    "own call": (
+        lambda: OwnModel([keras.Input((3,)), layers.Dense(2)]), "OwnModel with a call of its own",
+    ),
+    "training": (
+        lambda: keras.Model(
+            *(lambda x: (x, layers.Dropout(0.1)(x, training=True)))(keras.Input((3,)))
+        ),
+        "Dropout called with training=True",
+    ),
     "own activation": (
         lambda: chain_model((3,), layers.Dense(2, activation=ops.sin)), "with the activation 'sin'",
     ),

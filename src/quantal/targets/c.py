@@ -443,7 +443,8 @@ _PRODUCT = _filled(
     start="float sum = 0.0f;",
     visit="""\
 const float *from = seen + o / outputs * inputs;
-                uint32_t i = ((o * w->kernel_height + ky) * w->kernel_width + kx) * inputs;
+                uint32_t i = (uint32_t)o * w->kernel_height + ky;
+                i = (i * w->kernel_width + kx) * inputs;
                 for (int c = 0; c < inputs; c++, i++) {
                     const float number = from[c];
                     @step@

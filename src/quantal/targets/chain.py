@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quantal.layers import Discrete, LearnableMultiplier
 from quantal.parameters import Parameter, parameters_of
+from quantal.rebuilding import is_container
 
 Shape = tuple[int, ...]
 Floats = NDArray[np.float64]
@@ -186,15 +187,20 @@ class _Reader:
             raise self._refused(
                 model, f"with {len(inputs)} inputs and {len(outputs)} outputs known to Keras"
             )
+        if not is_container(model):
+            raise self._refused(model, "with a call of its own")
         for size in inputs[0].shape[1:]:
             if size is None:
                 raise self._refused(model, f"with the open input shape {inputs[0].shape[1:]}")
         backwards, tensor = [], outputs[0]
         while tensor is not inputs[0]:
-            layer, node, _ = tensor._keras_history
-            sources = layer._inbound_nodes[node].input_tensors
+            layer, place, _ = tensor._keras_history
+            node = layer._inbound_nodes[place]
+            sources = node.input_tensors
             if len(sources) != 1:
                 raise self._refused(layer, f"with {len(sources)} inputs")
+            if node.arguments.kwargs.get("training"):
+                raise self._refused(layer, "called with training=True")
             backwards.append(_Call(layer, tuple(sources[0].shape[1:]), tuple(tensor.shape[1:])))
             tensor = sources[0]
         for call in reversed(backwards):
@@ -374,7 +380,9 @@ class _Reader:
         """Multiply and add, in the product before where its channels are the same."""
         factor = scale * (weights.numbers if isinstance(weights, Listed) else weights)[:, 0]
         last = self.steps[-1] if self.steps else None
-        if isinstance(last, Product) and len(factor) in (1, len(last.scale)):
+        if isinstance(last, Product) and len(last.scale) % len(factor) == 0:
+            repeated = len(last.scale) // len(factor)
+            factor, bias = np.tile(factor, repeated), np.tile(bias, repeated)
             self.steps[-1] = last._replace(
                 scale=last.scale * factor, bias=last.bias * factor + bias
             )

@@ -121,6 +121,7 @@ LISTS = {
     "sixteen": ("nf4", "learned", 4),
     "forty": (np.linspace(-1, 2, 40), None, 6),
     "300": (np.linspace(-1, 2, 300), PER_OUTPUT, 9),
+    "1000": (np.linspace(-1, 2, 1000), None, 10),
     "learned": (Values([-1, 0.1, 1], learnable=True), None, 2),
 }
 
@@ -137,7 +138,7 @@ def test_lists(values, scale, bits, tmp_path, random):
     text = assert_same(model, tmp_path, random)
     # All values occur in the first layer: its codes, and what is read behind their end.
     (codes,) = re.findall(r"codes_1\[(\d+)\]", text)[:1]
-    assert int(codes) - -(-bits * 23 * 41 // 8) == (0 if 8 % bits == 0 else 1)
+    assert int(codes) - -(-bits * 23 * 41 // 8) == (0 if 8 % bits == 0 else -(-(bits - 1) // 8))
     assert "values" not in text or bits > 1 or values == [0.3, 2]
 
 

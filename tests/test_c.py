@@ -74,7 +74,7 @@ def assert_same(model, tmp_path, random, samples=8):
     """The program and the model agree; the source is returned."""
     x = random.normal(size=(samples, *model.input_shape[1:])).astype(np.float32)
     expected = numpy(model(x, training=False)).reshape(samples, -1)
-    source, header = quantal.export(model, tmp_path / "net.c")
+    source, header = quantal.export(model, tmp_path / "net.c").paths
     assert (source, header) == (tmp_path / "net.c", tmp_path / "net.h")
     found = computed(source, x)
     assert found.shape == expected.shape
@@ -272,7 +272,7 @@ def test_functions(tmp_path, random):
         model = chain_model((8,), layers.Activation(name))
         folder = tmp_path / str(place)
         folder.mkdir()
-        found = computed(quantal.export(model, folder / "net.c")[0], x)
+        found = computed(quantal.export(model, folder / "net.c").paths[0], x)
         np.testing.assert_allclose(found, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
     assert {*c._EXPRESSIONS, "relu"} == set(chain.FUNCTIONS)
     activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
@@ -300,7 +300,7 @@ def test_names(tmp_path, random):
     ):
         folder = tmp_path / str(place)
         folder.mkdir()
-        source, _ = quantal.export(model, folder / f"{stem}.c")
+        source, _ = quantal.export(model, folder / f"{stem}.c").paths
         np.testing.assert_allclose(computed(source, x, name), numpy(model(x)), rtol=1e-5)
     with pytest.raises(ValueError, match=r"without .*control characters\. Rename it"):
         quantal.export(model, tmp_path / 'a"b.c')
@@ -314,7 +314,7 @@ def test_same_bytes_and_what_they_take(tmp_path, random):
         if scaled:
             parameters_of(model)[0].scale_state.begin(np.linspace(0.5, 2, 16).reshape(1, 16))
         (tmp_path / folder).mkdir()
-        return quantal.export(model, tmp_path / folder / "net.c")
+        return quantal.export(model, tmp_path / folder / "net.c").paths
 
     first, second = written("a"), written("b")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
@@ -336,7 +336,7 @@ def test_equal_arrays_are_written_once(tmp_path):
     dense = layers.Dense(3, bias_initializer="ones")
     inputs = keras.Input((3,))
     model = keras.Model(inputs, dense(dense(inputs)))
-    source, _ = quantal.export(model, tmp_path / "net.c")
+    source, _ = quantal.export(model, tmp_path / "net.c").paths
     assert macro(source, "WEIGHT_BYTES") == 4 * (9 + 3)
 
 

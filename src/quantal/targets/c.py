@@ -28,7 +28,7 @@ from quantal.targets.chain import (
 def write_c(model: keras.Model, path: Path) -> list[pathlib.Path]:
     """The model as C source and header: `void net_predict(const float *, float *)`.
 
-    It computes one sample in float32, as the model does in inference, to rounding: a
+    It computes one sample in float32, as a float32 model does in inference, to rounding: a
     chain of Dense, Conv1D, Conv2D and depthwise convolutions, pooling, activations,
     batch normalization, rescaling and LearnableMultiplier, with or without Discrete
     around them. Samples lie as in NumPy: channels last, the last axis running fastest.

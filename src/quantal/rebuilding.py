@@ -77,7 +77,7 @@ def outermost_layers(model: keras.Layer) -> Iterator[keras.Layer]:
         if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
             return
         seen.add(id(layer))
-        if _is_container(layer):
+        if is_container(layer):
             for inner in layer.layers:
                 yield from walk(inner, False)
         elif top:
@@ -90,7 +90,7 @@ def outermost_layers(model: keras.Layer) -> Iterator[keras.Layer]:
     yield from walk(model, True)
 
 
-def _is_container(layer: keras.Layer) -> bool:
+def is_container(layer: keras.Layer) -> bool:
     """Whether a layer is a sequence or graph of layers and nothing else."""
     kinds: dict[str, Any] = {kind.__name__: kind for kind in type(layer).__mro__}
     kind = kinds.get("Sequential") or kinds.get("Functional")
@@ -152,7 +152,7 @@ class _Rebuilding:
             new, inner, variables = replacement
             self.pairs.append((variables, inner, _all_weights))
             return new
-        if _is_container(layer):
+        if is_container(layer):
             return self._cloned(layer)
         new = made_again(layer, name)
         if self._changes(layer):
@@ -214,7 +214,7 @@ class _Rebuilding:
         if id(old) in self._done:
             return self._done[id(old)]
         unwrapped = self._unwrap(old)
-        if unwrapped is not old or self._replacement(old) is not None or _is_container(old):
+        if unwrapped is not old or self._replacement(old) is not None or is_container(old):
             return self.of(old)  # type: ignore[no-any-return]
         self._done[id(old)] = new
         if self._changes(old):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from quantal.targets.arrays import write_csv, write_npz, write_verilog
+from quantal.targets.c import write_c
 from quantal.targets.fidelity import Figures, Report, compared, size_of, weights_of
 from quantal.targets.inputs import drawn_inputs
 from quantal.targets.litert import write_litert, write_litert_floats
@@ -42,6 +43,7 @@ TARGETS = {
     "npz": Target(".npz", write_npz),
     "csv": Target(".csv", write_csv),
     "verilog": Target(".mem", write_verilog),
+    "c": Target(".c", write_c),
     "keras": Target(".keras", write_keras),
     "torch": Target(".pt", write_state_dict),
     "onnx": Target(".onnx", write_onnx, 1e-5, write_onnx_floats),
@@ -67,6 +69,7 @@ def export(
     | `npz` | `.npz` | NumPy: codes, list and scale of every parameter | |
     | `csv` | `.csv` | one vector: index, code, value | |
     | `verilog` | `.mem` | codes for `$readmemh`, a file for each parameter | |
+    | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | |
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
     | `torch` | `.pt` | a PyTorch state_dict of that model, on the PyTorch backend | |
     | `onnx` | `.onnx` | standard operators, packed weights, the same floats to the bit | 1e-5 |

@@ -1,0 +1,422 @@
+"""The C that is written compiles without a warning and computes what the model does."""
+
+import re
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import quantal
+from conftest import numpy
+from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from quantal.latents import LatentUnits
+from quantal.targets import c, chain
+
+needs_gcc = pytest.mark.skipif(
+    shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"
+)
+MAIN = """\
+#include <stdio.h>
+#include "{header}"
+int main(void)
+{{
+    static float input[{NAME}_INPUT_SIZE], output[{NAME}_OUTPUT_SIZE];
+    while (fread(input, sizeof input, 1, stdin) == 1) {{
+        {name}_predict(input, output);
+        fwrite(output, sizeof output, 1, stdout);
+    }}
+    return 0;
+}}
+"""
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic"]
+
+
+@pytest.fixture(autouse=True)
+def _drawn_by_numpy(monkeypatch):
+    """JAX compiles its generator for every shape, which takes longer than all else here."""
+
+    def codes(values, shape, seed=None):
+        chosen = values.take(np.random.randint(len(values), size=shape))
+        return LatentUnits(values, len(shape)).latents_of(chosen)
+
+    for module in ("discrete", "multiplier"):
+        monkeypatch.setattr(f"quantal.layers.{module}.draw_latents", codes)
+    monkeypatch.setattr(
+        keras.initializers.GlorotUniform,
+        "__call__",
+        lambda self, shape, dtype=None: np.random.normal(0, 0.3, shape).astype("float32"),
+    )
+
+
+def computed(source, x, name="net"):
+    """What the program makes of each sample, in one row each."""
+    main = source.with_name("main.c")
+    header = source.with_suffix(".h").name
+    main.write_text(MAIN.format(header=header, name=name, NAME=name.upper()))
+    program = source.with_name("program")
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    command = ["gcc", "-O1", *WARNINGS, *checks, str(source), str(main), "-o", str(program), "-lm"]
+    subprocess.run(command, check=True, timeout=60)
+    samples = np.ascontiguousarray(x, np.float32).tobytes()
+    run = subprocess.run([program], input=samples, capture_output=True, check=True, timeout=60)
+    return np.frombuffer(run.stdout, np.float32).reshape(len(x), -1)
+
+
+def macro(source, name):
+    text = source.with_suffix(".h").read_text()
+    return int(re.search(rf"_{name} (\d+)", text).group(1))
+
+
+def assert_same(model, tmp_path, random, samples=8):
+    """The program and the model agree; the source is returned."""
+    x = random.normal(size=(samples, *model.input_shape[1:])).astype(np.float32)
+    expected = numpy(model(x, training=False)).reshape(samples, -1)
+    source, header = quantal.export(model, tmp_path / "net.c").paths
+    assert (source, header) == (tmp_path / "net.c", tmp_path / "net.h")
+    found = computed(source, x)
+    assert found.shape == expected.shape
+    assert np.abs(expected).max() > 0
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert macro(source, "INPUT_SIZE") == x[0].size
+    assert macro(source, "OUTPUT_SIZE") == expected.shape[1]
+    return source.read_text()
+
+
+def chain_model(*shape_and_layers):
+    shape, *rest = shape_and_layers
+    return keras.Sequential([keras.Input(shape), *rest])
+
+
+def randomize(model, random):
+    """Biases, scales and the state of batch normalization that mean something."""
+    for parameter in parameters_of(model):
+        if parameter.scale_state is not None:
+            shape = parameter.scale_state.start.shape
+            parameter.scale_state.begin(random.uniform(0.5, 2, size=shape))
+    for variable in model.weights:
+        if variable.name in ("bias", "beta", "moving_mean"):
+            variable.assign(random.normal(size=variable.shape))
+        elif variable.name in ("gamma", "moving_variance"):
+            variable.assign(random.uniform(0.5, 2, size=variable.shape))
+    return model
+
+
+PER_OUTPUT = Scale("learned", "output")
+LISTS = {
+    "signs": ([1, -1], None, 1),
+    "binary, scaled": ("binary", PER_OUTPUT, 1),
+    "thirds, one scale": ([1 / 3, -1 / 3], "learned", 1),
+    "ternary": ("ternary", None, 2),
+    "ternary, scaled": ([0.7, 0, -0.7], PER_OUTPUT, 2),
+    "bits": ("bits", PER_OUTPUT, 1),
+    "bits below 0": ([0, -2], None, 1),
+    "two others": ([0.3, 2], None, 1),
+    "four": ([1, -1, 0.5, -0.5], None, 2),
+    "four, scaled": ([1, -1, 0.5, -0.5], PER_OUTPUT, 2),
+    "five": ([0, 3, -1, 0.25, 10], "learned", 3),
+    "powers of two": ("powers_of_two:4", PER_OUTPUT, 4),
+    "sixteen": ("nf4", "learned", 4),
+    "forty": (np.linspace(-1, 2, 40), None, 6),
+    "300": (np.linspace(-1, 2, 300), PER_OUTPUT, 9),
+    "1000": (np.linspace(-1, 2, 1000), None, 10),
+    "learned": (Values([-1, 0.1, 1], learnable=True), None, 2),
+}
+
+
+@needs_gcc
+@pytest.mark.parametrize(("values", "scale", "bits"), LISTS.values(), ids=LISTS)
+def test_lists(values, scale, bits, tmp_path, random):
+    def dense(units, **arguments):
+        return Discrete(layers.Dense(units, **arguments), values, scale=scale)
+
+    hidden = dense(41, activation="relu")
+    model = randomize(chain_model((23,), hidden, dense(19, use_bias=False)), random)
+    assert len(np.unique(numpy(hidden.codes))) > 2 ** (bits - 1)
+    text = assert_same(model, tmp_path, random)
+    # All values occur in the first layer: its codes, and what is read behind their end.
+    (codes,) = re.findall(r"codes_1\[(\d+)\]", text)[:1]
+    assert int(codes) - -(-bits * 23 * 41 // 8) == (0 if 8 % bits == 0 else -(-(bits - 1) // 8))
+    assert "values" not in text or bits > 1 or values == [0.3, 2]
+
+
+@needs_gcc
+def test_lists_of_each_output_are_codes_and_of_each_input_floats(tmp_path, random):
+    lists = random.normal(size=(12, 3))
+    for axis, kind in ((-1, "codes_1"), (0, "weights_1")):
+        layer = Discrete(layers.Dense(12), Values(lists, axis=axis), scale="learned")
+        model = randomize(chain_model((12,), layer), random)
+        assert kind in assert_same(model, tmp_path, random)
+    layer = Discrete(layers.Dense(12), "ternary", scale=Scale("learned", axis=0))
+    assert "weights_1" in assert_same(
+        randomize(chain_model((12,), layer), random), tmp_path, random
+    )
+
+
+@needs_gcc
+def test_long_lists_for_few_weights_are_floats(tmp_path, random):
+    values = np.linspace(-1, 1, 300)
+    model = chain_model((3,), Discrete(layers.Dense(2), values))
+    text = assert_same(model, tmp_path, random)
+    assert "weights_1[6]" in text
+    assert "codes" not in text
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("values", "padding"), [("ternary", "same"), ("ternary", "valid"), (None, "same")]
+)
+def test_convnets(values, padding, tmp_path, random):
+    def on_list(layer, scale=None):
+        return layer if values is None else Discrete(layer, values, scale=scale)
+
+    model = chain_model(
+        (11, 14, 2),
+        layers.Rescaling(0.5, offset=0.1),
+        on_list(layers.Conv2D(6, (3, 4), strides=2, padding=padding, use_bias=False), PER_OUTPUT),
+        layers.BatchNormalization(),
+        layers.ReLU(6, 0.1, 0.2),
+        layers.Dropout(0.5),
+        layers.BatchNormalization(),
+        layers.AveragePooling2D(2, strides=1, padding=padding),
+        on_list(layers.DepthwiseConv2D(2, depth_multiplier=2, padding=padding)),
+        layers.MaxPooling2D((1, 2), padding=padding),
+        on_list(layers.Conv2D(8, 2, dilation_rate=(1, 1), groups=4, padding="same")),
+        layers.LeakyReLU(0.2),
+        layers.Flatten(),
+        on_list(layers.Dense(5)),
+        layers.BatchNormalization(scale=False),
+        layers.Softmax(),
+    )
+    randomize(model, random)
+    text = assert_same(model, tmp_path, random)
+    # Of three normalizations two are part of the layers before them.
+    assert text.count("floats" if values else "window_") >= 1
+    assert len(re.findall(r"^    product_", text, re.MULTILINE)) == 6
+
+
+@needs_gcc
+def test_dilated_convolutions_on_images_and_pooling_of_all(tmp_path, random):
+    for pool in (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D):
+        model = chain_model(
+            (9, 8, 3),
+            layers.Conv2D(4, 3, dilation_rate=(2, 3), padding="same", activation="tanh"),
+            layers.MaxPooling2D(3, strides=2, padding="same"),
+            layers.AveragePooling2D(3, strides=1, padding="same"),
+            pool(keepdims=True),
+        )
+        assert_same(randomize(model, random), tmp_path, random)
+
+
+@needs_gcc
+def test_means_with_uneven_padding(tmp_path, random):
+    model = chain_model((8, 3), layers.AveragePooling1D(3, strides=2, padding="same", name="mean"))
+    if keras.config.backend() == "torch":
+        # There Keras 3.15 repeats the edge, so that it counts twice.
+        with pytest.raises(ValueError, match=r"'mean' .* Keras on PyTorch counts"):
+            quantal.export(model, tmp_path / "net.c")
+    else:
+        assert_same(model, tmp_path, random)
+
+
+@needs_gcc
+def test_sequences(tmp_path, random):
+    def convolution(**arguments):
+        return Discrete(layers.Conv1D(5, 3, **arguments), [1, -1, 0.5])
+
+    model = chain_model(
+        (17, 3),
+        layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0]),
+        convolution(padding="causal", dilation_rate=2),
+        layers.MaxPooling1D(2, padding="same"),
+        layers.DepthwiseConv1D(2),
+        Discrete(layers.Dense(4, activation="sigmoid"), "ternary"),
+        layers.AveragePooling1D(3, strides=1, padding="same"),
+        convolution(padding="same", strides=2, activation=layers.LeakyReLU()),
+        layers.GlobalMaxPooling1D(),
+        layers.Reshape((5, 1)),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(3, activation="softmax"),
+    )
+    assert_same(randomize(model, random), tmp_path, random)
+
+
+@needs_gcc
+def test_multipliers(tmp_path, random):
+    five = [1, -1, 0.5, 0, 3]
+    model = chain_model(
+        (6, 5, 4),
+        LearnableMultiplier(five, axis=1),
+        LearnableMultiplier([-1, 1], axis=(2, 3), scale=PER_OUTPUT),
+        layers.Conv2D(4, 2),
+        LearnableMultiplier(five),
+        layers.BatchNormalization(axis=1),
+        layers.Rescaling([1, 2, 3, 4], offset=[[1], [2], [3], [4]]),
+        layers.Flatten(),
+        LearnableMultiplier("ternary"),
+    )
+    text = assert_same(randomize(model, random), tmp_path, random)
+    # What is for each channel is part of the step before.
+    assert len(re.findall(r"^    product_", text, re.MULTILINE)) == 3
+    assert "codes" in assert_same(chain_model((80,), LearnableMultiplier()), tmp_path, random)
+
+
+@needs_gcc
+def test_functions(tmp_path, random):
+    names = [*chain.FUNCTIONS, "relu6", "leaky_relu", "linear"]
+    # Beyond what exp and its like can bear on the way.
+    x = np.array([[-200, -3, -1e-3, 0, 0.5, 2.9, 7, 80]], np.float32)
+    for place, name in enumerate(names):
+        model = chain_model((8,), layers.Activation(name))
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        found = computed(quantal.export(model, folder / "net.c").paths[0], x)
+        np.testing.assert_allclose(found, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
+    assert {*c._EXPRESSIONS, "relu"} == set(chain.FUNCTIONS)
+    activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
+    for layer in activations:
+        assert_same(chain_model((3, 4), layer), tmp_path, random)
+
+
+@needs_gcc
+def test_models_of_other_kinds(tmp_path, random):
+    inner = chain_model((6,), layers.Dense(5, activation="relu"), layers.Dropout(0.1))
+    inputs = keras.Input((2, 3))
+    outputs = Discrete(layers.Dense(4), "binary")(inner(layers.Flatten()(inputs)))
+    assert_same(keras.Model(inputs, outputs), tmp_path, random)
+    shared = layers.Dense(3, activation="tanh")
+    inputs = keras.Input((3,))
+    assert_same(keras.Model(inputs, shared(shared(inputs))), tmp_path, random)
+    assert "memcpy" in assert_same(chain_model((2, 3), layers.Flatten()), tmp_path, random)
+
+
+@needs_gcc
+def test_names(tmp_path, random):
+    model, x = chain_model((4,), layers.Dense(3)), random.normal(size=(2, 4))
+    for place, (stem, name) in enumerate(
+        {"2 é-net": "model_2___net", "int": "int", "_a.b": "model__a_b"}.items()
+    ):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        source, _ = quantal.export(model, folder / f"{stem}.c").paths
+        np.testing.assert_allclose(computed(source, x, name), numpy(model(x)), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"without .*control characters\. Rename it"):
+        quantal.export(model, tmp_path / 'a"b.c')
+
+
+def test_same_bytes_and_what_they_take(tmp_path, random):
+    def written(folder, scaled=True):
+        keras.utils.set_random_seed(1)
+        signs = Discrete(layers.Dense(16, activation="relu"), "binary", scale=PER_OUTPUT)
+        model = chain_model((20,), signs, layers.Dense(4), layers.Dense(2))
+        if scaled:
+            parameters_of(model)[0].scale_state.begin(np.linspace(0.5, 2, 16).reshape(1, 16))
+        (tmp_path / folder).mkdir()
+        return quantal.export(model, tmp_path / folder / "net.c").paths
+
+    first, second = written("a"), written("b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    source, text = first[0], first[0].read_text()
+    assert str(tmp_path) not in text
+    # Codes and scales of the first layer; kernels of the others; no bias is all zero.
+    assert macro(source, "WEIGHT_BYTES") == 20 * 16 // 8 + 4 * (16 + 16 * 4 + 4 * 2)
+    sizes = {"uint8_t": 1, "float": 4}
+    arrays = re.findall(r"^static const (uint8_t|float) \w+\[(\d+)\]", text, re.MULTILINE)
+    assert macro(source, "WEIGHT_BYTES") == sum(sizes[kind] * int(n) for kind, n in arrays)
+    buffers = re.findall(r"^static float buffer_\w\[(\d+)\]", text, re.MULTILINE)
+    assert macro(source, "BUFFER_BYTES") == 4 * sum(map(int, buffers)) == 4 * (16 + 4)
+    # Scales that are equal are one.
+    source, _ = written("c", scaled=False)
+    assert macro(source, "WEIGHT_BYTES") == 20 * 16 // 8 + 4 * (1 + 16 * 4 + 4 * 2)
+
+
+def test_equal_arrays_are_written_once(tmp_path):
+    dense = layers.Dense(3, bias_initializer="ones")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, dense(dense(inputs)))
+    source, _ = quantal.export(model, tmp_path / "net.c").paths
+    assert macro(source, "WEIGHT_BYTES") == 4 * (9 + 3)
+
+
+def branching():
+    inputs = keras.Input((3,))
+    add = layers.Add(name="sum")
+    return keras.Model(inputs, add([layers.Dense(3)(inputs), inputs]))
+
+
+def two_outputs():
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, [layers.Dense(3)(inputs), inputs], name="two")
+
+
+def quantized():
+    model = chain_model((3,), layers.Dense(2, name="q"))
+    model.layers[0].quantize("int8")
+    return model
+
+
+class Own(layers.Dense):
+    """Might compute anything."""
+
+
+class OwnModel(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs)
+
+
+REFUSED = {
+    "LSTM": (lambda: chain_model((4, 3), layers.LSTM(2, name="memory")), "'memory' .* class LSTM"),
+    "Embedding": (
+        lambda: chain_model((4,), Discrete(layers.Embedding(5, 3, name="words"), "nf4", 0)),
+        "'words' .* class Embedding",
+    ),
+    "branches": (branching, "'sum' is of the class Add with 2 inputs"),
+    "outputs": (two_outputs, "'two' is of the class Functional with 1 inputs and 2 outputs"),
+    "open shape": (
+        lambda: chain_model((None, 3), layers.Dense(2)), r"with the open input shape \(None, 3\)",
+    ),
+    "channels first": (
+        lambda: chain_model((2, 3, 4), layers.Flatten(data_format="channels_first")),
+        "class Flatten with the channels first",
+    ),
+    "own layer": (lambda: chain_model((3,), Own(2, name="mine")), "'mine' is of the class Own"),
+    "own call": (
+        lambda: OwnModel([keras.Input((3,)), layers.Dense(2)]), "OwnModel with a call of its own",
+    ),
+    "training": (
+        lambda: keras.Model(
+            *(lambda x: (x, layers.Dropout(0.1)(x, training=True)))(keras.Input((3,)))
+        ),
+        "Dropout called with training=True",
+    ),
+    "own activation": (
+        lambda: chain_model((3,), layers.Dense(2, activation=ops.sin)), "with the activation 'sin'",
+    ),
+    "operation": (
+        lambda: keras.Model(*(lambda x: (x, ops.sin(x)))(keras.Input((3,)))), "of the class Sin",
+    ),
+    "softmax": (lambda: chain_model((3, 4), layers.Softmax(axis=1)), "along the axis 1"),
+    "quantized": (quantized, "'q' .* with Keras's quantization"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "words"), REFUSED.values(), ids=REFUSED)
+def test_refusals(model, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as error:
+        quantal.export(model(), tmp_path / "net.c")
+    assert "export to '.keras', which holds every model." in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_refusals(tmp_path):
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        quantal.export("model", tmp_path / "net.c")
+    with pytest.raises(ValueError, match="0 inputs and 0 outputs"):
+        quantal.export(keras.Sequential([layers.Dense(2)]), tmp_path / "net.c")
+    model = chain_model((3,), layers.Dense(2))
+    model.layers[0].kernel.assign(np.full((3, 2), np.nan))
+    with pytest.raises(ValueError, match=r"has nan among its weights.*Expected finite"):
+        quantal.export(model, tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())

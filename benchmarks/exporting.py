@@ -133,11 +133,10 @@ def network_table(arguments):
     rows_of(["file", "bytes", "bits a kernel weight", "largest difference"], rows)
 
 
-def wide_model(size, values, inputs=None):
+def wide_model(size, values):
     """A Dense layer of random listed weights, the latents left to their codes."""
     layer = quantal.Discrete(layers.Dense(size, use_bias=False), values)
-    model = keras.Sequential([keras.Input((inputs or size,)), layer])
-    return model
+    return keras.Sequential([keras.Input((size,)), layer])
 
 
 def layer_table(arguments):

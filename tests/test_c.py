@@ -420,3 +420,15 @@ def test_other_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"has nan among its weights.*Expected finite"):
         quantal.export(model, tmp_path / "net.c")
     assert not list(tmp_path.iterdir())
+
+
+@needs_gcc
+def test_export_compiles_and_reports(tmp_path):
+    model = keras.Sequential([keras.Input((20,)), Discrete(layers.Dense(9), "ternary")])
+    report = quantal.export(model, tmp_path / "my net.c")
+    assert report.largest <= report.bound == 1e-5
+    assert [path.name for path in report.paths] == ["my net.c", "my net.h"]
+    final = quantal.export(quantal.finalize(model), tmp_path / "final.c", check=False)
+    assert final.largest is None
+    text = [(tmp_path / f"{name}.c").read_text() for name in ("my net", "final")]
+    assert text[0].replace("my net", "final").replace("my_net", "final") == text[1]

@@ -55,7 +55,13 @@ def code_blocks(document):
     return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
-DOCUMENTS = ["README.md", "docs/design.md", "docs/whole-models.md", "docs/format.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/design.md",
+    "docs/whole-models.md",
+    "docs/format.md",
+    "docs/export.md",
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -1,0 +1,68 @@
+"""Files of format 1, as they were first written: they stay readable, and are written alike.
+
+`python tests/test_golden.py` writes them; only for a new format, beside the old ones.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import quantal
+from quantal import Discrete, LearnableMultiplier, Values, container, parameters_of
+
+FOLDER = pathlib.Path(__file__).parent / "golden"
+LISTS = {
+    "words": {"values": [1, 0, -1], "scale": "learned"},
+    "coded": {"values": [1, -1]},
+    "channels": {"values": Values([[1, -1, 0.5], [2, -2, 0], [1, 2, 4]], axis=-1)},
+    "learned": {"values": Values([0.1, 0.5, -1], learnable=True)},
+}
+
+
+def model_of(name):
+    """A model whose codes follow from arithmetic."""
+    layer = Discrete(layers.Dense(3, name="dense"), name="discrete", **LISTS[name])
+    multiplier = LearnableMultiplier([1, -1, 0.5, -0.5], name="multiplier")
+    model = keras.Sequential(
+        [keras.Input((700,), name="input"), multiplier, layer], name=f"golden_{name}"
+    )
+    for parameter in parameters_of(model):
+        places = np.arange(np.prod(parameter.shape)) ** 2 % 23
+        codes = np.minimum(places * len(parameter.values) // 23, len(parameter.values) - 1)
+        if name == "coded":
+            codes = codes * (places == 4)
+        if parameter.scale_state is not None:
+            parameter.scale_state.begin(np.float32(0.3))
+        parameter.set_codes(codes.reshape(parameter.shape))
+    layer.layer.bias.assign([0.25, -1, 3])
+    return model
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_golden(name, tmp_path):
+    expected, path = model_of(name), FOLDER / f"{name}.quantal"
+    found = quantal.load(path)
+    for old, new in zip(parameters_of(expected), parameters_of(found), strict=True):
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(old.forward(False)),
+            keras.ops.convert_to_numpy(new.forward(False)),
+        )
+    x = np.random.default_rng(0).normal(size=(3, 700))
+    np.testing.assert_array_equal(expected.predict(x, verbose=0), found.predict(x, verbose=0))
+    # Written again, all but the architecture is the same: that is Keras's, and its versions differ.
+    quantal.save(expected, tmp_path / "again")
+    first, second = container.read(path), container.read(tmp_path / "again")
+    assert list(first.arrays) == list(second.arrays)
+    for key in set(first.arrays) - {"architecture"}:
+        np.testing.assert_array_equal(first.arrays[key], second.arrays[key])
+    assert first.about["weights"] == second.about["weights"]
+    packings = {entry.get("packing") for entry in first.about["weights"]}
+    assert ("coded" if name == "coded" else "words") in packings
+
+
+if __name__ == "__main__":
+    for name in LISTS:
+        quantal.save(model_of(name), FOLDER / f"{name}.quantal")

@@ -162,12 +162,9 @@ def speed_table(arguments):
     """Runtimes on one sample, packed against floats."""
     x = np.random.default_rng(0).standard_normal((1, arguments.size)).astype("f4")
     rows = []
-    for name, values, targets in (
-        ("±1", [1, -1], ("onnx", "onnx-fast", "openvino", "litert")),
-        ("four values", FOUR, ("onnx", "onnx-fast", "openvino", "litert")),
-    ):
+    for name, values in (("±1", [1, -1]), ("four values", FOUR)):
         model = wide_model(arguments.size, values)
-        for target in targets:
+        for target in arguments.target or ("onnx", "onnx-fast", "openvino", "litert"):
             with tempfile.TemporaryDirectory() as folder:
                 place, chosen = pathlib.Path(folder), TARGETS[target]
                 (place / "floats").mkdir()
@@ -243,6 +240,7 @@ def main():
     parser.add_argument("what", choices=["entropy", "network", "layer", "speed", "fidelity"])
     parser.add_argument("--data", help="the folder of Fashion-MNIST's four files")
     parser.add_argument("--size", type=int, help="of the layer")
+    parser.add_argument("--target", action="append", help="of `speed`; all where left out")
     parser.add_argument("--arrays", type=int, default=100_000)
     arguments = parser.parse_args()
     arguments.size = arguments.size or {"layer": 8192, "speed": 4096}.get(arguments.what)

@@ -206,6 +206,8 @@ def test_litert(values, tmp_path, random):
     report = quantal.export(model, tmp_path / "m.tflite")
     assert report.largest <= report.bound == 0.1
     assert report.figures.bytes < report.floats.bytes / 2
+    alone = quantal.export(quantal.discretize(dense((300,)), values), tmp_path / "one.tflite")
+    assert alone.figures.bytes < alone.floats.bytes / 6
     off_grid = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
     with pytest.raises(ValueError, match=r"no kernel on a list with even steps.*'\.onnx'"):
         quantal.export(off_grid, tmp_path / "m.tflite")

@@ -7,26 +7,24 @@ import pathlib
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from numpy.typing import NDArray
 
 from quantal.container import moved_into_place
 from quantal.parameters import parameters_of
 from quantal.targets.folding import folded
 from quantal.targets.inputs import like_inputs
-from quantal.targets.tables import grid_of, table_of
-
-_FEWEST_BITS = {"Dense": 2, "EinsumDense": 2, "Conv2D": 4}
-_OPERATIONS = {"Dense": "FULLY_CONNECTED", "EinsumDense": "FULLY_CONNECTED", "Conv2D": "CONV_2D"}
+from quantal.targets.tables import Table, grid_of, table_of
 
 
 def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
     """A `.tflite` file whose discrete weights are integers, on the TensorFlow backend.
 
-    Taken are kernels of Dense, EinsumDense and Conv2D whose list lies on a grid of even
+    Taken are kernels of fully connected and Conv2D operations whose list lies on a grid of even
     steps: 2 bits for ±1 and ternary, 4 for `[1, -1, 0.5, -0.5]`, 8 up to 127 steps a
     side (convolutions at least 4). The step of each
     output channel is recovered exactly. LiteRT rounds what goes into these layers to 8
@@ -53,23 +51,23 @@ def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathl
             "TensorFlow. Save with quantal.save, load with KERAS_BACKEND=tensorflow and export "
             "there, or export to '.onnx'."
         )
-    algorithms, quantizer, kinds = _quantizer()
-    plain = folded(model)
+    quantizer = _import()
+    floats = _converted(folded(model))
     lists = [p.values.numbers for p in parameters_of(model) if p.values.numbers.ndim == 1]
-    chosen = list(_kernels(plain, lists))
+    made = quantizer.quantizer.Quantizer(floats)
+    chosen = list(_chosen(floats, lists))
     if not chosen:
         raise ValueError(
             f"The model {model.name!r} has no kernel on a list with even steps. Expected one in "
             "a Dense or Conv2D, such as ±1, ternary or [1, -1, 0.5, -0.5]. Export to '.onnx', "
             "which holds any list."
         )
-    made = quantizer(_converted(plain))
-    for name, kind, bits in chosen:
+    for scope, operation, bits in chosen:
         made.add_dynamic_config(
-            regex=rf"(^|.*[/;]){re.escape(name)}(_\d+)?/.*",
-            operation_name=kinds(_OPERATIONS[kind]),
+            regex=f"^{re.escape(scope)}$",
+            operation_name=operation,
             num_bits=bits,
-            algorithm_key=algorithms.DEQUANTIZED_WEIGHT_RECOVERY,
+            algorithm_key=quantizer.algorithm_manager.AlgorithmName.DEQUANTIZED_WEIGHT_RECOVERY,
         )
     with contextlib.redirect_stdout(io.StringIO()):
         data = bytes(made.quantize().quantized_model)
@@ -99,38 +97,45 @@ def _converted(plain: keras.Model) -> bytes:
         return beside.read_bytes()
 
 
-def _kernels(model: keras.Model, lists: Any) -> Any:
-    """Layer, kind and bits of each kernel on a grid."""
-    for layer in model._flatten_layers():
-        kind = type(layer).__name__
-        if kind not in _OPERATIONS or not hasattr(layer, "kernel"):
-            continue
-        table = table_of(ops.convert_to_numpy(layer.kernel), lists)
-        if table is None or table.numbers.ndim > 1:
-            continue
-        if table.axis not in (None, table.codes.ndim - 1):
-            continue
-        grid = grid_of(table.numbers, 127)
-        if grid is None:
-            continue
-        low, high = int(grid.integers.min()), int(grid.integers.max())
-        for bits in (2, 4, 8):
-            fits = -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1)
-            if fits and bits >= _FEWEST_BITS[kind]:
-                yield layer.name, kind, bits
-                break
+def _chosen(file: bytes, lists: Sequence[NDArray[np.float32]]) -> Iterator[tuple[str, Any, int]]:
+    """Scope, operation and bits of each product with a kernel on a grid."""
+    quantizer = _import()
+    reader, names = quantizer.utils.tfl_flatbuffer_utils, quantizer.qtyping.TFLOperationName
+    fewest = {names.FULLY_CONNECTED: 2, names.CONV_2D: 4}
+    model = reader.read_model(file)
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex].builtinCode
+            operation = reader.TFL_OP_CODE_TO_NAME.get(code)
+            if operation not in fewest:
+                continue
+            kernel = reader.get_tensor_data(graph.tensors[operator.inputs[1]], model.buffers)
+            if kernel is None or kernel.dtype != np.float32:
+                continue
+            bits = _bits(table_of(kernel, lists), fewest[operation])
+            if bits is not None:
+                yield reader.get_op_scope(operator, graph.tensors), operation, bits
 
 
-def _quantizer() -> tuple[Any, Any, Any]:
+def _bits(table: Table | None, fewest: int) -> int | None:
+    """The bits of signed integers that hold a kernel, whose outputs are its first axis."""
+    if table is None or table.numbers.ndim > 1 or table.axis not in (None, 0):
+        return None
+    grid = grid_of(table.numbers, 127)
+    if grid is None:
+        return None
+    low, high = int(grid.integers.min()), int(grid.integers.max())
+    fitting = [bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1)]
+    return max(fitting[0], fewest) if fitting else None
+
+
+def _import() -> Any:
     try:
-        from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
+        import ai_edge_quantizer
+        from ai_edge_quantizer.utils import tfl_flatbuffer_utils  # noqa: F401 (its attribute)
     except ImportError as error:
         raise ImportError(
             "ai_edge_quantizer is not installed. Expected it for a file that ends in "
             "'.tflite'. Run pip install 'quantal[litert]'."
         ) from error
-    return (
-        algorithm_manager.AlgorithmName,
-        quantizer.Quantizer,
-        lambda name: getattr(qtyping.TFLOperationName, name),
-    )
+    return ai_edge_quantizer

@@ -426,7 +426,7 @@ def test_other_refusals(tmp_path):
 def test_export_compiles_and_reports(tmp_path):
     model = keras.Sequential([keras.Input((20,)), Discrete(layers.Dense(9), "ternary")])
     report = quantal.export(model, tmp_path / "my net.c")
-    assert report.largest <= report.bound == 1e-5
+    assert report.largest <= report.bound == 1e-4
     assert [path.name for path in report.paths] == ["my net.c", "my net.h"]
     final = quantal.export(quantal.finalize(model), tmp_path / "final.c", check=False)
     assert final.largest is None

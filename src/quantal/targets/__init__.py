@@ -43,7 +43,7 @@ TARGETS = {
     "npz": Target(".npz", write_npz),
     "csv": Target(".csv", write_csv),
     "verilog": Target(".mem", write_verilog),
-    "c": Target(".c", write_c, 1e-5),
+    "c": Target(".c", write_c, 1e-4),
     "keras": Target(".keras", write_keras),
     "torch": Target(".pt", write_state_dict),
     "onnx": Target(".onnx", write_onnx, 1e-5, write_onnx_floats),
@@ -69,7 +69,7 @@ def export(
     | `npz` | `.npz` | NumPy: codes, list and scale of every parameter | |
     | `csv` | `.csv` | one vector: index, code, value | |
     | `verilog` | `.mem` | codes for `$readmemh`, a file for each parameter | |
-    | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | 1e-5 |
+    | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | 1e-4 |
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
     | `torch` | `.pt` | a PyTorch state_dict of that model, on the PyTorch backend | |
     | `onnx` | `.onnx` | standard operators, packed weights, the same floats to the bit | 1e-5 |

@@ -170,8 +170,9 @@ def compared(
     if not largest <= bound:
         raise ValueError(
             f"The outputs of {paths[0].name!r} differ from Keras's by {largest:.2g} of their "
-            f"spread. Expected at most {bound:g} of the target {target!r}. Export to '.onnx', "
-            "which is exact, or give inputs like those that the model is for."
+            f"spread. Expected at most {bound:g} of the target {target!r}. Give inputs like those "
+            "that the model is for; or export to '.onnx', which is nearest; or take the file as it "
+            "is with check=False."
         )
     figures = Figures(size_of(paths), took["milliseconds"], took["memory"])
     other = None

@@ -14,6 +14,12 @@ hypothesis.settings.register_profile("quantal", deadline=None, max_examples=60, 
 hypothesis.settings.load_profile("quantal")
 
 
+on_one_backend = pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="what it tests is the same on every backend; PyTorch compiles nothing",
+)
+
+
 @pytest.fixture(autouse=True)
 def _fresh():
     keras.utils.set_random_seed(0)

@@ -17,6 +17,7 @@ ORDER = [
     "projection", "latents", "estimators", "regularizers",  # tensors
     "scales", "parameters", "stored",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
+    "searching",                                    # vectors without a model
     "files", "targets",                             # out of Python
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command

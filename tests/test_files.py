@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from lists import lists
 from quantal import Discrete, LearnableMultiplier, Scale, Values, container, parameters_of
 from quantal.packing import entropy
@@ -132,6 +132,7 @@ def test_safetensors_reads_it(tmp_path):
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
 
+@on_one_backend
 @given(st.lists(st.tuples(st.text(), st.sampled_from(DTYPES), st.lists(st.integers(0, 4)))))
 def test_arrays_come_back(tmp_path_factory, wanted):
     random = np.random.default_rng(0)
@@ -185,6 +186,7 @@ def refusal(tmp_path, data):
     return str(caught.value)
 
 
+@on_one_backend
 def test_every_flipped_bit_is_found(whole, tmp_path, random):
     for bit in random.permutation(8 * len(whole))[:400]:
         data = bytearray(whole)
@@ -192,12 +194,14 @@ def test_every_flipped_bit_is_found(whole, tmp_path, random):
         refusal(tmp_path, bytes(data))
 
 
+@on_one_backend
 def test_every_cut_is_found(whole, tmp_path, random):
     for end in [*range(20), *random.permutation(len(whole))[:100], len(whole) - 1]:
         refusal(tmp_path, whole[:end])
     refusal(tmp_path, whole + b"\0")
 
 
+@on_one_backend
 @settings(max_examples=300)
 @given(st.data())
 def test_any_bytes(tmp_path_factory, whole, data):
@@ -315,6 +319,7 @@ ATTACKS = {
 }
 
 
+@on_one_backend
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(name, whole, tmp_path):
     refusal(tmp_path, attacked(whole, ATTACKS[name]))

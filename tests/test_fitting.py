@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from conftest import on_one_backend
 from lists import NAMED
 from quantal import Values, fitting, k_means
 from quantal.fitting import (
@@ -12,6 +13,8 @@ from quantal.fitting import (
     mean_magnitude,
     squared_error,
 )
+
+pytestmark = on_one_backend  # NumPy alone
 
 ROWS = Values([[1, -1, 0.5], [0.25, 3, -2], [0, 1, 2]])
 LISTS = {

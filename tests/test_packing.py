@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import on_one_backend
 from quantal.packing import LONGEST, Packed, Words, entropy, look_up, pack, unpack
+
+pytestmark = on_one_backend  # NumPy alone
 
 
 @st.composite

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from conftest import on_one_backend
 from quantal import schedules
+
+pytestmark = on_one_backend  # NumPy alone
 
 
 def test_hyperbolic_halves_and_never_ends():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from quantal.parameters import Parameter as Parameter
     from quantal.parameters import parameters_of as parameters_of
     from quantal.scales import Scale as Scale
+    from quantal.searching import Quadratic as Quadratic
+    from quantal.searching import search as search
     from quantal.targets import export as export
 
 __version__ = "0.1.0"
@@ -44,6 +46,8 @@ _HOMES = {
     "LearnableMultiplier": "quantal.layers",
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",
+    "Quadratic": "quantal.searching",
+    "search": "quantal.searching",
     "parameters_of": "quantal.parameters",
     "callbacks": "",
     "estimators": "",

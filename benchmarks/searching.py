@@ -86,9 +86,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    print(
-        "| problem | seed | loss | best known | % of it | found after, s |\n|---|---|---|---|---|---|"
-    )
+    print("| problem | seed | loss | best known | % of it | found after, s |")
+    print("|---|---|---|---|---|---|")
     for case in arguments.case:
         for name, seed, loss, best, share, seconds in cases[case](arguments.data, arguments.seeds):
             print(

@@ -71,7 +71,8 @@ def search(
     parts from a series. It does not need a gradient. A `quantal.Quadratic` is followed by
     exact differences in compiled loops (a change costs as much as a row of its matrix has
     entries); any other loss is called on batches of vectors that differ in one element.
-    Tabu search with restarts from the best; where there are few vectors, all of them.
+    Tabu search from vectors that have what two good ones agree in; where there are few
+    vectors, all of them.
 
     The loss never rises above that of `start`. The same seed draws the same numbers; how
     far it comes depends on the time.
@@ -277,8 +278,10 @@ def _walk(record: _Record, seed: int) -> None:
     problem, random = record.problem, np.random.default_rng(seed)
     n = len(problem)
     places, others = _changes(problem)
-    codes, free_at = problem.start.copy(), np.zeros(n)
-    step = last = 0
+    population = Population(problem, None, random)
+    codes, free_at = population.child(), np.zeros(n)
+    # The best since the last start, and when it was found.
+    top, top_codes, step, last = record.best, codes, 0, 0
     loss, width, most = record.best, _FEWEST, min(len(places), _BATCH)
     while record.goes_on:
         # Few changes are looked at while they are enough to come down, all at the bottom.
@@ -289,7 +292,7 @@ def _walk(record: _Record, seed: int) -> None:
         rows[np.arange(len(tried)), at] = (codes[at] + others[tried]) % problem.lengths[at]
         losses = record.losses(rows)
         losses = np.where(np.isnan(losses), np.inf, losses)
-        losses = np.where((free_at[at] > step) & (losses >= record.best), np.inf, losses)
+        losses = np.where((free_at[at] > step) & (losses >= top), np.inf, losses)
         best = int(np.argmin(losses))
         if losses[best] >= loss and width < most:
             width = min(4 * width, most)
@@ -300,16 +303,15 @@ def _walk(record: _Record, seed: int) -> None:
         if losses[best] < np.inf:
             codes, loss = rows[best], float(losses[best])
             free_at[at[best]] = step + min(20, n // 4) + 1 + random.integers(10)
-        if loss < record.best:
+        if loss < top:
             record.better(codes, loss)
-            last = step
-        elif step - last > 20 + n:
-            codes, last = record.best_codes.copy(), step
-            width = _FEWEST
-            drawn = (random.random(n) < 0.02 + 0.28 * random.random() ** 2) & ~problem.fixed
-            codes[drawn] = random.integers(0, problem.lengths[drawn])
+            top, top_codes, last = loss, codes, step
+        elif step - last > 20 + n // 4:
+            population.take(top, top_codes)
+            codes = population.child()
             (loss,) = record.losses(codes[None])
             record.better(codes, float(loss))
+            top, top_codes, last, width = float(loss), codes, step, _FEWEST
             free_at[:] = 0
 
 

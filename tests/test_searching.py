@@ -97,7 +97,7 @@ def test_a_list_for_each_element_in_keras(monkeypatch):
     def loss(v):
         return keras.ops.square(keras.ops.sum(v, axis=1) - 22.5)
 
-    found = search(loss, lists, budget=0.3)
+    found = search(loss, lists, budget=2)
     assert found.values.tolist() == [2, 20, 0.5]
     assert found.loss == 0
 

@@ -62,6 +62,13 @@ def test_a_list_for_each_channel_is_the_last_resort(random):
     assert same(tensor, table.floats())
 
 
+def test_nearly_on_a_list_is_not_on_it(random):
+    tensor = NF4[random.integers(0, 16, (300, 8))] * random.lognormal(size=8).astype(np.float32)
+    tensor[5, 3] = np.nextafter(tensor[5, 3], np.float32(9))
+    table = table_of(tensor, [NF4])
+    assert same(tensor, table.floats())
+
+
 def test_floats_are_on_no_list(random):
     assert table_of(random.normal(size=(60, 70)).astype(np.float32), [NF4]) is None
 

@@ -133,6 +133,7 @@ class _Record:
     def __init__(self, problem: Problem, loss: Any, budget: float, verbose: int) -> None:
         self.problem, self._loss, self._budget = problem, loss, budget
         self.begin()
+        self._compiles = False
         self.evaluations = 0
         self.history: list[tuple[float, float]] = []
         self.best_codes = problem.start.copy()
@@ -170,7 +171,14 @@ class _Record:
         if isinstance(self._loss, Quadratic):
             return self._loss(rows)
         kind = np.complex64 if np.iscomplexobj(rows) else np.float32
-        found = np.asarray(_to_numpy(self._loss(rows.astype(kind))), np.float64)
+        if self._compiles:  # For each shape: to the next power of two.
+            rows = np.pad(
+                rows, ((0, (1 << (len(rows) - 1).bit_length()) - len(rows)), (0, 0)), "edge"
+            )
+        made = self._loss(rows.astype(kind))
+        self._compiles = not isinstance(made, np.ndarray)
+        found = np.asarray(_to_numpy(made), np.float64)
+        found = found[: len(codes)] if found.shape == (len(rows),) else found
         if found.shape != (len(codes),):
             raise ValueError(
                 f"The loss gave the shape {found.shape} for {len(codes)} vectors. Expected "

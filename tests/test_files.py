@@ -271,6 +271,11 @@ def nan_in_the_list(header, about, body):
     return body[:begin] + np.float32("nan").tobytes() + body[begin + 4 :]
 
 
+def another_list(header, about, body):
+    begin = header[values_name(header)]["data_offsets"][0]
+    return body[:begin] + np.float32(7).tobytes() + body[begin + 4 :]
+
+
 def bomb(header, about, body):
     return replaced_architecture(lambda config: {"zeros": "0" * 2**26})(header, about, body)
 
@@ -311,6 +316,7 @@ ATTACKS = {
     "a weight too few": lambda header, about, body: about["weights"].pop() and None,
     "another version": lambda header, about, body: about.update(format=2),
     "NaN in the list": nan_in_the_list,
+    "another list": another_list,
     "inflates": bomb,
     "lambda": replaced_architecture(lambda_layer),
     "foreign": replaced_architecture(foreign),

@@ -157,9 +157,9 @@ def test_a_vector_and_its_negative_are_one(random):
     codes = members.child()
     members.take(1.0, codes)
     members.take(0.5, 1 - codes)
-    assert len(members._members) == 1
+    assert len(members.members) == 1
     members.take(2.0, (codes + np.arange(50)) % 2)
-    assert [loss for loss, _ in members._members] == [0.5, 2.0]
+    assert [loss for loss, _ in members.members] == [0.5, 2.0]
 
 
 @on_one_backend

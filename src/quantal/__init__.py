@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from quantal.parameters import parameters_of as parameters_of
     from quantal.scales import Scale as Scale
     from quantal.searching import Quadratic as Quadratic
+    from quantal.searching import Sums as Sums
     from quantal.searching import search as search
     from quantal.targets import export as export
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",
     "Quadratic": "quantal.searching",
+    "Sums": "quantal.searching",
     "search": "quantal.searching",
     "parameters_of": "quantal.parameters",
     "callbacks": "",

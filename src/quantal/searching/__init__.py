@@ -2,24 +2,29 @@
 
 import dataclasses
 import math
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from quantal.searching.bounds import lower_bound
+from quantal.searching.calling import Called
+from quantal.searching.constraints import Constraints, Moves
+from quantal.searching.descent import descended
+from quantal.searching.detecting import detected
 from quantal.searching.losses import Quadratic as Quadratic
+from quantal.searching.losses import Sums as Sums
 from quantal.searching.population import Population
-from quantal.searching.problem import Floats, Integers, Problem
+from quantal.searching.problem import Floats, Groups, Integers, Problem
+from quantal.searching.record import Record, fingerprint, members_of, read, written
+from quantal.searching.walking import OfQuadratic, OfSums, View, Walker, Whole
 
 ENUMERATED = 2**17
 """So few vectors are all looked at."""
 _BATCH = 4096
-_ROUNDING = 1e-9
-_FEWEST = 32
-_PATIENCE = 2  # Steps without a better loss, in elements.
+_CLIMBED, _SOLVED = 0.3, 0.9
+"""Shares of the budget after which exact methods begin, and end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,11 @@ class SearchResult:
     history: list[tuple[float, float]]
     evaluations: int
 
+    @property
+    def gap(self) -> float | None:
+        """How far the loss is above the bound; None where there is none."""
+        return None if self.bound is None else self.loss - self.bound
+
     def __str__(self) -> str:
         told = "no bound" if self.bound is None else f"bound {self.bound:.9g}"
         told = "proved" if self.proved else told
@@ -55,46 +65,66 @@ class SearchResult:
 
 
 def search(
-    loss: Callable[[Any], Any] | Quadratic,
+    loss: Callable[[Any], Any] | Quadratic | Sums,
     values: Any,
     n: int | None = None,
-    budget: float = 10.0,
+    budget: float | None = 10.0,
     seed: int = 0,
     *,
     start: ArrayLike | None = None,
     fixed: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    total: complex | None = None,
+    counts: Mapping[float, int] | None = None,
+    evaluations: int | None = None,
+    file: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
     verbose: int = 1,
 ) -> SearchResult:
     """The best vector for a loss, each element from its list.
 
     Use it where there is no model and no training set: ±1 codes, masks, taps of a filter,
-    parts from a series. It does not need a gradient. A `quantal.Quadratic` is followed by
-    exact differences in compiled loops (a change costs as much as a row of its matrix has
-    entries); any other loss is called on batches of vectors that differ in one element.
-    Tabu search from vectors that have what two good ones agree in; where there are few
-    vectors, all of them.
+    parts from a series. It does not need a gradient, and uses one where there is one. Losses
+    with a structure are followed by exact differences, in compiled loops: `Quadratic`,
+    `Autocorrelation`, `Minimax`, `LogDeterminant`, `Sums`; the strongest `Magnitude` is found
+    exactly. Any other loss is called on batches of vectors; where it turns out to be quadratic
+    (up to 512 elements), it is followed as such. Where there are few vectors, all are looked at.
 
-    The loss never rises above that of `start`. The same seed draws the same numbers; how
-    far it comes depends on the time.
+    How: gradients through the choice of values where the loss has them, then tabu search, from
+    vectors that have what two good ones agree in. Ctrl-C ends it with the best so far.
 
     Args:
-        loss: A `Quadratic`; or a function of vectors (batch, n) to losses (batch,), in
-            NumPy or `keras.ops`, which is given float32, or complex64.
+        loss: One of quantal's losses; or a function of vectors (batch, n) to losses (batch,):
+            in NumPy, given float64 or complex128, or in `keras.ops`, given float32 or
+            complex64 (the first call is in this one, too).
         values: The list: numbers (complex ones, too, such as phases), a preset's name or
             `Values`; or a sequence of lists, one for each element.
         n: The length of the vector; with a list for each element it may be left out.
-        budget: Seconds.
-        seed: Of the random numbers.
-        start: Codes to start from, (n,); None draws them.
+        budget: Seconds; None where `evaluations` are given.
+        seed: Of the random numbers. The same seed draws the same numbers; how far it comes
+            in some seconds depends on the machine, in some evaluations it does not.
+        start: Codes to start from, (n,); None draws them. The loss never rises above theirs.
         fixed: Booleans (n,): elements that keep their code of `start`.
+        groups: Labels (n,): elements of one label have one code, the position in their own
+            list. For symmetry, `np.minimum(i, n - 1 - i)`; for antisymmetry, lists with the
+            negative values in the same order besides.
+        total: What the elements have to sum to.
+        counts: How many elements have a value, for example `{1: 20}`.
+        evaluations: How many losses, or differences of losses, are looked at; the search
+            ends soon after.
+        file: Where the good vectors are kept when it ends; if it is there, the search goes
+            on from them.
+        jobs: Processes that share each batch of a loss that is a function, by joblib; -1 for
+            one a core. For losses that take milliseconds a vector.
         verbose: 1 shows a line of progress, 0 nothing.
 
     Returns:
         A `SearchResult`.
 
     Raises:
-        ImportError: numba or scipy is not installed, for a `Quadratic`.
-        ValueError: An argument has another shape, or the loss is not a number anywhere.
+        ImportError: numba or scipy is not installed, for losses with compiled loops.
+        ValueError: An argument has another shape, no vector keeps to the constraints, the
+            file is of another search, or the loss is not a number anywhere.
 
     >>> import numpy as np
     >>> target = np.array([1, -1, 0.5])
@@ -102,244 +132,192 @@ def search(
     >>> found.values, found.proved
     (array([ 1. , -1. ,  0.5]), True)
     """
-    if n is None and isinstance(loss, Quadratic):
-        n = len(loss)
-    problem = Problem(values, n, start, fixed, seed)
-    if isinstance(loss, Quadratic) and len(loss) != len(problem):
+    _check_budget(budget, evaluations)
+    structured = hasattr(loss, "__len__")
+    n = len(loss) if n is None and structured else n  # type: ignore[arg-type]
+    whole = Problem(values, n, start, fixed, seed)
+    if structured and len(loss) != len(whole):  # type: ignore[arg-type]
         raise ValueError(
-            f"The loss is of {len(loss)} elements, there are lists for {len(problem)}. Expected "
-            "as many. Give n as the matrix has it."
+            f"The loss is of {len(loss)} elements, there are lists for {len(whole)}. Expected "  # type: ignore[arg-type]
+            "as many. Give n as the loss has it."
         )
-    if isinstance(loss, Quadratic) and np.iscomplexobj(problem.lists):
+    if isinstance(loss, Quadratic) and np.iscomplexobj(whole.lists):
         raise ValueError(
             "The lists are complex, and the loss is a Quadratic. Expected real numbers for it. "
             "Give a function of the vectors."
         )
-    if not budget > 0:
-        raise ValueError(f"budget is {budget}. Expected seconds, above 0. Give, say, 10.")
-    record = _Record(problem, loss, budget, verbose)
-    if problem.choices <= ENUMERATED:
-        _enumerate(record)
-    elif isinstance(loss, Quadratic):
-        _follow(record, loss, seed)
-    else:
-        _walk(record, seed)
-    return record.result()
+    grouped = Groups(whole, groups)
+    problem = grouped.problem
+    constraints = Constraints(grouped, whole.lists, total, counts)
+    random = np.random.default_rng(seed)
+    problem.start = constraints.repaired(problem.start, random)
+    inner = loss if groups is None else _of_groups(loss, grouped)
+    called: Any = loss if structured else Called(loss, jobs)
+    record = Record(
+        lambda codes: called(grouped.values(codes)), problem.start, budget, evaluations, verbose
+    )
+    named = fingerprint(whole.lists, grouped.members, whole.fixed, constraints.targets)
+    starts = [problem.start]
+    if file is not None and os.path.exists(file):
+        held = read(file, named, {"members": (None, len(problem))})
+        starts = [*members_of(problem, held), *starts]
+    (first,) = record.losses(problem.start[None])
+    if math.isnan(first):
+        raise ValueError(
+            "The loss of the first vector is NaN. Expected a number. Look at the loss with "
+            f"{grouped.values(problem.start)[:9].tolist()}..."
+        )
+    record.better(problem.start, float(first))
+    known: Any = inner if structured else None
+    population = Population(
+        problem,
+        known.mirrors(problem) if hasattr(known, "mirrors") else None,
+        random,
+        lambda codes: constraints.repaired(codes, random),
+    )
+    population.begin_with(starts)
+    try:
+        if problem.choices <= ENUMERATED:
+            _enumerate(record, problem, constraints)
+        else:
+            _improve(record, problem, known, called, constraints, population, grouped, seed)
+    except KeyboardInterrupt:
+        pass
+    record.end()
+    if file is not None:
+        found = [record.best_codes, *(codes for _, codes in population.members)]
+        written(file, fingerprint=np.array(named), members=np.stack(found))
+    (least,) = record.losses(record.best_codes[None])
+    bound = record.bound
+    if bound is None and hasattr(known, "lower_bound"):
+        bound = known.lower_bound(problem)
+    met = bound is not None and least - bound <= 1e-9 * max(1.0, abs(least))
+    bound = float(least) if met else bound
+    return SearchResult(
+        grouped.values(record.best_codes), grouped.codes(record.best_codes), float(least),
+        bound, met, record.history, record.spent,
+    )  # fmt: skip
 
 
-class _Record:
-    """The best so far, the clock, and the losses of vectors."""
-
-    def __init__(self, problem: Problem, loss: Any, budget: float, verbose: int) -> None:
-        self.problem, self._loss, self._budget = problem, loss, budget
-        self.begin()
-        self._compiles = False
-        self.evaluations = 0
-        self.history: list[tuple[float, float]] = []
-        self.best_codes = problem.start.copy()
-        self.best = math.inf
-        self.complete = False
-        self._progress = _progress(budget) if verbose else None
-        (first,) = self.losses(problem.start[None])
-        if math.isnan(first):
-            raise ValueError(
-                "The loss of the first vector is NaN. Expected a number. Look at the loss with "
-                f"{problem.values(problem.start)[:9].tolist()}..."
-            )
-        self.better(problem.start, float(first))
-
-    def begin(self) -> None:
-        """Start the clock."""
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.perf_counter() - self._began
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether there is time left; shows how much."""
-        if self._progress is not None:
-            self._progress.update(min(self.seconds, self._budget), values=[("loss", self.best)])
-        return self.seconds < self._budget
-
-    def losses(self, codes: Integers) -> Floats:
-        """The losses of vectors (batch, n)."""
-        self.evaluations += len(codes)
-        rows = self.problem.values(codes)
-        if isinstance(self._loss, Quadratic):
-            return self._loss(rows)
-        kind = np.complex64 if np.iscomplexobj(rows) else np.float32
-        if self._compiles:  # For each shape: to the next power of two.
-            rows = np.pad(
-                rows, ((0, (1 << (len(rows) - 1).bit_length()) - len(rows)), (0, 0)), "edge"
-            )
-        made = self._loss(rows.astype(kind))
-        self._compiles = not isinstance(made, np.ndarray)
-        found = np.asarray(_to_numpy(made), np.float64)
-        found = found[: len(codes)] if found.shape == (len(rows),) else found
-        if found.shape != (len(codes),):
-            raise ValueError(
-                f"The loss gave the shape {found.shape} for {len(codes)} vectors. Expected "
-                f"({len(codes)},), a loss for each. Sum over the last axis alone."
-            )
-        return found
-
-    def better(self, codes: Integers, loss: float) -> None:
-        """Keep a vector if it is the best so far."""
-        if loss < self.best:
-            self.best, self.best_codes = loss, codes.copy()
-            self.history.append((self.seconds, loss))
-
-    def result(self) -> SearchResult:
-        """What was found."""
-        if self._progress is not None:
-            self._progress.update(self._budget, values=[("loss", self.best)], finalize=True)
-        loss, bound = self.best, self.best if self.complete else None
-        if isinstance(self._loss, Quadratic) and not self.complete:
-            bound = lower_bound(self._loss, self.problem)
-        met = bound is not None and loss - bound <= _ROUNDING * max(1.0, abs(loss))
-        return SearchResult(
-            self.problem.values(self.best_codes), self.best_codes, loss, bound,
-            met, self.history, self.evaluations,
-        )  # fmt: skip
+def _check_budget(budget: float | None, evaluations: int | None) -> None:
+    if budget is None and evaluations is None:
+        raise ValueError(
+            "budget and evaluations are None. Expected one of them. Give, say, budget=10 seconds."
+        )
+    for name, number in (("budget", budget), ("evaluations", evaluations)):
+        if number is not None and not number > 0:
+            raise ValueError(f"{name} is {number}. Expected a number above 0. Give, say, 10.")
 
 
-def _enumerate(record: _Record) -> None:
+def _of_groups(loss: Any, grouped: Groups) -> Any:
+    """The loss of the groups' values; None where it is none of them alone."""
+    if grouped.expansion is None or not hasattr(loss, "reduced"):
+        return None
+    return loss.reduced(grouped.expansion)
+
+
+def _enumerate(record: Record, problem: Problem, constraints: Constraints) -> None:
     """Look at every vector."""
-    problem = record.problem
     free = np.flatnonzero(~problem.fixed)
     sizes = problem.lengths[free]
     for begin in range(0, problem.choices, _BATCH):
         places = np.arange(begin, min(begin + _BATCH, problem.choices))
         codes = np.tile(problem.start, (len(places), 1))
         codes[:, free] = np.stack(np.unravel_index(places, sizes), axis=1) if len(free) else 0
-        losses = record.losses(codes)
-        best = int(np.nanargmin(losses))
-        record.better(codes[best], float(losses[best]))
-        if not record.goes_on and begin + _BATCH < problem.choices:
+        codes = codes[constraints.met(codes)]
+        if len(codes):
+            losses = record.losses(codes)
+            losses = np.where(np.isnan(losses), np.inf, losses)
+            best = int(losses.argmin())
+            record.better(codes[best], float(losses[best]))
+        if not record.goes_on() and begin + _BATCH < problem.choices:
             return
-    record.complete = True
+    record.bound = record.best
 
 
-def _follow(record: _Record, loss: Quadratic, seed: int) -> None:
-    """Tabu search by exact differences, in compiled loops of some tenths of a second."""
-    try:
-        from scipy.sparse import csr_array
+def _improve(
+    record: Record,
+    problem: Problem,
+    known: Any,
+    called: Any,
+    constraints: Constraints,
+    population: Population,
+    grouped: Groups,
+    seed: int,
+) -> None:
+    """Go on until nothing is left to spend, or the best is proved."""
+    random = np.random.default_rng([seed, 1])
+    if isinstance(called, Called):
+        if not constraints:
+            known = detected(record.losses, problem, record.goes_on)
+        if known is None and grouped.expansion is not None and np.isrealobj(problem.lists):
+            expansion = grouped.expansion
 
-        from quantal.searching.tabu import steps
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name} is not installed. Expected it to search a Quadratic. Run "
-            "pip install 'quantal[search]'."
-        ) from error
-    problem = record.problem
-    n, diagonal = len(problem), loss.diagonal
-    matrix = csr_array(loss.matrix)
-    # Without the diagonal: it belongs to the element's own change.
-    matrix = csr_array(2 * (matrix - csr_array((diagonal, (range(n), range(n))), shape=(n, n))))
-    matrix.eliminate_zeros()
-    parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
-    random = np.random.default_rng(seed)
-    free_at, count = np.zeros(n), 1000
+            def slopes(rows: Floats) -> Floats | None:
+                found = called.slopes(rows @ expansion.T)
+                return None if found is None else found @ expansion
 
-    def go(count: int, codes: Integers, best_codes: Integers, numbers: Floats) -> None:
-        # The gradient anew, so that roundings do not add up.
-        values = problem.values(codes)
-        (numbers[0],) = loss(values[None])
-        steps(
-            count, _PATIENCE * n, n // 25 + 3, int(random.integers(2**31)), *parts, diagonal,
-            problem.lists, problem.lengths, problem.fixed, codes, loss.gradient(values), free_at,
-            best_codes, numbers,
-        )  # fmt: skip
-
-    # Compiled now, or read from where numba keeps it: no part of the search.
-    go(0, problem.start.copy(), problem.start.copy(), np.zeros(4))
-    record.begin()
-
-    def improved(codes: Integers) -> tuple[float, Integers]:
-        """The best that tabu search finds from here, until it stalls."""
-        nonlocal count
-        best_codes = codes.copy()
-        (exact,) = loss(problem.values(codes)[None])
-        numbers = np.array([exact, exact, 0.0, 0.0])
-        free_at[:] = 0
-        while record.goes_on and numbers[2] - numbers[3] < _PATIENCE * n:
-            began, before = time.perf_counter(), numbers[2]
-            go(count, codes, best_codes, numbers)
-            took, gone = time.perf_counter() - began, numbers[2] - before
-            record.evaluations += int(gone * (problem.lengths - 1).sum())
-            # Some tenths of a second between two looks at the clock.
-            count = int(np.clip(gone * 0.1 / max(took, 1e-6), 100, 1e7))
-            (exact,) = loss(problem.values(best_codes)[None])
-            record.better(best_codes, float(exact))
-        return float(exact), best_codes
-
-    population = Population(problem, loss.mirrors(problem), random)
-    while record.goes_on:
-        population.take(*improved(population.child()))
+            rows = descended(problem, slopes, random, record.goes_on)
+            if len(rows):
+                rows = np.stack([constraints.repaired(row, random) for row in rows])
+                losses = record.losses(rows)
+                order = np.argsort(losses)
+                population.begin_with(rows[order[: len(order) // 2]])
+                record.better(rows[order[0]], float(losses[order[0]]))
+                climber: Any = _walker(record, problem, None, constraints, random, slopes)
+                _climb(record, climber, population)
+                return
+    if hasattr(known, "climber") and not constraints:
+        climber = known.climber(problem, seed)
+    else:
+        climber = _walker(record, problem, known, constraints, random, None)
+    if not isinstance(called, Called):
+        record.begin()  # Compiling is no part of the search.
+    exact = hasattr(known, "solved") and not constraints
+    if exact and not hasattr(known, "climber"):
+        _solve(record, problem, known, record.left)
+    if exact and record.left < math.inf:
+        _climb(record, climber, population, until=(1 - _CLIMBED) * record.left)
+        if record.goes_on():
+            _solve(record, problem, known, _SOLVED * record.left)
+    _climb(record, climber, population)
 
 
-def _walk(record: _Record, seed: int) -> None:
-    """Tabu search by calls of the loss on vectors that differ in one element."""
-    problem, random = record.problem, np.random.default_rng(seed)
-    n = len(problem)
-    places, others = _changes(problem)
-    population = Population(problem, None, random)
-    codes, free_at = population.child(), np.zeros(n)
-    # The best since the last start, and when it was found.
-    top, top_codes, step, last = record.best, codes, 0, 0
-    loss, width, most = record.best, _FEWEST, min(len(places), _BATCH)
-    while record.goes_on:
-        # Few changes are looked at while they are enough to come down, all at the bottom.
-        tried = random.permutation(len(places))[:width]
-        rows = np.tile(codes, (len(tried), 1))
-        at = places[tried]
-        # A code counts from the element's own, so that none stays as it is.
-        rows[np.arange(len(tried)), at] = (codes[at] + others[tried]) % problem.lengths[at]
-        losses = record.losses(rows)
-        losses = np.where(np.isnan(losses), np.inf, losses)
-        losses = np.where((free_at[at] > step) & (losses >= top), np.inf, losses)
-        best = int(np.argmin(losses))
-        if losses[best] >= loss and width < most:
-            width = min(4 * width, most)
-            continue
-        if losses[best] < loss:
-            width = max(_FEWEST, width // 2)
-        step += 1
-        if losses[best] < np.inf:
-            codes, loss = rows[best], float(losses[best])
-            free_at[at[best]] = step + min(20, n // 4) + 1 + random.integers(10)
-        if loss < top:
-            record.better(codes, loss)
-            top, top_codes, last = loss, codes, step
-        elif step - last > 20 + n // 4:
-            population.take(top, top_codes)
-            codes = population.child()
-            (loss,) = record.losses(codes[None])
-            record.better(codes, float(loss))
-            top, top_codes, last, width = float(loss), codes, step, _FEWEST
-            free_at[:] = 0
+def _walker(
+    record: Record,
+    problem: Problem,
+    known: Any,
+    constraints: Constraints,
+    random: np.random.Generator,
+    slopes: Any,
+) -> Walker:
+    view: View
+    if isinstance(known, Quadratic):
+        view = OfQuadratic(known, problem)
+    elif isinstance(known, Sums):
+        view = OfSums(known, problem)
+    else:
+        view = Whole(record.losses, problem, slopes)
+    return Walker(view, record.losses, Moves(problem, constraints), random)
 
 
-def _changes(problem: Problem) -> tuple[Integers, Integers]:
-    """Every change of one element: its place, and by how much its code moves on."""
-    free = np.flatnonzero(~problem.fixed)
-    places = np.repeat(free, problem.lengths[free] - 1)
-    others = np.concatenate([np.arange(1, k) for k in problem.lengths[free]] or [np.zeros(0, int)])
-    return places, others
+def _climb(record: Record, climber: Any, population: Population, until: float = 0.0) -> None:
+    """Tabu searches, each from what two good vectors agree in, until so much is left."""
+    record.elsewhere = lambda: climber.evaluations
+
+    def goes_on() -> bool:
+        return record.goes_on() and record.left > until
+
+    while goes_on():
+        population.take(*climber.improved(population.child(), goes_on, record.better))
 
 
-def _to_numpy(losses: Any) -> NDArray[Any]:
-    if isinstance(losses, np.ndarray):
-        return losses
-    import keras
-
-    return keras.ops.convert_to_numpy(losses)  # type: ignore[no-any-return]
-
-
-def _progress(budget: float) -> Any:
-    import keras
-
-    return keras.utils.Progbar(budget, stateful_metrics=["loss"], unit_name="second", interval=0.5)
+def _solve(record: Record, problem: Problem, known: Any, seconds: float) -> None:
+    """An exact method, for some seconds."""
+    found = known.solved(problem, seconds, record.best_codes)
+    if found is None:
+        return
+    if found.codes is not None:
+        (loss,) = record.losses(found.codes[None])
+        record.better(found.codes, float(loss))
+    record.bound = found.bound

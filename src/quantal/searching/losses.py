@@ -1,5 +1,6 @@
 """Losses whose structure search makes use of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,23 @@ class Quadratic:
         products = np.asarray((self.matrix @ rows.T).T)
         return np.einsum("bi,bi->b", products, rows) + rows @ self.vector + self.constant
 
+    def reduced(self, expansion: NDArray[np.float64]) -> "Quadratic":
+        """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
+        matrix = expansion.T @ (self.matrix @ expansion)
+        return Quadratic(matrix, expansion.T @ self.vector, self.constant)
+
+    def climber(self, problem: Problem, seed: int) -> Any:
+        """Follows the loss by exact differences in compiled loops."""
+        from quantal.searching.tabu import Climber
+
+        return Climber(self, problem, seed)
+
+    def lower_bound(self, problem: Problem) -> float | None:
+        """No vector of the lists has a lower loss; None for large problems."""
+        from quantal.searching.bounds import lower_bound
+
+        return lower_bound(self, problem)
+
     def mirrors(self, problem: Problem) -> NDArray[np.int64] | None:
         """The code of each value's negative, (n, K), if a vector and its negative lose the same."""
         ascending = np.sort(problem.lists, axis=1)
@@ -78,3 +96,65 @@ class Quadratic:
             return None
         same = problem.lists[:, :, None] == -problem.lists[:, None, :]
         return same.argmax(axis=2)
+
+
+class Sums:
+    """The loss `function(sums)` of a vector `v`, where each sum has a term for each element.
+
+    `sums = matrix @ v + constant`; `quantal.search` follows them: a changed element adds to
+    each sum, and is no new product. For patterns that have to be classified, measurements
+    that have to be met, a field at some places.
+
+    Args:
+        matrix: Real or complex numbers (m, n).
+        function: From sums (batch, m) to losses (batch,), in NumPy.
+        constant: Numbers (m,), or one for all.
+
+    Raises:
+        ValueError: A shape is another, or a number is not finite.
+
+    >>> patterns = np.array([[1.0, -2.0], [3.0, 0.5]])
+    >>> errors = Sums(patterns, lambda sums: (sums <= 0).sum(axis=1))
+    >>> errors([[1, 1], [1, -1]])
+    array([1., 0.])
+    """
+
+    def __init__(
+        self, matrix: ArrayLike, function: Callable[[Any], Any], constant: ArrayLike = 0.0
+    ) -> None:
+        self.matrix = np.array(matrix)
+        if self.matrix.dtype.kind != "c":
+            self.matrix = self.matrix.astype(np.float64)
+        if self.matrix.ndim != 2 or not np.isfinite(self.matrix).all():
+            raise ValueError(
+                f"matrix has the shape {self.matrix.shape}, or a number that is not finite. "
+                "Expected finite numbers (sums, elements). Give a row for each sum."
+            )
+        self.function = function
+        self.constant = np.broadcast_to(np.asarray(constant), self.matrix.shape[:1])
+
+    def __len__(self) -> int:
+        return self.matrix.shape[1]
+
+    def sums(self, v: ArrayLike) -> NDArray[Any]:
+        """The sums (batch, m) of vectors (batch, n)."""
+        found: NDArray[Any] = np.asarray(v) @ self.matrix.T + self.constant
+        return found
+
+    def of_sums(self, sums: NDArray[Any]) -> NDArray[np.float64]:
+        """The losses (batch,) of sums (batch, m)."""
+        found = np.asarray(self.function(sums), np.float64)
+        if found.shape != (len(sums),):
+            raise ValueError(
+                f"The function gave the shape {found.shape} for sums {sums.shape}. Expected "
+                f"({len(sums)},), a loss for each row. Sum over the last axis alone."
+            )
+        return found
+
+    def __call__(self, candidates: ArrayLike) -> NDArray[np.float64]:
+        """The losses (batch,) of vectors (batch, n)."""
+        return self.of_sums(self.sums(candidates))
+
+    def reduced(self, expansion: NDArray[Any]) -> "Sums":
+        """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
+        return Sums(self.matrix @ expansion, self.function, self.constant)

@@ -4,6 +4,8 @@ Source: Lü, Glover and Hao, "A hybrid metaheuristic approach to solving the UBQ
 European Journal of Operational Research 2010.
 """
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,49 +23,57 @@ class Population:
         mirrors: The code of each value's negative, where a vector and its negative are
             the same for the loss; None elsewhere.
         random: Draws.
+        repaired: Changes codes so that they keep to all constraints.
     """
 
     def __init__(
-        self, problem: Problem, mirrors: NDArray[np.int64] | None, random: np.random.Generator
+        self,
+        problem: Problem,
+        mirrors: NDArray[np.int64] | None,
+        random: np.random.Generator,
+        repaired: Callable[[Integers], Integers] = lambda codes: codes,
     ) -> None:
         self._problem, self._mirrors, self._random = problem, mirrors, random
-        self._members: list[tuple[float, Integers]] = []
-        self._born = 0
+        self._repaired = repaired
+        self.members: list[tuple[float, Integers]] = []
+        self._starts: list[Integers] = []
+
+    def begin_with(self, starts: Iterable[Integers]) -> None:
+        """Vectors to start from before any is drawn."""
+        self._starts.extend(starts)
 
     def child(self) -> Integers:
         """Codes to start from: at first drawn, later of two members."""
-        self._born += 1
-        if self._born == 1:
-            return self._problem.start.copy()
-        if len(self._members) < SIZE:
+        if self._starts:
+            return self._starts.pop(0).copy()
+        if len(self.members) < SIZE:
             return self._drawn()
-        places = self._random.choice(len(self._members), 2, replace=False)
-        first, second = (self._members[place][1] for place in places)
+        places = self._random.choice(len(self.members), 2, replace=False)
+        first, second = (self.members[place][1] for place in places)
         second = self._turned(first, second)
         codes = first.copy()
         apart = first != second
         if apart.sum() <= len(codes) // 100 + 1:
             # They are alike: begin again, but for the best.
-            self._members = self._members[:1]
+            self.members = self.members[:1]
             return self._drawn()
         codes[apart] = np.where(self._random.random(apart.sum()) < 0.5, first[apart], second[apart])
-        return codes
+        return self._repaired(codes)
 
     def take(self, loss: float, codes: Integers) -> None:
         """Keep a vector if it is among the best, and none like it is there."""
-        for place, (other_loss, other) in enumerate(self._members):
+        for place, (other_loss, other) in enumerate(self.members):
             if (self._turned(other, codes) != other).sum() <= len(codes) // 100:
                 if loss < other_loss:
-                    self._members[place] = loss, codes.copy()
-                    self._members.sort(key=lambda member: member[0])
+                    self.members[place] = loss, codes.copy()
+                    self.members.sort(key=lambda member: member[0])
                 return
-        self._members.append((loss, codes.copy()))
-        self._members.sort(key=lambda member: member[0])
-        del self._members[SIZE:]
+        self.members.append((loss, codes.copy()))
+        self.members.sort(key=lambda member: member[0])
+        del self.members[SIZE:]
 
     def _drawn(self) -> Integers:
-        drawn = self._random.integers(0, self._problem.lengths)
-        return np.where(self._problem.fixed, self._problem.start, drawn)
+        return self._repaired(self._problem.drawn(self._random))
 
     def _turned(self, first: Integers, second: Integers) -> Integers:
         """The second vector, or its negative if that is nearer to the first."""

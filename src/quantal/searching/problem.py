@@ -1,4 +1,4 @@
-"""What is searched: a list for each element, where it starts, what stays."""
+"""What is searched: a list for each element, where it starts, what stays or moves together."""
 
 import math
 from typing import Any
@@ -65,6 +65,68 @@ class Problem:
     def values(self, codes: Integers) -> Floats:
         """The vectors of codes (..., n)."""
         return self.lists[np.arange(len(self)), codes]
+
+    def drawn(self, random: np.random.Generator) -> Integers:
+        """Random codes (n,); fixed elements keep theirs."""
+        return np.where(self.fixed, self.start, random.integers(0, self.lengths))
+
+
+class Groups:
+    """Elements that move together: those of one label have one code.
+
+    Attributes:
+        members: The group of each element, (n,), counted in the order of their labels.
+        problem: The search for one code a group.
+        expansion: (n, groups): a vector is `expansion @ (the groups' values)`; None where a
+            list is no multiple of the first of its group.
+    """
+
+    def __init__(self, whole: Problem, labels: ArrayLike | None) -> None:
+        names = np.arange(len(whole)) if labels is None else np.array(labels)
+        if names.shape != (len(whole),):
+            raise ValueError(
+                f"groups has the shape {names.shape}. Expected ({len(whole)},), a label for each "
+                "element. Give equal labels to elements that move together."
+            )
+        _, first, members = np.unique(names, return_index=True, return_inverse=True)
+        self.members: Integers = members
+        self._whole = whole
+        leaders = first[members]
+        wrong = whole.lengths != whole.lengths[leaders]
+        apart = (whole.start != whole.start[leaders]) & (whole.fixed[leaders] | whole.fixed) | (
+            whole.fixed != whole.fixed[leaders]
+        )
+        if (wrong | apart).any():
+            at = int(np.flatnonzero(wrong | apart)[0])
+            raise ValueError(
+                f"Element {at} moves together with element {int(leaders[at])}, but their lists "
+                "have other lengths, or one is fixed. Expected elements of a group to share "
+                "their codes. Give them lists of one length, and fix all or none."
+            )
+        self.problem = Problem(
+            [whole.lists[at, : whole.lengths[at]] for at in first],
+            None, whole.start[first], whole.fixed[first], 0,
+        )  # fmt: skip
+        self.expansion = self._expansion(first)
+
+    def _expansion(self, first: Integers) -> NDArray[Any] | None:
+        whole, leading = self._whole.lists, self.problem.lists[self.members]
+        largest = np.abs(leading).argmax(axis=1)[:, None]
+        below = np.take_along_axis(leading, largest, 1)
+        factors = np.take_along_axis(whole, largest, 1) / np.where(below == 0, 1, below)
+        if not np.array_equal(factors * leading, whole):
+            return None
+        expansion = np.zeros((len(whole), len(first)), factors.dtype)
+        expansion[np.arange(len(whole)), self.members] = factors[:, 0]
+        return expansion
+
+    def codes(self, codes: Integers) -> Integers:
+        """The codes (..., n) of all elements, from those of the groups."""
+        return codes[..., self.members]
+
+    def values(self, codes: Integers) -> Floats:
+        """The vectors (..., n), from the codes of the groups."""
+        return self._whole.values(self.codes(codes))
 
 
 def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:

@@ -18,6 +18,7 @@ ORDER = [
     "scales", "parameters", "stored",
     "layers", "rebuilding", "convert", "callbacks", "tracing",      # models
     "searching",                                    # vectors without a model
+    "objective", "tempering", "polishing",          # and of a model
     "files", "targets",                             # out of Python
     "plots", "testing",                             # for people
     "datasets", "comparison", "cli",                # the command

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
     from quantal.parameters import Parameter as Parameter
     from quantal.parameters import parameters_of as parameters_of
+    from quantal.polishing import polish as polish
     from quantal.scales import Scale as Scale
     from quantal.searching import Quadratic as Quadratic
     from quantal.searching import Sums as Sums
@@ -47,6 +48,7 @@ _HOMES = {
     "LearnableMultiplier": "quantal.layers",
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",
+    "polish": "quantal.polishing",
     "Quadratic": "quantal.searching",
     "Sums": "quantal.searching",
     "search": "quantal.searching",

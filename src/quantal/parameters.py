@@ -51,6 +51,8 @@ class Parameter:
         self.entries = entries
         self.scale_state = scale
         self.seed = seed
+        self.given: Any = None
+        """A float32 tensor that stands for the listed values while it is there, or None."""
         self._first_values = values
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
@@ -187,8 +189,10 @@ class Parameter:
         """What a layer computes with: float32, with the estimator's gradient.
 
         In training it moves the estimator's state, its seed, and a scale that is
-        computed, on by a step.
+        computed, on by a step. While values are `given`, it takes these, with the scale.
         """
+        if self.given is not None:
+            return self.given if self.scale is None else self.scale * self.given
         state = None if self.state is None else ops.convert_to_tensor(self.state)
         listed: Any = self._projection()
         place = self._place()

@@ -1,5 +1,6 @@
 """The best vector for a loss: search over the codes of lists."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -23,8 +24,8 @@ from quantal.searching.walking import OfQuadratic, OfSums, View, Walker, Whole
 ENUMERATED = 2**17
 """So few vectors are all looked at."""
 _BATCH = 4096
-_CLIMBED, _SOLVED = 0.3, 0.9
-"""Shares of the budget after which exact methods begin, and end."""
+_CLIMBED, _SOLVED = 0.05, 0.6
+"""Shares of the budget: what goes before an exact method, and what that may take of the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ def search(
     >>> found.values, found.proved
     (array([ 1. , -1. ,  0.5]), True)
     """
-    _check_budget(budget, evaluations)
+    check_budget(budget, evaluations)
     structured = hasattr(loss, "__len__")
     n = len(loss) if n is None and structured else n  # type: ignore[arg-type]
     whole = Problem(values, n, start, fixed, seed)
@@ -176,13 +177,11 @@ def search(
         lambda codes: constraints.repaired(codes, random),
     )
     population.begin_with(starts)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         if problem.choices <= ENUMERATED:
             _enumerate(record, problem, constraints)
         else:
             _improve(record, problem, known, called, constraints, population, grouped, seed)
-    except KeyboardInterrupt:
-        pass
     record.end()
     if file is not None:
         found = [record.best_codes, *(codes for _, codes in population.members)]
@@ -191,7 +190,7 @@ def search(
     bound = record.bound
     if bound is None and hasattr(known, "lower_bound"):
         bound = known.lower_bound(problem)
-    met = bound is not None and least - bound <= 1e-9 * max(1.0, abs(least))
+    met = bound is not None and bool(least - bound <= 1e-9 * max(1.0, abs(least)))
     bound = float(least) if met else bound
     return SearchResult(
         grouped.values(record.best_codes), grouped.codes(record.best_codes), float(least),
@@ -199,7 +198,8 @@ def search(
     )  # fmt: skip
 
 
-def _check_budget(budget: float | None, evaluations: int | None) -> None:
+def check_budget(budget: float | None, evaluations: int | None) -> None:
+    """Raise a ValueError if there is none."""
     if budget is None and evaluations is None:
         raise ValueError(
             "budget and evaluations are None. Expected one of them. Give, say, budget=10 seconds."
@@ -265,7 +265,7 @@ def _improve(
                 population.begin_with(rows[order[: len(order) // 2]])
                 record.better(rows[order[0]], float(losses[order[0]]))
                 climber: Any = _walker(record, problem, None, constraints, random, slopes)
-                _climb(record, climber, population)
+                climb(record, climber, population, record.better)
                 return
     if hasattr(known, "climber") and not constraints:
         climber = known.climber(problem, seed)
@@ -273,14 +273,41 @@ def _improve(
         climber = _walker(record, problem, known, constraints, random, None)
     if not isinstance(called, Called):
         record.begin()  # Compiling is no part of the search.
-    exact = hasattr(known, "solved") and not constraints
-    if exact and not hasattr(known, "climber"):
-        _solve(record, problem, known, record.left)
-    if exact and record.left < math.inf:
-        _climb(record, climber, population, until=(1 - _CLIMBED) * record.left)
-        if record.goes_on():
-            _solve(record, problem, known, _SOLVED * record.left)
-    _climb(record, climber, population)
+    exact = not constraints and hasattr(known, "solved")
+    follow(record, problem, known if exact else None, climber, population, known is called)
+
+
+def follow(
+    record: Record,
+    problem: Problem,
+    solver: Any,
+    climber: Any,
+    population: Population,
+    proves: bool,
+    better: Callable[[Integers, float], None] | None = None,
+) -> None:
+    """Tabu searches, with an exact method near the beginning, until nothing is left.
+
+    Args:
+        record: What is found.
+        problem: What is searched.
+        solver: A loss that has the method `solved`; or None.
+        climber: Searches from a vector.
+        population: Vectors to search from.
+        proves: Whether the solver's loss is the loss itself, and its bound one.
+        better: Is told better vectors; None for the record.
+    """
+    better = better or record.better
+    if solver is not None and record.left < math.inf:
+        climb(record, climber, population, better, until=(1 - _CLIMBED) * record.left)
+        found = solver.solved(problem, _SOLVED * record.left, record.best_codes)
+        if found is not None and found.codes is not None:
+            (loss,) = record.losses(found.codes[None])
+            record.better(found.codes, float(loss))
+            population.begin_with([found.codes])
+        if found is not None and proves:
+            record.bound = found.bound
+    climb(record, climber, population, better)
 
 
 def _walker(
@@ -301,23 +328,21 @@ def _walker(
     return Walker(view, record.losses, Moves(problem, constraints), random)
 
 
-def _climb(record: Record, climber: Any, population: Population, until: float = 0.0) -> None:
+def climb(
+    record: Record,
+    climber: Any,
+    population: Population,
+    better: Callable[[Integers, float], None],
+    until: float = 0.0,
+) -> None:
     """Tabu searches, each from what two good vectors agree in, until so much is left."""
-    record.elsewhere = lambda: climber.evaluations
+    elsewhere, begun = record.elsewhere, climber.evaluations
+    record.elsewhere = lambda: elsewhere() + climber.evaluations - begun
 
     def goes_on() -> bool:
         return record.goes_on() and record.left > until
 
     while goes_on():
-        population.take(*climber.improved(population.child(), goes_on, record.better))
-
-
-def _solve(record: Record, problem: Problem, known: Any, seconds: float) -> None:
-    """An exact method, for some seconds."""
-    found = known.solved(problem, seconds, record.best_codes)
-    if found is None:
-        return
-    if found.codes is not None:
-        (loss,) = record.losses(found.codes[None])
-        record.better(found.codes, float(loss))
-    record.bound = found.bound
+        population.take(*climber.improved(population.child(), goes_on, better))
+    record.evaluations += climber.evaluations - begun
+    record.elsewhere = elsewhere

@@ -82,6 +82,12 @@ class Quadratic:
 
         return Climber(self, problem, seed)
 
+    def solved(self, problem: Problem, seconds: float, codes: NDArray[np.int64]) -> Any:
+        """The best, or a good vector, where the loss is convex; None elsewhere."""
+        from quantal.searching.spheres import solved
+
+        return solved(self, problem, seconds, codes)
+
     def lower_bound(self, problem: Problem) -> float | None:
         """No vector of the lists has a lower loss; None for large problems."""
         from quantal.searching.bounds import lower_bound

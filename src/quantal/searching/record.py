@@ -47,6 +47,10 @@ class Record:
         """Start the clock."""
         self._began = time.perf_counter()
 
+    def without(self, seconds: float) -> None:
+        """Take some seconds out of what is spent: compiling is no part of a search."""
+        self._began += seconds
+
     @property
     def seconds(self) -> float:
         """Since the beginning."""
@@ -56,6 +60,13 @@ class Record:
     def left(self) -> float:
         """Seconds that are left."""
         return math.inf if self._budget is None else self._budget - self.seconds
+
+    @property
+    def used(self) -> float:
+        """The share of the budget that is gone."""
+        if self._budget is not None:
+            return self.seconds / self._budget
+        return self.spent / (self._most or 1)
 
     @property
     def spent(self) -> int:

@@ -1,0 +1,367 @@
+"""A model's loss as a function of the values of its discrete parameters."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal.parameters import Parameter
+from quantal.searching.problem import Floats, Integers, Problem
+
+_MOST_NUMBERS = 2**25
+"""Numbers that many candidates in one call may hold: 128 MiB."""
+_WIDEST = 256  # Candidates in one call.
+_PROBES = 3
+
+
+class Objective:
+    """The loss of data, for choices of all elements of some parameters.
+
+    A choice is told by ranks: the position of each element's value among the list in
+    ascending order, (elements,), all parameters one after the other.
+
+    Args:
+        model: A compiled model.
+        parameters: What is chosen.
+        x: Inputs, arrays or structures of arrays, samples first.
+        y: Targets, or None.
+        batch_size: The most samples at once.
+    """
+
+    def __init__(
+        self, model: keras.Model, parameters: Sequence[Parameter], x: Any, y: Any, batch_size: int
+    ) -> None:
+        self._parameters = parameters
+        self._data = keras.tree.map_structure(np.asarray, (x, y))
+        counts = {len(array) for array in keras.tree.flatten(self._data) if array.ndim}
+        if len(counts) != 1 or not min(counts):
+            raise ValueError(
+                f"x and y have {sorted(counts)} samples. Expected as many in each, one or more. "
+                "Give arrays whose first axis is the samples."
+            )
+        (self.samples,) = counts
+        self._batch = min(batch_size, self.samples)
+        self.parts = -(-self.samples // self._batch)
+        self._lists = [_List(parameter) for parameter in parameters]
+        self._sizes = [part.size for part in self._lists]
+        self.lengths: Integers = np.repeat([part.length for part in self._lists], self._sizes)
+        self._curvature = np.zeros(len(parameters))
+        self._compute = _Computed(model, parameters)
+        self._width = self._candidates(model)
+        self.gradients = 0
+        """How many gradients were taken, each with a loss."""
+        self._held: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def ranks(self) -> Integers:
+        """What the model has now."""
+        return self._joined(
+            [part.ranks(p.codes) for part, p in zip(self._lists, self._parameters, strict=True)]
+        )
+
+    def choose(self, ranks: Integers) -> None:
+        """Give the model a choice; elements that have it already keep their latents."""
+        now = self.ranks()
+        for part, parameter, own, before in zip(
+            self._lists, self._parameters, self._split(ranks), self._split(now), strict=True
+        ):
+            where = (own != before).reshape(parameter.shape)
+            if where.any():
+                parameter.set_codes(part.codes(own).reshape(parameter.shape), where)
+        self._compute.forget()
+
+    def problem(self, ranks: Integers) -> Problem:
+        """The same choice as a search of vectors; memory grows with elements times values."""
+        rows = [row for part in self._lists for row in part.each()]
+        return Problem(rows, None, ranks, None, 0)
+
+    def losses(self, ranks: Integers) -> Floats:
+        """The losses (batch,) of choices (batch, elements), on all data."""
+        found = np.zeros(len(ranks))
+        for begin in range(0, len(ranks), self._width):
+            some = ranks[begin : begin + self._width]
+            values = [
+                part.numbers(own) for part, own in zip(self._lists, self._split(some), strict=True)
+            ]
+            for share, batch in self._batches():
+                found[begin : begin + len(some)] += share * self._compute.losses(values, batch)
+        return found
+
+    def slopes(
+        self, ranks: Integers, part: NDArray[np.int64] | None = None
+    ) -> tuple[float, Floats]:
+        """The loss of a choice and its gradient to the values, (elements,).
+
+        Args:
+            ranks: The choice, (elements,).
+            part: The samples that count; None for all.
+        """
+        self.gradients += 1
+        values = [
+            part_.numbers(own) for part_, own in zip(self._lists, self._split(ranks), strict=True)
+        ]
+        loss, slope = 0.0, np.zeros(len(ranks))
+        for share, batch in self._batches() if part is None else [(1.0, self._taken(part))]:
+            own, gradients = self._compute.slopes(values, batch)
+            loss += share * own
+            slope += share * self._joined(gradients)
+        return loss, slope
+
+    def part(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """Samples of one batch."""
+        return np.sort(random.choice(self.samples, self._batch, replace=False))
+
+    def ranked(self, ranks: Integers, slope: Floats) -> tuple[Integers, Integers, Floats]:
+        """Changes to a neighbouring value, by what the gradient promises.
+
+        Returns:
+            The elements, the most promising first; the rank that each would have; and the
+            gradient times its step, for each element.
+        """
+        moved = np.clip(ranks - np.sign(slope).astype(ranks.dtype), 0, self.lengths - 1)
+        gains = slope * self._steps(ranks, moved)
+        order = np.argsort(gains)
+        return order, moved, gains
+
+    def neighbours(self, ranks: Integers, random: np.random.Generator) -> Integers:
+        """A neighbouring value of each element, up or down alike often."""
+        up = random.random(len(ranks)) < 0.5
+        up = np.where(ranks == 0, True, np.where(ranks == self.lengths - 1, False, up))
+        return np.clip(ranks + np.where(up, 1, -1), 0, self.lengths - 1)
+
+    def costs(self, ranks: Integers, moved: Integers, slope: Floats) -> Floats:
+        """By how much each change alone raises the loss, about."""
+        step = self._steps(ranks, moved)
+        bent = np.repeat(self._curvature, self._sizes)
+        return slope * step + bent * step * step / 2
+
+    def probe(self, ranks: Integers, slope: Floats, random: np.random.Generator) -> None:
+        """Learn the curvature from a few random changes."""
+        self._curvature[:] = 0
+        for _ in range(_PROBES):
+            drawn = random.random(len(ranks)) < max(0.02, 1 / len(ranks))
+            after = np.where(drawn, self.neighbours(ranks, random), ranks)
+            if (after != ranks).any():
+                self.bend(ranks, after, slope, self.slopes(after)[1])
+
+    def bend(self, before: Integers, after: Integers, slope: Floats, after_slope: Floats) -> None:
+        """Learn the curvature along a step from the change of the gradient."""
+        step = self._steps(before, after)
+        for place, (apart, change) in enumerate(
+            zip(self._split(step), self._split(after_slope - slope), strict=True)
+        ):
+            squares = float(apart @ apart)
+            if squares > 0:
+                new = max(0.0, float(apart @ change) / squares)
+                old = self._curvature[place]
+                self._curvature[place] = new if old == 0 else 0.9 * old + 0.1 * new
+
+    def _steps(self, before: Integers, after: Integers) -> Floats:
+        return self._joined(
+            [
+                part.numbers(b).astype(float).reshape(-1) - part.numbers(a).reshape(-1)
+                for part, a, b in zip(
+                    self._lists, self._split(before), self._split(after), strict=True
+                )
+            ]
+        )
+
+    def _joined(self, arrays: Sequence[Any]) -> Any:
+        return np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
+
+    def _split(self, numbers: NDArray[Any]) -> list[NDArray[Any]]:
+        return np.split(numbers, np.cumsum(self._sizes)[:-1], axis=-1)
+
+    def _batches(self) -> Iterator[tuple[float, Any]]:
+        """All data: each batch and its share."""
+        for begin in range(0, self.samples, self._batch):
+            end = min(begin + self._batch, self.samples)
+            if self.parts == 1:
+                # Kept where the backend computes.
+                batch = self._held.setdefault(0, self._taken(slice(None)))
+            else:
+                batch = self._taken(slice(begin, end))
+            yield (end - begin) / self.samples, batch
+
+    def _taken(self, where: Any) -> Any:
+        return keras.tree.map_structure(lambda a: ops.convert_to_tensor(a[where]), self._data)
+
+    def _candidates(self, model: keras.Model) -> int:
+        """How many candidates a call may have."""
+        widest = 1
+        for layer in model._flatten_layers():
+            try:
+                shapes = keras.tree.flatten(
+                    keras.tree.map_structure(lambda t: t.shape, layer.output)
+                )
+                widest = max(widest, int(np.prod([s for s in shapes[-8:] if isinstance(s, int)])))
+            except (AttributeError, ValueError, TypeError):
+                continue
+        own = max(
+            int(np.prod(array.shape[1:])) for array in keras.tree.flatten(self._data) if array.ndim
+        )
+        each = len(self) + self._batch * max(widest, own)
+        return int(np.clip(_MOST_NUMBERS // each, 1, _WIDEST))
+
+
+class _List:
+    """The list of a parameter in ascending order, for each of its elements."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        values = parameter.values
+        self.size = int(np.prod(parameter.shape))
+        self._shape = parameter.shape
+        self._ascending = np.atleast_2d(values.ascending)
+        self._order = np.atleast_2d(values.order)
+        self._back = np.argsort(self._order, axis=1)
+        self.length = self._ascending.shape[1]
+        self._channel: NDArray[np.int64] | None = None
+        if values.channels is not None:
+            along = np.moveaxis(np.zeros(parameter.shape, np.int64), values.axis, -1)
+            along = along + np.arange(values.channels)
+            self._channel = np.moveaxis(along, -1, values.axis).reshape(-1)
+
+    def numbers(self, ranks: Integers) -> NDArray[np.float32]:
+        """The values of ranks (..., size), (..., *shape)."""
+        return self._of(self._ascending, ranks).reshape(*ranks.shape[:-1], *self._shape)
+
+    def codes(self, ranks: Integers) -> Integers:
+        """The codes of ranks (size,)."""
+        return self._of(self._order, ranks)
+
+    def ranks(self, codes: Any) -> Integers:
+        """The ranks (size,) of codes."""
+        own = np.asarray(ops.convert_to_numpy(codes)).reshape(-1)
+        return self._of(self._back, own).astype(np.int64)
+
+    def each(self) -> NDArray[np.float32]:
+        """The values of each element, (size, length)."""
+        channel = np.zeros(self.size, np.int64) if self._channel is None else self._channel
+        return self._ascending[channel]
+
+    def _of(self, table: NDArray[Any], places: Integers) -> NDArray[Any]:
+        return table[0][places] if self._channel is None else table[self._channel, places]
+
+
+class _Computed:
+    """The loss and its gradient, compiled where the backend does."""
+
+    def __init__(self, model: keras.Model, parameters: Sequence[Parameter]) -> None:
+        self._model, self._parameters = model, parameters
+        self._backend = keras.config.backend()
+        # Half precision loses small gradients.
+        self._factor = 1024.0 if model.compute_dtype == "float16" else 1.0
+        self._with_slopes, self._many = self._compiled()
+        self._one_by_one = False
+
+    def slopes(self, values: list[Any], batch: Any) -> tuple[float, list[Any]]:
+        """The loss of values, and its gradient to each."""
+        loss, gradients = self._with_slopes([self._tensor(v) for v in values], *batch)
+        return (
+            float(ops.convert_to_numpy(loss)) / self._factor,
+            [np.asarray(ops.convert_to_numpy(g), np.float64) / self._factor for g in gradients],
+        )
+
+    def losses(self, values: list[Any], batch: Any) -> Floats:
+        """The losses of many values, each stacked along its first axis."""
+        count = len(values[0])
+        if count > 1 and not self._one_by_one:
+            more = (1 << (count - 1).bit_length()) - count
+            padded = [np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for v in values]
+            try:
+                found = self._many([self._tensor(v) for v in padded], *batch)
+                return np.asarray(ops.convert_to_numpy(found), np.float64)[:count] / self._factor
+            except Exception:  # A layer that the backend does not vectorize.
+                self._one_by_one = True
+        return np.array([self.slopes([v[i] for v in values], batch)[0] for i in range(count)])
+
+    def forget(self) -> None:
+        """Leave no traced tensors in the model: layers keep their last losses."""
+        self._model._clear_losses()
+
+    def _tensor(self, array: Any) -> Any:
+        return ops.convert_to_tensor(np.asarray(array, np.float32))
+
+    def _loss(self, values: Sequence[Any], x: Any, y: Any) -> Any:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.given = value
+        try:
+            predicted = self._model(x, training=False)
+            loss = self._model.compute_loss(x=x, y=y, y_pred=predicted, training=False)
+        finally:
+            for parameter in self._parameters:
+                parameter.given = None
+        return ops.cast(loss, "float32") * self._factor
+
+    def _scoped(self, values: Sequence[Any], x: Any, y: Any) -> Any:
+        with keras.StatelessScope():
+            return self._loss(values, x, y)
+
+    def _compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        if self._backend == "jax":
+            return self._in_jax()
+        if self._backend == "tensorflow":
+            return self._in_tensorflow()
+        return self._in_torch()
+
+    def _in_jax(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        import jax
+
+        variables = self._model.variables
+
+        def loss(values: Any, held: Any, x: Any, y: Any) -> Any:
+            with keras.StatelessScope(list(zip(variables, held, strict=True))):
+                return self._loss(values, x, y)
+
+        one = jax.jit(jax.value_and_grad(loss))
+        many = jax.jit(jax.vmap(loss, in_axes=(0, None, None, None)))
+
+        def with_held(function: Any) -> Callable[..., Any]:
+            def call(values: Any, x: Any, y: Any) -> Any:
+                return function(values, [v.value for v in variables], x, y)
+
+            return call
+
+        return with_held(one), with_held(many)
+
+    def _in_tensorflow(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        import tensorflow
+
+        @tensorflow.function  # type: ignore[untyped-decorator]
+        def one(values: Any, x: Any, y: Any) -> Any:
+            with tensorflow.GradientTape() as tape:
+                tape.watch(values)
+                loss = self._scoped(values, x, y)
+            zero = tensorflow.UnconnectedGradients.ZERO
+            return loss, tape.gradient(loss, values, unconnected_gradients=zero)
+
+        @tensorflow.function  # type: ignore[untyped-decorator]
+        def many(values: Any, x: Any, y: Any) -> Any:
+            return tensorflow.vectorized_map(
+                lambda own: self._scoped(own, x, y), values, fallback_to_while_loop=False
+            )
+
+        return one, many
+
+    def _in_torch(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        import torch
+
+        def one(values: Any, x: Any, y: Any) -> Any:
+            points = [value.detach().requires_grad_() for value in values]
+            with torch.enable_grad():
+                loss = self._scoped(points, x, y)
+                found = torch.autograd.grad(loss, points, allow_unused=True)
+            return loss.detach(), [
+                torch.zeros_like(p) if g is None else g for p, g in zip(points, found, strict=True)
+            ]
+
+        def many(values: Any, x: Any, y: Any) -> Any:
+            with torch.no_grad():
+                return torch.func.vmap(lambda *own: self._scoped(own, x, y))(*values)
+
+        return one, many

@@ -1,0 +1,366 @@
+"""Search over the codes of a model that is trained: `quantal.polish`."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from quantal.objective import Objective
+from quantal.parameters import Parameter, parameters_of
+from quantal.searching import check_budget, follow
+from quantal.searching.detecting import LARGEST, detected
+from quantal.searching.population import Population
+from quantal.searching.problem import Floats, Integers
+from quantal.searching.record import Record, fingerprint, read, written
+from quantal.tempering import Tempering
+
+_LOOKS = 12
+"""How often, in shares of the budget, all data are looked at while only parts are followed."""
+_SINGLES = 64
+_CYCLE = 0.1
+"""The least share of the budget that a cycle of drawn changes takes."""
+_BLOCK = 0.002  # Of all elements, at first.
+
+
+@dataclasses.dataclass(frozen=True)
+class PolishReport:
+    """What polishing changed.
+
+    Attributes:
+        loss_before: The loss on the data given, before.
+        loss: After; never higher.
+        validation_before: The loss on the validation data, before; None without these.
+        validation: After.
+        changed: How many elements have another code.
+        elements: How many there are.
+        evaluations: How many losses on all or a part of the data were looked at.
+        history: (seconds, loss) of each better choice; on parts of the data, where these
+            are followed.
+    """
+
+    loss_before: float
+    loss: float
+    validation_before: float | None
+    validation: float | None
+    changed: int
+    elements: int
+    evaluations: int
+    history: list[tuple[float, float]]
+
+    def __str__(self) -> str:
+        told = f"loss {self.loss_before:.6g} -> {self.loss:.6g}"
+        if self.validation is not None:
+            told += f", validation {self.validation_before:.6g} -> {self.validation:.6g}"
+        return (
+            f"{told}; {self.changed:,} of {self.elements:,} elements changed, "
+            f"{self.evaluations:,} evaluations"
+        )
+
+
+def polish(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    budget: float | None = 60.0,
+    *,
+    validation_data: tuple[Any, Any] | None = None,
+    parameters: Sequence[Parameter] | None = None,
+    batch_size: int = 8192,
+    evaluations: int | None = None,
+    seed: int = 0,
+    file: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> PolishReport:
+    """Change the chosen values of a trained model wherever that lowers its loss.
+
+    Use it after `fit`, where gradients have stopped: each choice is checked by the loss
+    itself, computed as in inference. The other weights, scales and lists stay.
+
+    How: up to 512 elements whose loss is quadratic are followed by exact differences
+    (`quantal.search`). Else changes to neighbouring values are ranked by
+    `gradient * step + curvature * step**2 / 2`, and taken in blocks whose size fits what the
+    loss says, one by one in the end; then many are drawn at a temperature that falls, again
+    and again from the best. More data than `batch_size` are followed in parts, a new one each
+    few steps, and looked at as a whole from time to time. What is kept has the lowest loss on
+    the validation data, or without these on the data given, and is never worse on the data
+    given than what was there. Ctrl-C ends it with that. Memory grows with elements and
+    samples, not with the list's length.
+
+    Source of the drawn changes: Zhang, Liu and Liu, "A Langevin-like sampler for discrete
+    distributions", ICML 2022, here with the curvature along the last step.
+
+    Args:
+        model: A built and compiled model with discrete layers. It is changed.
+        x: Its inputs, arrays or structures of arrays, samples first.
+        y: Its targets.
+        budget: Seconds; None where `evaluations` are given.
+        validation_data: Other samples `(x, y)`, which say what is kept; so that noise in
+            the data is not learned.
+        parameters: What is changed, of `parameters_of(model)`; None for all.
+        batch_size: The most samples at once.
+        evaluations: How many losses are looked at. With it and no budget, the same seed
+            gives the same choice.
+        seed: Of the random numbers.
+        file: Where the best choice is kept; if it is there, polishing goes on from it.
+        verbose: 1 shows a line of progress, 0 nothing.
+
+    Returns:
+        A `PolishReport`.
+
+    Raises:
+        TypeError: It is not a Keras model.
+        ValueError: The model is not compiled or has no discrete layers, the loss is not a
+            number, or the file is of another model.
+
+    >>> import keras, numpy as np, quantal
+    >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    >>> y = x * [1, -1, 1, 1, -1, -1, 1, -1]
+    >>> model = keras.Sequential([keras.Input((8,)), quantal.LearnableMultiplier()])
+    >>> model.compile(loss="mse")
+    >>> report = polish(model, x, y, budget=1, verbose=0)
+    >>> print(round(report.loss, 6))
+    0.0
+    """
+    check_budget(budget, evaluations)
+    chosen = parameters_of(model) if parameters is None else list(parameters)
+    _check(model, chosen)
+    objective = Objective(model, chosen, x, y, batch_size)
+    guard = None if validation_data is None else Objective(
+        model, chosen, *_pair(validation_data), batch_size
+    )  # fmt: skip
+    begun = objective.ranks()
+    record = Record(objective.losses, begun, budget, evaluations, verbose)
+    (before,) = record.losses(begun[None])
+    if not np.isfinite(before):
+        raise ValueError(
+            f"The loss is {before} before anything is changed. Expected a finite number. Train "
+            "the model first, or look at its data."
+        )
+    record.better(begun, float(before))
+    record.elsewhere = lambda: objective.gradients
+    named = fingerprint(
+        *(p.values.ascending for p in chosen), repr([(p.path, p.shape) for p in chosen])
+    )
+    if file is not None and os.path.exists(file):
+        held = read(file, named, {"members": (None, len(begun))})["members"][:1]
+        if ((held < 0) | (held >= objective.lengths)).any():
+            raise ValueError(
+                f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
+                "wrote. Delete it to begin anew."
+            )
+        record.better(held[0].astype(begun.dtype), float(record.losses(held)[0]))
+    validation_before = None if guard is None else float(guard.losses(begun[None])[0])
+    run = _Run(objective, guard, record, validation_before, float(before), seed)
+    with contextlib.suppress(KeyboardInterrupt):
+        run.go()
+    record.end()
+    objective.choose(run.kept)
+    if file is not None:
+        written(file, fingerprint=np.array(named), members=run.kept[None])
+    return PolishReport(
+        float(before), run.kept_loss, validation_before, run.kept_validation,
+        int((run.kept != begun).sum()), len(begun), record.spent, record.history,
+    )  # fmt: skip
+
+
+class _Run:
+    """One polishing: where it stands, and what is kept."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        guard: Objective | None,
+        record: Record,
+        validation: float | None,
+        before: float,
+        seed: int,
+    ) -> None:
+        self._objective, self._guard, self._record = objective, guard, record
+        self._before = before
+        self._random = np.random.default_rng(seed)
+        self.kept, self.kept_loss = record.best_codes.copy(), record.best
+        self.kept_validation = validation
+        if guard is not None and record.best < before:
+            self.kept_validation = float(guard.losses(self.kept[None])[0])
+
+    def go(self) -> None:
+        """Until nothing is left to spend."""
+        objective, record = self._objective, self._record
+        if objective.parts == 1:
+            if not self._quadratic():
+                self._whole()
+            self._look(record.best_codes, record.best)
+            return
+        self._in_parts()
+
+    def _look(self, ranks: Integers, loss: float | None = None) -> None:
+        """Keep a choice if it is better on what counts."""
+        if loss is None:
+            (loss,) = self._record.losses(ranks[None])
+        if loss > self._before:
+            return
+        if self._guard is None:
+            better, validation = loss < self.kept_loss, None
+        else:
+            validation = float(self._guard.losses(ranks[None])[0])
+            better = self.kept_validation is None or validation < self.kept_validation
+        if better:
+            self.kept, self.kept_loss = ranks.copy(), float(loss)
+            self.kept_validation = validation
+
+    def _quadratic(self) -> bool:
+        """Follow a quadratic loss by exact differences; whether it was one."""
+        objective, record = self._objective, self._record
+        if len(objective) > LARGEST:
+            return False
+        problem = objective.problem(record.best_codes)
+        try:
+            found = detected(record.losses, problem, record.goes_on)
+            began = time.perf_counter()
+            climber = None if found is None else found.climber(problem, 0)
+            record.without(time.perf_counter() - began)
+        except ImportError:  # Without the extra `search`, as any other loss.
+            return False
+        if found is None:
+            return False
+
+        def better(codes: Integers, loss: float) -> None:
+            if loss < record.best:  # By the model's own loss.
+                record.better(codes, float(objective.losses(codes[None])[0]))
+
+        population = Population(problem, None, self._random)
+        population.begin_with([record.best_codes])
+        follow(record, problem, found, climber, population, False, better)
+        return True
+
+    def _whole(self) -> None:
+        """Blocks of changes, then drawn ones at a falling temperature, on all data."""
+        record = self._record
+        tempering = Tempering(self._objective, self._random)
+        self._descend(record.best_codes.copy())
+        while record.goes_on():
+            begun = record.used
+            until = begun + max(_CYCLE, (1 - begun) / 4)
+
+            def gone(begun: float = begun, until: float = until) -> float:
+                return (record.used - begun) / (until - begun)
+
+            ranks = tempering.cycle(record.best_codes, gone, record.goes_on, record.better)
+            self._descend(ranks)
+            self._look(record.best_codes, record.best)
+
+    def _descend(self, ranks: Integers) -> None:
+        """Blocks of ranked changes while the loss of all data falls, then single ones."""
+        objective, record = self._objective, self._record
+        block = max(1, int(_BLOCK * len(ranks)))
+        loss, slope = objective.slopes(ranks)
+        while record.goes_on():
+            order, moved, gains = objective.ranked(ranks, slope)
+            many = min(block, int((gains < 0).sum()))
+            if many > 1:
+                tried = ranks.copy()
+                tried[order[:many]] = moved[order[:many]]
+                tried_loss, tried_slope = objective.slopes(tried)
+                if tried_loss < loss:
+                    ranks, loss, slope = tried, tried_loss, tried_slope
+                    record.better(ranks, loss)
+                    block = 2 * many
+                else:
+                    block = many // 4
+                continue
+            found = self._single(ranks, order, moved, loss)
+            if found is None:
+                return
+            ranks, block = found, 4
+            loss, slope = objective.slopes(ranks)
+            record.better(ranks, loss)
+
+    def _single(
+        self, ranks: Integers, order: Integers, moved: Integers, loss: float
+    ) -> Integers | None:
+        """The best of some promising single changes, if one is better."""
+        tried = np.tile(ranks, (min(_SINGLES, len(order)), 1))
+        at = order[: len(tried)]
+        tried[np.arange(len(tried)), at] = moved[at]
+        losses = self._record.losses(tried)
+        best = int(losses.argmin())
+        return tried[best] if losses[best] < loss else None
+
+    def _in_parts(self) -> None:
+        """Blocks of ranked changes on parts of the data, with looks at all of them."""
+        objective, record = self._objective, self._record
+        ranks, block = record.best_codes.copy(), max(1, int(_BLOCK * len(record.best_codes)))
+        mean: Floats | None = None
+        share = self._shares()
+        while record.goes_on():
+            part = objective.part(self._random)
+            loss, slope = objective.slopes(ranks, part)
+            # Changes are ranked by what several parts say.
+            mean = slope if mean is None else 0.8 * mean + 0.2 * slope
+            for _ in range(4):
+                order, moved, gains = objective.ranked(ranks, mean)
+                many = min(block, int((gains < 0).sum()))
+                if many == 0 or not record.goes_on():
+                    break
+                tried = ranks.copy()
+                tried[order[:many]] = moved[order[:many]]
+                tried_loss, tried_slope = objective.slopes(tried, part)
+                if tried_loss < loss:
+                    mean = mean + tried_slope - slope
+                    ranks, loss, slope = tried, tried_loss, tried_slope
+                    block = min(2 * many, len(ranks))
+                else:
+                    block = max(1, many // 2)
+            if share():
+                self._look(ranks)
+        self._look(ranks)
+
+    def _shares(self) -> Callable[[], bool]:
+        """Says when the next part of the budget is gone."""
+        seen = 0
+
+        def gone() -> bool:
+            nonlocal seen
+            now = int(_LOOKS * self._record.used)
+            new, seen = now > seen, max(now, seen)
+            return new
+
+        return gone
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(
+            f"validation_data is {type(data).__name__}. Expected a pair of inputs and targets. "
+            "Give (x, y)."
+        )
+    return data[0], data[1]
+
+
+def _check(model: Any, parameters: Sequence[Parameter]) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model is {model!r} of type {type(model).__name__}. Expected a Keras model. Give the "
+            "model itself, compiled."
+        )
+    if not model.compiled:
+        raise ValueError(
+            f"The model {model.name!r} is not compiled. Expected one with a loss. Call "
+            "model.compile(loss=...) first."
+        )
+    if not parameters:
+        raise ValueError(
+            f"The model {model.name!r} has no discrete parameters. Expected some to polish. Make "
+            "some with quantal.discretize or quantal.Discrete."
+        )
+    unknown = [p for p in parameters if all(p is not own for own in parameters_of(model))]
+    if unknown:
+        raise ValueError(
+            f"parameters has {unknown[0]!r}, which is not in the model. Expected some of "
+            "quantal.parameters_of(model). Take them from this model."
+        )

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from quantal.parameters import parameters_of as parameters_of
     from quantal.polishing import polish as polish
     from quantal.scales import Scale as Scale
+    from quantal.searching import Autocorrelation as Autocorrelation
+    from quantal.searching import Magnitude as Magnitude
+    from quantal.searching import Minimax as Minimax
     from quantal.searching import Quadratic as Quadratic
     from quantal.searching import Sums as Sums
     from quantal.searching import search as search
@@ -49,6 +52,9 @@ _HOMES = {
     "Parameter": "quantal.parameters",
     "Scale": "quantal.scales",
     "polish": "quantal.polishing",
+    "Autocorrelation": "quantal.searching",
+    "Magnitude": "quantal.searching",
+    "Minimax": "quantal.searching",
     "Quadratic": "quantal.searching",
     "Sums": "quantal.searching",
     "search": "quantal.searching",

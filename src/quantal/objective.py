@@ -29,10 +29,17 @@ class Objective:
         x: Inputs, arrays or structures of arrays, samples first.
         y: Targets, or None.
         batch_size: The most samples at once.
+        monitor: From targets and outputs to a number, lower is better; None for the loss.
     """
 
     def __init__(
-        self, model: keras.Model, parameters: Sequence[Parameter], x: Any, y: Any, batch_size: int
+        self,
+        model: keras.Model,
+        parameters: Sequence[Parameter],
+        x: Any,
+        y: Any,
+        batch_size: int,
+        monitor: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self._parameters = parameters
         self._data = keras.tree.map_structure(np.asarray, (x, y))
@@ -49,10 +56,12 @@ class Objective:
         self._sizes = [part.size for part in self._lists]
         self.lengths: Integers = np.repeat([part.length for part in self._lists], self._sizes)
         self._curvature = np.zeros(len(parameters))
-        self._compute = _Computed(model, parameters)
+        self._compute = _Computed(model, parameters, monitor)
         self._width = self._candidates(model)
         self.gradients = 0
         """How many gradients were taken, each with a loss."""
+        self.monitored = 0.0
+        """What the monitor says of the choice whose gradient was taken last."""
         self._held: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -105,12 +114,18 @@ class Objective:
         values = [
             part_.numbers(own) for part_, own in zip(self._lists, self._split(ranks), strict=True)
         ]
-        loss, slope = 0.0, np.zeros(len(ranks))
+        loss, slope, self.monitored = 0.0, np.zeros(len(ranks)), 0.0
         for share, batch in self._batches() if part is None else [(1.0, self._taken(part))]:
-            own, gradients = self._compute.slopes(values, batch)
+            own, monitored, gradients = self._compute.slopes(values, batch)
             loss += share * own
+            self.monitored += share * monitored
             slope += share * self._joined(gradients)
         return loss, slope
+
+    def measure(self, ranks: Integers) -> float:
+        """What the monitor says of a choice, (elements,), on all data."""
+        self.slopes(ranks)
+        return self.monitored
 
     def part(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Samples of one batch."""
@@ -251,19 +266,20 @@ class _List:
 class _Computed:
     """The loss and its gradient, compiled where the backend does."""
 
-    def __init__(self, model: keras.Model, parameters: Sequence[Parameter]) -> None:
-        self._model, self._parameters = model, parameters
+    def __init__(self, model: keras.Model, parameters: Sequence[Parameter], monitor: Any) -> None:
+        self._model, self._parameters, self._monitor = model, parameters, monitor
         self._backend = keras.config.backend()
         # Half precision loses small gradients.
         self._factor = 1024.0 if model.compute_dtype == "float16" else 1.0
         self._with_slopes, self._many = self._compiled()
         self._one_by_one = False
 
-    def slopes(self, values: list[Any], batch: Any) -> tuple[float, list[Any]]:
-        """The loss of values, and its gradient to each."""
-        loss, gradients = self._with_slopes([self._tensor(v) for v in values], *batch)
+    def slopes(self, values: list[Any], batch: Any) -> tuple[float, float, list[Any]]:
+        """The loss of values, what the monitor says, and the loss's gradient to each."""
+        (loss, monitored), gradients = self._with_slopes([self._tensor(v) for v in values], *batch)
         return (
             float(ops.convert_to_numpy(loss)) / self._factor,
+            float(ops.convert_to_numpy(monitored)),
             [np.asarray(ops.convert_to_numpy(g), np.float64) / self._factor for g in gradients],
         )
 
@@ -296,7 +312,9 @@ class _Computed:
         finally:
             for parameter in self._parameters:
                 parameter.given = None
-        return ops.cast(loss, "float32") * self._factor
+        loss = ops.cast(loss, "float32")
+        monitored = loss if self._monitor is None else self._monitor(y, predicted)
+        return loss * self._factor, ops.stop_gradient(ops.cast(monitored, "float32"))
 
     def _scoped(self, values: Sequence[Any], x: Any, y: Any) -> Any:
         with keras.StatelessScope():
@@ -318,8 +336,8 @@ class _Computed:
             with keras.StatelessScope(list(zip(variables, held, strict=True))):
                 return self._loss(values, x, y)
 
-        one = jax.jit(jax.value_and_grad(loss))
-        many = jax.jit(jax.vmap(loss, in_axes=(0, None, None, None)))
+        one = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        many = jax.jit(jax.vmap(lambda *all: loss(*all)[0], in_axes=(0, None, None, None)))
 
         def with_held(function: Any) -> Callable[..., Any]:
             def call(values: Any, x: Any, y: Any) -> Any:
@@ -336,14 +354,14 @@ class _Computed:
         def one(values: Any, x: Any, y: Any) -> Any:
             with tensorflow.GradientTape() as tape:
                 tape.watch(values)
-                loss = self._scoped(values, x, y)
+                loss, monitored = self._scoped(values, x, y)
             zero = tensorflow.UnconnectedGradients.ZERO
-            return loss, tape.gradient(loss, values, unconnected_gradients=zero)
+            return (loss, monitored), tape.gradient(loss, values, unconnected_gradients=zero)
 
         @tensorflow.function  # type: ignore[untyped-decorator]
         def many(values: Any, x: Any, y: Any) -> Any:
             return tensorflow.vectorized_map(
-                lambda own: self._scoped(own, x, y), values, fallback_to_while_loop=False
+                lambda own: self._scoped(own, x, y)[0], values, fallback_to_while_loop=False
             )
 
         return one, many
@@ -354,14 +372,14 @@ class _Computed:
         def one(values: Any, x: Any, y: Any) -> Any:
             points = [value.detach().requires_grad_() for value in values]
             with torch.enable_grad():
-                loss = self._scoped(points, x, y)
+                loss, monitored = self._scoped(points, x, y)
                 found = torch.autograd.grad(loss, points, allow_unused=True)
-            return loss.detach(), [
+            return (loss.detach(), monitored.detach()), [
                 torch.zeros_like(p) if g is None else g for p, g in zip(points, found, strict=True)
             ]
 
         def many(values: Any, x: Any, y: Any) -> Any:
             with torch.no_grad():
-                return torch.func.vmap(lambda *own: self._scoped(own, x, y))(*values)
+                return torch.func.vmap(lambda *own: self._scoped(own, x, y)[0])(*values)
 
         return one, many

@@ -69,6 +69,7 @@ def polish(
     budget: float | None = 60.0,
     *,
     validation_data: tuple[Any, Any] | None = None,
+    monitor: Callable[[Any, Any], Any] | None = None,
     parameters: Sequence[Parameter] | None = None,
     batch_size: int = 8192,
     evaluations: int | None = None,
@@ -101,6 +102,10 @@ def polish(
         budget: Seconds; None where `evaluations` are given.
         validation_data: Other samples `(x, y)`, which say what is kept; so that noise in
             the data is not learned.
+        monitor: A function of targets and outputs to a number, lower is better, that says
+            what is kept, for example the share of wrong answers; None for the loss. The
+            search follows the loss, which has a gradient; in the report, what is called
+            loss is this number.
         parameters: What is changed, of `parameters_of(model)`; None for all.
         batch_size: The most samples at once.
         evaluations: How many losses are looked at. With it and no budget, the same seed
@@ -129,19 +134,19 @@ def polish(
     check_budget(budget, evaluations)
     chosen = parameters_of(model) if parameters is None else list(parameters)
     _check(model, chosen)
-    objective = Objective(model, chosen, x, y, batch_size)
+    objective = Objective(model, chosen, x, y, batch_size, monitor)
     guard = None if validation_data is None else Objective(
-        model, chosen, *_pair(validation_data), batch_size
+        model, chosen, *_pair(validation_data), batch_size, monitor
     )  # fmt: skip
     begun = objective.ranks()
     record = Record(objective.losses, begun, budget, evaluations, verbose)
-    (before,) = record.losses(begun[None])
+    before = objective.measure(begun)
     if not np.isfinite(before):
         raise ValueError(
             f"The loss is {before} before anything is changed. Expected a finite number. Train "
             "the model first, or look at its data."
         )
-    record.better(begun, float(before))
+    record.better(begun, before)
     record.elsewhere = lambda: objective.gradients
     named = fingerprint(
         *(p.values.ascending for p in chosen), repr([(p.path, p.shape) for p in chosen])
@@ -153,9 +158,9 @@ def polish(
                 f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
                 "wrote. Delete it to begin anew."
             )
-        record.better(held[0].astype(begun.dtype), float(record.losses(held)[0]))
-    validation_before = None if guard is None else float(guard.losses(begun[None])[0])
-    run = _Run(objective, guard, record, validation_before, float(before), seed)
+        record.better(held[0].astype(begun.dtype), objective.measure(held[0]))
+    validation_before = None if guard is None else guard.measure(begun)
+    run = _Run(objective, guard, record, validation_before, before, seed, monitor is not None)
     with contextlib.suppress(KeyboardInterrupt):
         run.go()
     record.end()
@@ -163,7 +168,7 @@ def polish(
     if file is not None:
         written(file, fingerprint=np.array(named), members=run.kept[None])
     return PolishReport(
-        float(before), run.kept_loss, validation_before, run.kept_validation,
+        before, run.kept_loss, validation_before, run.kept_validation,
         int((run.kept != begun).sum()), len(begun), record.spent, record.history,
     )  # fmt: skip
 
@@ -179,20 +184,22 @@ class _Run:
         validation: float | None,
         before: float,
         seed: int,
+        monitored: bool,
     ) -> None:
         self._objective, self._guard, self._record = objective, guard, record
+        self._monitored = monitored
         self._before = before
         self._random = np.random.default_rng(seed)
         self.kept, self.kept_loss = record.best_codes.copy(), record.best
         self.kept_validation = validation
         if guard is not None and record.best < before:
-            self.kept_validation = float(guard.losses(self.kept[None])[0])
+            self.kept_validation = guard.measure(self.kept)
 
     def go(self) -> None:
         """Until nothing is left to spend."""
         objective, record = self._objective, self._record
         if objective.parts == 1:
-            if not self._quadratic():
+            if self._monitored or not self._quadratic():
                 self._whole()
             self._look(record.best_codes, record.best)
             return
@@ -201,13 +208,13 @@ class _Run:
     def _look(self, ranks: Integers, loss: float | None = None) -> None:
         """Keep a choice if it is better on what counts."""
         if loss is None:
-            (loss,) = self._record.losses(ranks[None])
+            loss = self._objective.measure(ranks)
         if loss > self._before:
             return
         if self._guard is None:
             better, validation = loss < self.kept_loss, None
         else:
-            validation = float(self._guard.losses(ranks[None])[0])
+            validation = self._guard.measure(ranks)
             better = self.kept_validation is None or validation < self.kept_validation
         if better:
             self.kept, self.kept_loss = ranks.copy(), float(loss)
@@ -268,7 +275,7 @@ class _Run:
                 tried_loss, tried_slope = objective.slopes(tried)
                 if tried_loss < loss:
                     ranks, loss, slope = tried, tried_loss, tried_slope
-                    record.better(ranks, loss)
+                    record.better(ranks, objective.monitored)
                     block = 2 * many
                 else:
                     block = many // 4
@@ -278,7 +285,7 @@ class _Run:
                 return
             ranks, block = found, 4
             loss, slope = objective.slopes(ranks)
-            record.better(ranks, loss)
+            record.better(ranks, objective.monitored)
 
     def _single(
         self, ranks: Integers, order: Integers, moved: Integers, loss: float

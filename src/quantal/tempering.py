@@ -43,7 +43,7 @@ class Tempering:
             ranks: Where it begins.
             gone: The share of the cycle that is over; it ends at 1.
             goes_on: Whether there is something left to spend.
-            better: Is told each choice and its loss.
+            better: Is told each choice, and what the monitor says of it.
         """
         objective, random = self._objective, self._random
         _, slope = objective.slopes(ranks)
@@ -56,20 +56,22 @@ class Tempering:
             chance = _TRIED * np.exp(-np.maximum(cost, 0) / temperature)
             taken = (random.random(len(ranks)) < chance) & (moved != ranks)
             after = np.where(taken, moved, ranks)
-            loss, after_slope = objective.slopes(after)
+            _, after_slope = objective.slopes(after)
             objective.bend(ranks, after, slope, after_slope)
             ranks, slope = after, after_slope
-            better(ranks, loss)
+            better(ranks, objective.monitored)
         return ranks
 
     def _temperature(self, ranks: Integers, slope: np.ndarray) -> float:
-        """At which about `_ACCEPTED` of the changes are taken."""
+        """At which about `_ACCEPTED` of the changes that cost something are taken."""
         objective = self._objective
-        cost = np.maximum(
-            objective.costs(ranks, objective.neighbours(ranks, self._random), slope), 0
-        )
-        low, high = 1e-12, max(float(cost.max()), 1e-12) * 10
-        for _ in range(60):
+        moved = objective.neighbours(ranks, self._random)
+        cost = objective.costs(ranks, moved, slope)
+        cost = cost[(moved != ranks) & (cost > 0)]
+        if not len(cost):
+            return 1e-12
+        low, high = 1e-6 * float(cost.max()), 10 * float(cost.max())
+        for _ in range(40):
             middle = float(np.sqrt(low * high))
             if np.exp(-cost / middle).mean() > _ACCEPTED:
                 high = middle

@@ -4,25 +4,29 @@ import contextlib
 import dataclasses
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from quantal.searching.autocorrelation import Autocorrelation as Autocorrelation
 from quantal.searching.calling import Called
 from quantal.searching.constraints import Constraints, Moves
 from quantal.searching.descent import descended
 from quantal.searching.detecting import detected
 from quantal.searching.losses import Quadratic as Quadratic
 from quantal.searching.losses import Sums as Sums
+from quantal.searching.magnitude import Magnitude as Magnitude
+from quantal.searching.minimax import Minimax as Minimax
 from quantal.searching.population import Population
 from quantal.searching.problem import Floats, Groups, Integers, Problem
 from quantal.searching.record import Record, fingerprint, members_of, read, written
 from quantal.searching.walking import OfQuadratic, OfSums, View, Walker, Whole
 
 ENUMERATED = 2**17
-"""So few vectors are all looked at."""
+"""So few vectors are all looked at; more, where half of the budget suffices."""
 _BATCH = 4096
 _CLIMBED, _SOLVED = 0.05, 0.6
 """Shares of the budget: what goes before an exact method, and what that may take of the rest."""
@@ -86,10 +90,11 @@ def search(
 
     Use it where there is no model and no training set: ±1 codes, masks, taps of a filter,
     parts from a series. It does not need a gradient, and uses one where there is one. Losses
-    with a structure are followed by exact differences, in compiled loops: `Quadratic`,
-    `Autocorrelation`, `Minimax`, `LogDeterminant`, `Sums`; the strongest `Magnitude` is found
-    exactly. Any other loss is called on batches of vectors; where it turns out to be quadratic
-    (up to 512 elements), it is followed as such. Where there are few vectors, all are looked at.
+    with a structure are followed by exact differences, most in compiled loops: `Quadratic`,
+    `Autocorrelation`, `Sums`, `Minimax`; the largest `Magnitude` is found exactly, and small
+    `Quadratic` and `Minimax` problems are proved. Any other loss is called on batches of
+    vectors; where it turns out to be quadratic (up to 512 elements), it is followed as such.
+    Where there are few vectors, all are looked at.
 
     How: gradients through the choice of values where the loss has them, then tabu search, from
     vectors that have what two good ones agree in. Ctrl-C ends it with the best so far.
@@ -178,7 +183,7 @@ def search(
     )
     population.begin_with(starts)
     with contextlib.suppress(KeyboardInterrupt):
-        if problem.choices <= ENUMERATED:
+        if problem.choices <= ENUMERATED or _few(record, problem, known):
             _enumerate(record, problem, constraints)
         else:
             _improve(record, problem, known, called, constraints, population, grouped, seed)
@@ -214,6 +219,18 @@ def _of_groups(loss: Any, grouped: Groups) -> Any:
     if grouped.expansion is None or not hasattr(loss, "reduced"):
         return None
     return loss.reduced(grouped.expansion)
+
+
+def _few(record: Record, problem: Problem, known: Any) -> bool:
+    """Whether half of the budget suffices to look at every vector, of a loss without structure."""
+    batches = problem.choices / _BATCH
+    if known is not None or ENUMERATED == 0 or batches > 2**14 or not math.isfinite(record.left):
+        return False
+    rows = np.tile(problem.start, (_BATCH, 1))
+    record.losses(rows)  # It may compile.
+    began = time.perf_counter()
+    record.losses(rows)
+    return batches * (time.perf_counter() - began) * 1.5 < record.left / 2
 
 
 def _enumerate(record: Record, problem: Problem, constraints: Constraints) -> None:
@@ -299,7 +316,8 @@ def follow(
     """
     better = better or record.better
     if solver is not None and record.left < math.inf:
-        climb(record, climber, population, better, until=(1 - _CLIMBED) * record.left)
+        share = 0 if getattr(solver, "at_once", False) else _CLIMBED
+        climb(record, climber, population, better, until=(1 - share) * record.left)
         found = solver.solved(problem, _SOLVED * record.left, record.best_codes)
         if found is not None and found.codes is not None:
             (loss,) = record.losses(found.codes[None])

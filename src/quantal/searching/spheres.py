@@ -25,13 +25,17 @@ from quantal.searching.solution import Solution
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 _WIDTHS = (16, 256, 4096)
+LARGEST = 300
+"""The most elements."""
+_FLAT = 1e-6
 _NODES = 300_000  # Between two looks at the clock.
 
 
 def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -> Solution | None:
-    """The best vector, or a good one; None where the loss is not convex.
+    """The best vector, or a good one; None where the loss cannot be made convex.
 
-    Takes exponential time where values are close together for the loss; it ends then without
+    On two values `a` and `b`, `v**2` is `(a + b) v - a b`, so that any multiple of it may be
+    added. Takes exponential time where values are close together for the loss; it ends then without
     a proof.
 
     Args:
@@ -41,12 +45,15 @@ def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -
         codes: A good vector.
     """
     end = time.perf_counter() + seconds
-    matrix = loss.matrix.toarray() if loss.sparse else loss.matrix
+    if len(problem) > LARGEST:
+        return None
+    loss = _convex(loss, problem)
+    matrix = loss.matrix
     try:
         root = np.linalg.cholesky(matrix).T
     except np.linalg.LinAlgError:
         return None
-    if np.diag(root).min() < 1e-6 * np.diag(root).max():
+    if np.diag(root).min() < _FLAT * np.diag(root).max():
         return None
     order, triangle, rotation = _sorted_triangle(root)
     # |root v - goal|^2 is the loss but for a constant.
@@ -73,6 +80,25 @@ def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -
         return Solution(chosen, None)
     (least,) = loss(problem.values(chosen)[None])
     return Solution(chosen, float(least))
+
+
+def _convex(loss: Quadratic, problem: Problem) -> Quadratic:
+    """The same loss on the lists, with a matrix whose eigenvalues are above zero if that can be."""
+    matrix = loss.matrix.toarray() if loss.sparse else loss.matrix
+    free = np.flatnonzero(~problem.fixed)
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    flat = 4 * _FLAT * max(abs(eigenvalues[0]), eigenvalues[-1])
+    if eigenvalues[0] > flat or (problem.lengths[free] > 2).any():
+        return Quadratic(matrix, loss.vector, loss.constant)
+    more = np.full(len(matrix), flat - eigenvalues[0])
+    first, second = problem.lists[:, 0], problem.lists[np.arange(len(matrix)), problem.lengths - 1]
+    held = problem.values(problem.start)
+    first, second = (np.where(problem.fixed, held, ends) for ends in (first, second))
+    return Quadratic(
+        matrix + np.diag(more),
+        loss.vector - more * (first + second),
+        loss.constant + float(more @ (first * second)),
+    )
 
 
 def _sorted_triangle(root: Floats) -> tuple[Integers, Floats, Floats]:

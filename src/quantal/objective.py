@@ -15,6 +15,8 @@ _MOST_NUMBERS = 2**25
 """Numbers that many candidates in one call may hold: 128 MiB."""
 _WIDEST = 256  # Candidates in one call.
 _PROBES = 3
+_PARTS, _PART, _FEWEST_PARTS = 256, 128, 16  # Of the data: how many, how large.
+_FLATTEST = 0.05
 
 
 class Objective:
@@ -56,6 +58,7 @@ class Objective:
         self._sizes = [part.size for part in self._lists]
         self.lengths: Integers = np.repeat([part.length for part in self._lists], self._sizes)
         self._curvature = np.zeros(len(parameters))
+        self._profile: Floats = np.ones(len(self.lengths))
         self._compute = _Computed(model, parameters, monitor)
         self._width = self._candidates(model)
         self.gradients = 0
@@ -132,16 +135,15 @@ class Objective:
         return np.sort(random.choice(self.samples, self._batch, replace=False))
 
     def ranked(self, ranks: Integers, slope: Floats) -> tuple[Integers, Integers, Floats]:
-        """Changes to a neighbouring value, by what the gradient promises.
+        """Changes to a neighbouring value, by what gradient and curvature promise.
 
         Returns:
-            The elements, the most promising first; the rank that each would have; and the
-            gradient times its step, for each element.
+            The elements, the most promising first; the rank that each would have; and what
+            each costs, about; below 0 for a gain.
         """
         moved = np.clip(ranks - np.sign(slope).astype(ranks.dtype), 0, self.lengths - 1)
-        gains = slope * self._steps(ranks, moved)
-        order = np.argsort(gains)
-        return order, moved, gains
+        costs = np.where(moved == ranks, np.inf, self.costs(ranks, moved, slope))
+        return np.argsort(costs), moved, costs
 
     def neighbours(self, ranks: Integers, random: np.random.Generator) -> Integers:
         """A neighbouring value of each element, up or down alike often."""
@@ -152,25 +154,69 @@ class Objective:
     def costs(self, ranks: Integers, moved: Integers, slope: Floats) -> Floats:
         """By how much each change alone raises the loss, about."""
         step = self._steps(ranks, moved)
-        bent = np.repeat(self._curvature, self._sizes)
+        bent = self._profile * np.repeat(self._curvature, self._sizes)
         return slope * step + bent * step * step / 2
 
-    def probe(self, ranks: Integers, slope: Floats, random: np.random.Generator) -> None:
+    def survey(
+        self, ranks: Integers, random: np.random.Generator, goes_on: Callable[[], bool]
+    ) -> None:
+        """Learn how the curvature differs from element to element.
+
+        In proportion to the variance of the gradient between small parts of the data: for
+        a log-likelihood both are the Fisher information. `probe` finds the factor.
+
+        Args:
+            ranks: A choice, (elements,).
+            random: Draws the parts.
+            goes_on: Whether there is something left to spend.
+        """
+        size = int(np.clip(self.samples // _PARTS, 1, _PART))
+        count = min(_PARTS, self.samples // size)
+        if count < _FEWEST_PARTS:
+            return
+        order = random.permutation(self.samples)
+        mean, squares, seen = np.zeros(len(ranks)), np.zeros(len(ranks)), 0
+        for place in range(count):
+            if not goes_on():
+                break
+            _, slope = self.slopes(ranks, order[place * size : (place + 1) * size])
+            mean += slope
+            squares += slope * slope
+            seen += 1
+        if seen < _FEWEST_PARTS:
+            return
+        variance = np.maximum(squares / seen - (mean / seen) ** 2, 0)
+        for own in self._split(variance):
+            # In multiples of the parameter's mean; none is taken for flat.
+            own /= max(float(own.mean()), 1e-300)
+            own += _FLATTEST
+        self._profile = variance
+
+    def probe(
+        self,
+        ranks: Integers,
+        slope: Floats,
+        random: np.random.Generator,
+        part: NDArray[np.int64] | None = None,
+    ) -> None:
         """Learn the curvature from a few random changes."""
         self._curvature[:] = 0
         for _ in range(_PROBES):
             drawn = random.random(len(ranks)) < max(0.02, 1 / len(ranks))
             after = np.where(drawn, self.neighbours(ranks, random), ranks)
             if (after != ranks).any():
-                self.bend(ranks, after, slope, self.slopes(after)[1])
+                self.bend(ranks, after, slope, self.slopes(after, part)[1])
 
     def bend(self, before: Integers, after: Integers, slope: Floats, after_slope: Floats) -> None:
         """Learn the curvature along a step from the change of the gradient."""
         step = self._steps(before, after)
-        for place, (apart, change) in enumerate(
-            zip(self._split(step), self._split(after_slope - slope), strict=True)
-        ):
-            squares = float(apart @ apart)
+        for place, (apart, change, profile) in enumerate(
+            zip(
+                self._split(step), self._split(after_slope - slope), self._split(self._profile),
+                strict=True,
+            )
+        ):  # fmt: skip
+            squares = float(apart @ (profile * apart))
             if squares > 0:
                 new = max(0.0, float(apart @ change) / squares)
                 old = self._curvature[place]

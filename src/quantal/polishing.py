@@ -19,7 +19,7 @@ from quantal.searching.problem import Floats, Integers
 from quantal.searching.record import Record, fingerprint, read, written
 from quantal.tempering import Tempering
 
-_LOOKS = 12
+_LOOKS = 40
 """How often, in shares of the budget, all data are looked at while only parts are followed."""
 _SINGLES = 64
 _CYCLE = 0.1
@@ -205,20 +205,24 @@ class _Run:
             return
         self._in_parts()
 
-    def _look(self, ranks: Integers, loss: float | None = None) -> None:
-        """Keep a choice if it is better on what counts."""
+    def _look(self, ranks: Integers, loss: float | None = None) -> bool:
+        """Keep a choice if it is better on what counts; whether it is.
+
+        Args:
+            ranks: The choice.
+            loss: On all data given, if it is known.
+        """
+        validation = None
+        if self._guard is not None:
+            validation = self._guard.measure(ranks)
+            if self.kept_validation is not None and validation >= self.kept_validation:
+                return False
         if loss is None:
             loss = self._objective.measure(ranks)
-        if loss > self._before:
-            return
-        if self._guard is None:
-            better, validation = loss < self.kept_loss, None
-        else:
-            validation = self._guard.measure(ranks)
-            better = self.kept_validation is None or validation < self.kept_validation
-        if better:
-            self.kept, self.kept_loss = ranks.copy(), float(loss)
-            self.kept_validation = validation
+        if loss > self._before or (self._guard is None and loss >= self.kept_loss):
+            return False
+        self.kept, self.kept_loss, self.kept_validation = ranks.copy(), loss, validation
+        return True
 
     def _quadratic(self) -> bool:
         """Follow a quadratic loss by exact differences; whether it was one."""
@@ -249,6 +253,7 @@ class _Run:
         """Blocks of changes, then drawn ones at a falling temperature, on all data."""
         record = self._record
         tempering = Tempering(self._objective, self._random)
+        self._survey(record.best_codes)
         self._descend(record.best_codes.copy())
         while record.goes_on():
             begun = record.used
@@ -261,14 +266,22 @@ class _Run:
             self._descend(ranks)
             self._look(record.best_codes, record.best)
 
+    def _survey(self, ranks: Integers) -> None:
+        """Learn the curvature, at a fifth of the budget at most."""
+        record, objective = self._record, self._objective
+        until = record.used + 0.2
+        objective.survey(ranks, self._random, lambda: record.goes_on() and record.used < until)
+        part = None if objective.parts == 1 else objective.part(self._random)
+        objective.probe(ranks, objective.slopes(ranks, part)[1], self._random, part)
+
     def _descend(self, ranks: Integers) -> None:
         """Blocks of ranked changes while the loss of all data falls, then single ones."""
         objective, record = self._objective, self._record
         block = max(1, int(_BLOCK * len(ranks)))
         loss, slope = objective.slopes(ranks)
         while record.goes_on():
-            order, moved, gains = objective.ranked(ranks, slope)
-            many = min(block, int((gains < 0).sum()))
+            order, moved, costs = objective.ranked(ranks, slope)
+            many = min(block, int((costs < 0).sum()))
             if many > 1:
                 tried = ranks.copy()
                 tried[order[:many]] = moved[order[:many]]
@@ -304,14 +317,15 @@ class _Run:
         ranks, block = record.best_codes.copy(), max(1, int(_BLOCK * len(record.best_codes)))
         mean: Floats | None = None
         share = self._shares()
+        self._survey(ranks)
         while record.goes_on():
             part = objective.part(self._random)
             loss, slope = objective.slopes(ranks, part)
             # Changes are ranked by what several parts say.
             mean = slope if mean is None else 0.8 * mean + 0.2 * slope
             for _ in range(4):
-                order, moved, gains = objective.ranked(ranks, mean)
-                many = min(block, int((gains < 0).sum()))
+                order, moved, costs = objective.ranked(ranks, mean)
+                many = min(block, int((costs < 0).sum()))
                 if many == 0 or not record.goes_on():
                     break
                 tried = ranks.copy()
@@ -323,8 +337,9 @@ class _Run:
                     block = min(2 * many, len(ranks))
                 else:
                     block = max(1, many // 2)
-            if share():
-                self._look(ranks)
+            if share() and not self._look(ranks) and self._guard is not None:
+                # What was learned since does not hold elsewhere.
+                ranks, mean = self.kept.copy(), None
         self._look(ranks)
 
     def _shares(self) -> Callable[[], bool]:

@@ -1,8 +1,8 @@
 """How far `quantal.search` comes in seconds, on problems with known best values.
 
-    python benchmarks/searching.py --data DIR maxcut dense labs beamforming --seeds 5
+    python benchmarks/searching.py --data DIR labs fir maxcut dense beamforming designs parts
 
-`DIR` holds gset/, dense_maxcut/, labs/ and beamforming/. Every run is shown, not the best; one
+`DIR` holds gset/, dense_maxcut/ and beamforming/. Every run is shown, not the best; one
 thread. Prints a Markdown table.
 """
 
@@ -39,24 +39,19 @@ def dense(data, seeds):
     for path in sorted((data / "dense_maxcut").glob("*.mc")):
         name = path.name.removesuffix(".sparse.mc")
         best = float((path.parent / f"{name}_opt_value.txt").read_text().split()[0])
-        budget = 20 if name.startswith("bqp500") else 5
+        budget = 5 if name.startswith("bqp500") else 1
         if name.startswith("bqp500") and name != "bqp500-1":
             continue
         yield from runs(name, cut_loss(path), [1, -1], None, budget, seeds, -abs(best))
 
 
-def labs(data, seeds):
-    known = {27: (37, 1), 40: (108, 10), 64: (208, 60)}
-    for n, (best, budget) in known.items():
-
-        def loss(v, n=n):
-            spectrum = np.abs(np.fft.rfft(v, 2 * n, axis=1)) ** 2
-            return (np.round(np.fft.irfft(spectrum, axis=1)[:, 1:n]) ** 2).sum(axis=1)
-
+def labs(_, seeds):
+    for n, (best, budget) in {27: (37, 1), 40: (108, 10), 64: (208, 60)}.items():
+        loss = quantal.Autocorrelation(n)
         yield from runs(f"LABS {n}", loss, [1, -1], n, budget, seeds, best)
 
 
-def beamforming(data, seeds):
+def beamforming(data, _):
     optima = json.loads((data / "beamforming" / "optima.json").read_text())
     for count in (2, 4, 8):
         phases = np.exp(2j * np.pi * np.arange(count) / count)
@@ -64,34 +59,102 @@ def beamforming(data, seeds):
             r = np.random.RandomState(1000 + i)
             h = (r.randn(256) + 1j * r.randn(256)) / np.sqrt(2)
             h0 = (r.randn() + 1j * r.randn()) / np.sqrt(2)
-
-            def loss(v, h=h, h0=h0):
-                return -np.abs(h0 + v @ h)
-
             name = f"beamforming 256, {count} phases, {i}"
-            yield from runs(name, loss, phases, 256, 10, 1, -best)
+            yield from runs(name, quantal.Magnitude(h, h0), phases, 256, 10, 1, -best)
+
+
+def fir(_, seeds):
+    """Type I filters; the error that is shown is that on the dense grid."""
+    powers = [0.0, *(sign * 2.0**-k for k in range(9) for sign in (1, -1))]
+    for name, half, weight, best in (
+        ("A15", 7, 1, 0.21345), ("B15", 7, 10, 0.72842), ("A21", 10, 1, 0.17969)
+    ):  # fmt: skip
+        loss, dense_loss = (_filter(half, weight, each * half) for each in (16, 64))
+        for seed in range(seeds):
+            found = quantal.search(loss, powers, budget=20, seed=seed, verbose=0)
+            (error,) = dense_loss(found.values[None])
+            yield row(f"FIR {name}", seed, found, error, best, 20)
+
+
+def _filter(half, weight, points):
+    edges = ((0, 0.4), (0.5, 1))
+    at = np.pi * np.concatenate([np.linspace(*band, points) for band in edges])
+    matrix = 2 * np.cos(np.outer(at, np.arange(half + 1)))
+    matrix[:, 0] = 1
+    passes = np.repeat([1.0, 0.0], points)
+    return quantal.Minimax(matrix, passes, np.repeat([1.0, weight], points))
+
+
+def designs(_, seeds):
+    known = {
+        6: 160, 8: 4096, 10: 73728, 12: 2985984, 13: 14929920, 14: 77635584, 16: 4294967296,
+        20: 10240000000000,
+    }  # fmt: skip
+    for n, best in known.items():
+
+        def loss(v, n=n):
+            return -np.linalg.slogdet(v.reshape(-1, n, n))[1]
+
+        budget = 10 if n == 20 else 5 if n == 16 else 2
+        for seed in range(seeds):
+            found = quantal.search(loss, [1, -1], n * n, budget, seed, verbose=0)
+            yield row(f"determinant {n}", seed, found, np.exp(-found.loss), best, budget)
+
+
+def parts(_, seeds):
+    e24 = np.array([
+        1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0,
+        3.3, 3.6, 3.9, 4.3, 4.7, 5.1, 5.6, 6.2, 6.8, 7.5, 8.2, 9.1,
+    ])  # fmt: skip
+    resistors = np.concatenate([1e3 * e24, 1e4 * e24])
+    e12 = np.array([1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2])
+    capacitors = np.concatenate([1e-9 * e12, 1e-8 * e12])
+    lists = [resistors, resistors, capacitors, capacitors]
+    known = {
+        (1000, 0.70711): 2.72e-6, (1000, 1.30656): 2.83e-6, (440, 0.5412): 8.98e-6,
+        (2500, 2.0): 1.49e-5, (3333, 0.9): 1.62e-6,
+    }  # fmt: skip
+    for (frequency, quality), best in known.items():
+
+        def loss(v, frequency=frequency, quality=quality):
+            r1, r2, c1, c2 = np.asarray(v, float).T
+            both = np.sqrt(r1 * r2 * c1 * c2)
+            off = 1 / (2 * np.pi * both * frequency) - 1, both / (c2 * (r1 + r2) * quality) - 1
+            return np.square(off).sum(axis=0)
+
+        yield from runs(f"parts {frequency}, {quality}", loss, lists, None, 5, seeds, best)
 
 
 def runs(name, loss, values, n, budget, seeds, best):
     for seed in range(seeds):
         found = quantal.search(loss, values, n, budget, seed, verbose=0)
-        reached = found.history[-1][0]
-        yield name, seed, found.loss, best, 100 * found.loss / best, f"{reached:.2f} of {budget}"
+        yield row(name, seed, found, found.loss, best, budget)
+
+
+def row(name, seed, found, reached, best, budget):
+    seconds = f"{found.history[-1][0]:.2f} of {budget}"
+    return name, seed, reached, best, 100 * reached / best, seconds, found.proved
 
 
 def main():
-    cases = {"maxcut": maxcut, "dense": dense, "labs": labs, "beamforming": beamforming}
+    cases = {
+        "labs": labs, "fir": fir, "maxcut": maxcut, "dense": dense, "beamforming": beamforming,
+        "designs": designs, "parts": parts,
+    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", nargs="+", choices=cases)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    print("| problem | seed | loss | best known | % of it | found after, s |")
-    print("|---|---|---|---|---|---|")
+    print("| problem | seed | loss | best known | % of it | found after, s | proved |")
+    print("|---|---|---|---|---|---|---|")
     for case in arguments.case:
-        for name, seed, loss, best, share, seconds in cases[case](arguments.data, arguments.seeds):
+        for name, seed, loss, best, share, seconds, proved in cases[case](
+            arguments.data, arguments.seeds
+        ):
+            told = "yes" if proved else ""
             print(
-                f"| {name} | {seed} | {loss:.9g} | {best:.9g} | {share:.3f} | {seconds} |",
+                f"| {name} | {seed} | {loss:.9g} | {best:.9g} | {share:.3f} | {seconds} | {told} |",
                 flush=True,
             )
 

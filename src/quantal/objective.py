@@ -425,7 +425,8 @@ class _Computed:
             ]
 
         def many(values: Any, x: Any, y: Any) -> Any:
-            with torch.no_grad():
-                return torch.func.vmap(lambda *own: self._scoped(own, x, y)[0])(*values)
+            # Without gradients a discrete layer asks its weight for one, which vmap refuses.
+            with torch.enable_grad():
+                return torch.func.vmap(lambda *own: self._scoped(own, x, y)[0])(*values).detach()
 
         return one, many

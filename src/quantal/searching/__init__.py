@@ -223,7 +223,7 @@ def _of_groups(loss: Any, grouped: Groups) -> Any:
 
 def _few(record: Record, problem: Problem, known: Any) -> bool:
     """Whether half of the budget suffices to look at every vector, of a loss without structure."""
-    batches = problem.choices / _BATCH
+    batches = problem.choices // _BATCH
     if known is not None or ENUMERATED == 0 or batches > 2**14 or not math.isfinite(record.left):
         return False
     rows = np.tile(problem.start, (_BATCH, 1))

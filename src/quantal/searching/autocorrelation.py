@@ -1,5 +1,7 @@
 """The energy of a vector's autocorrelations."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -7,7 +9,10 @@ from quantal.searching.climbing import Climber
 from quantal.searching.problem import Floats, Integers, Problem
 from quantal.searching.symmetry import negatives
 
-_PATIENCE = 1.0  # Steps without a better loss, in elements: short searches do best.
+_TENURE = 0.1  # Of the elements.
+_PATIENCE = 2.0  # Steps without a better loss, in elements: short searches do best.
+_SHAKEN = 0.25  # Of the elements.
+_FAILURES = 200
 
 
 class Autocorrelation:
@@ -58,17 +63,59 @@ class Autocorrelation:
         """The code of each value's negative, (n, K), if each list has them."""
         return negatives(problem)
 
-    def climber(self, problem: Problem, seed: int) -> Climber:
-        """Tabu search of short runs: from many starts it does best."""
+    def climber(self, problem: Problem, seed: int) -> "_Shaking":
+        """Short tabu searches, each from the best with a quarter of its elements drawn anew."""
         from quantal.searching.autocorrelation_steps import steps
 
         patience = int(_PATIENCE * self.n) + 8
 
         def go(count: int, seed: int, *state: np.ndarray) -> None:
             steps(
-                count, patience, self.n // 10 + 1, seed, self.periodic,
+                count, patience, max(1, int(_TENURE * self.n)), seed, self.periodic,
                 problem.lists, problem.lengths, problem.fixed, *state,
             )  # fmt: skip
 
         operations = self.n**2 + problem.lists.size
-        return Climber(problem, self._energy, go, operations, patience, seed)
+        return _Shaking(
+            Climber(problem, self._energy, go, operations, patience, seed), problem, seed
+        )
+
+
+class _Shaking:
+    """Iterated local search: it stalls after many searches that were no better.
+
+    Source: Lourenço, Martin and Stützle, "Iterated local search", Handbook of
+    Metaheuristics 2003.
+    """
+
+    def __init__(self, climber: Climber, problem: Problem, seed: int) -> None:
+        self._climber, self._problem = climber, problem
+        self._random = np.random.default_rng([seed, 2])
+        free = np.flatnonzero(~problem.fixed)
+        self._shaken = free, max(1, int(_SHAKEN * len(free)))
+
+    @property
+    def evaluations(self) -> int:
+        """How many differences of losses were looked at."""
+        return self._climber.evaluations
+
+    def improved(
+        self,
+        codes: Integers,
+        goes_on: Callable[[], bool],
+        better: Callable[[Integers, float], None],
+    ) -> tuple[float, Integers]:
+        """The best loss from here and its codes (n,), as `Climber` gives them."""
+        free, count = self._shaken
+        best, best_codes = self._climber.improved(codes, goes_on, better)
+        failures = 0
+        while failures < _FAILURES and len(free) and goes_on():
+            drawn = best_codes.copy()
+            where = self._random.permutation(free)[:count]
+            apart = self._random.integers(1, np.maximum(self._problem.lengths[where], 2))
+            drawn[where] = (drawn[where] + apart) % self._problem.lengths[where]
+            loss, found = self._climber.improved(drawn, goes_on, better)
+            failures = 0 if loss < best else failures + 1
+            if loss <= best:
+                best, best_codes = loss, found
+        return best, best_codes

@@ -136,7 +136,7 @@ def read(file: str | os.PathLike[str], name: str, shapes: dict[str, tuple[int | 
         ValueError: The file is damaged, or of another problem.
     """
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as found:
             arrays = {key: found[key] for key in ("fingerprint", *shapes)}
         for key, shape in shapes.items():
             own = arrays[key].shape

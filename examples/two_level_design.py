@@ -59,7 +59,7 @@ def draw(found, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[12, 13, 16])
-    parser.add_argument("--budget", type=float, default=2.5, help="seconds for each size")
+    parser.add_argument("--budget", type=float, default=1.5, help="seconds for each size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", help="a .svg or .png to draw")
     options = parser.parse_args()

@@ -1,0 +1,69 @@
+"""A ±1 code with low autocorrelation, for radar, sonar and spread spectrum.
+
+A receiver correlates what it hears with the code. An echo shall give one sharp peak, so that
+the autocorrelations C[k] at all other lags are to be small. The list: 1 and -1. The loss is
+the sum of C[k]^2; the merit factor is n^2 / (2 loss). Known: 108 is the optimum of 40
+elements, proved by Packebusch and Mertens (2016); 6 that of 13 elements, Barker's code.
+
+    python examples/radar_code.py --picture code.svg
+"""
+
+import argparse
+
+import numpy as np
+from drawing import figure, write
+
+import quantal
+
+KNOWN = {13: 6, 40: 108}
+
+
+def design(n=40, evaluations=40_000_000, seed=0):
+    # Evaluations, not seconds: the same code on each machine.
+    loss, limits = quantal.Autocorrelation(n), {"budget": None, "evaluations": evaluations}
+    return quantal.search(loss, [1, -1], **limits, seed=seed, verbose=0)
+
+
+def merit(n, loss):
+    return n**2 / (2 * loss)
+
+
+def draw(found, seed, path):
+    n = len(found.values)
+    random = np.random.default_rng(seed).choice([-1.0, 1.0], n)
+    energy = float(quantal.Autocorrelation(n)(random[None])[0])
+    lags = np.arange(1 - n, n)
+    drawn = figure(6.4, 4.6)
+    rows = drawn.subplots(2, 1, sharex=True, sharey=True)
+    for axes, code, name, loss in (
+        (rows[0], found.values, "searched", found.loss),
+        (rows[1], random, "random", energy),
+    ):
+        axes.vlines(lags, 0, np.correlate(code, code, "full"), color="black", linewidth=2)
+        axes.axhline(0, color="black", linewidth=0.6)
+        title = f"{name}: loss {loss:.0f}, merit factor {merit(n, loss):.2f}"
+        axes.set_title(title, loc="left", fontsize="medium")
+    rows[1].set_xlabel("lag")
+    drawn.supylabel("autocorrelation", fontsize="medium")
+    write(drawn, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--evaluations", type=int, default=40_000_000, help="for each code")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", help="a .svg or .png to draw")
+    options = parser.parse_args()
+    for n, known in KNOWN.items():
+        found = design(n, options.evaluations, options.seed)
+        print(
+            f"{n} elements: ours {found.loss:.0f} after {found.history[-1][0]:.2f} s, proved "
+            f"{known}, merit factor {merit(n, found.loss):.2f}"
+        )
+        print("  " + "".join("+" if value > 0 else "-" for value in found.values))
+    if options.picture:
+        draw(found, options.seed, options.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,16 @@ from scipy.sparse import csr_array
 
 import quantal
 from conftest import on_one_backend
-from quantal import Quadratic, searching
-from quantal.searching import bounds, population, problem
+from quantal import Quadratic, Sums, searching
+from quantal.searching import (
+    bounds,
+    calling,
+    descent,
+    detecting,
+    population,
+    problem,
+    spheres,
+)
 
 ALL = pytest.mark.parametrize("lists", [[1, -1], [1, 0, -1], [1, -1, 0.5, -0.5], [0.3, 2]])
 
@@ -190,3 +198,249 @@ REFUSED = {
 def test_bad_input(words):
     with pytest.raises(ValueError, match=words):
         REFUSED[words]()
+
+
+def every(lists):
+    return np.array(list(itertools.product(*lists)), float)
+
+
+@on_one_backend
+@pytest.mark.parametrize("enumerated", [0, 2**17])
+@pytest.mark.parametrize("known", [True, False])
+def test_sums_and_counts(enumerated, known, random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", enumerated)
+    loss = random_loss(random, 8)
+    given = loss if known else loss.__call__
+    rows = every([[-1, 0, 2]] * 8)
+    for named, kept in (
+        ({"counts": {2: 3}}, (rows == 2).sum(1) == 3),
+        ({"total": 3}, rows.sum(1) == 3),
+        ({"total": 3, "counts": {0: 2, 2: 3}}, (rows.sum(1) == 3) & ((rows == 0).sum(1) == 2)),
+    ):
+        found = search(given, [-1, 0, 2], n=8, budget=0.4, **named)
+        assert found.loss == pytest.approx(loss(rows[kept]).min(), rel=1e-5)
+        assert (found.values[None] == rows[kept]).all(axis=1).any()
+
+
+@on_one_backend
+def test_constraints_that_nothing_keeps_to(random):
+    with pytest.raises(ValueError, match="No vector was found whose total"):
+        search(random_loss(random, 8), [1, -1], total=3)
+    with pytest.raises(ValueError, match="which is in no list"):
+        search(random_loss(random, 8), [1, -1], counts={0.5: 3})
+
+
+@on_one_backend
+@pytest.mark.parametrize("known", [True, False])
+def test_groups_move_together(known, random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", 0)
+    loss, place = random_loss(random, 8), np.arange(8)
+    labels = np.minimum(place, 7 - place)
+    given = loss if known else lambda v: loss(v) + 0 * v[:, 0]
+    half = every([[-1, 0.5, 2]] * 4)
+    found = search(given, [-1, 0.5, 2], n=8, groups=labels, budget=0.3)
+    both = np.hstack([half, half[:, ::-1]])
+    np.testing.assert_array_equal(found.values, found.values[::-1])
+    assert found.loss == pytest.approx(loss(both).min(), rel=1e-5)
+    # Antisymmetry: the negative values in the same order.
+    lists = [[-1, 0.5, 2]] * 4 + [[1, -0.5, -2]] * 4
+    found = search(given, lists, groups=labels, budget=0.3)
+    np.testing.assert_array_equal(found.values, -found.values[::-1])
+    assert found.loss == pytest.approx(loss(np.hstack([half, -half[:, ::-1]])).min(), rel=1e-5)
+    # Lists that are no multiples of each other.
+    lists = [[-1, 0.5, 2]] * 4 + [[3, 1, 0]] * 4
+    found = search(given, lists, groups=labels, budget=0.3)
+    other = np.select([half == -1, half == 0.5], [3, 1], 0)
+    assert found.loss == pytest.approx(loss(np.hstack([half, other[:, ::-1]])).min(), rel=1e-5)
+    with pytest.raises(ValueError, match="moves together with"):
+        search(given, [[1, 2]] * 7 + [[1, 2, 3]], groups=labels)
+    with pytest.raises(ValueError, match="groups has the shape"):
+        search(given, [1, 2], n=8, groups=[1])
+
+
+@on_one_backend
+@ALL
+def test_a_quadratic_loss_is_recognized(lists, random):
+    loss = random_loss(random, 12)
+    start = random.integers(0, len(lists), 12)
+    fixed = np.arange(12) < 2
+    given = problem.Problem(lists, 12, start, fixed, 0)
+
+    def losses(codes):
+        return loss(given.values(codes)).astype(np.float32).astype(float)
+
+    found = detecting.detected(losses, given, lambda: True)
+    codes = np.where(fixed, start, random.integers(0, len(lists), (50, 12)))
+    np.testing.assert_allclose(
+        found(given.values(codes)), loss(given.values(codes)), rtol=1e-3, atol=1e-3
+    )
+    assert detecting.detected(lambda c: np.abs(losses(c)) ** 1.5, given, lambda: True) is None
+
+
+@on_one_backend
+def test_sums_are_followed(random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", 0)
+    matrix, wanted = random.normal(size=(6, 9)), random.normal(size=6)
+    loss = Sums(matrix, lambda sums: np.abs(sums).sum(axis=1), -wanted)
+    rows = every([[1, 0, -1]] * 9)
+    np.testing.assert_allclose(loss(rows[:5]), np.abs(rows[:5] @ matrix.T - wanted).sum(1))
+    found = search(loss, [1, 0, -1])
+    assert found.loss == pytest.approx(loss(rows).min())
+    pairs = search(loss, [1, 0, -1], counts={1: 4})
+    assert pairs.loss == pytest.approx(loss(rows[(rows == 1).sum(1) == 4]).min())
+    with pytest.raises(ValueError, match="The function gave the shape"):
+        search(Sums(matrix, lambda sums: sums), [1, 0, -1])
+
+
+def test_gradients_where_there_are_some(random):
+    matrix = random.normal(size=(30, 40)).astype("float32")
+    hidden = random.choice([1.0, -1.0, 0.5], 40)
+    wanted = (matrix @ hidden).astype("float32")
+
+    def loss(v):
+        apart = keras.ops.subtract(keras.ops.matmul(v, matrix.T), wanted)
+        return keras.ops.sum(keras.ops.log(keras.ops.cosh(apart)), axis=1)
+
+    called = calling.Called(loss, 1)
+    rows = random.normal(size=(3, 40))
+    called(rows)
+    slopes = called.slopes(rows)
+    expected = np.tanh(rows @ matrix.T - wanted) @ matrix
+    np.testing.assert_allclose(slopes, expected, rtol=1e-3, atol=1e-3)
+    given = problem.Problem([1, -1, 0.5], 40, None, None, 0)
+    found = descent.descended(given, called.slopes, random, lambda: True)
+    drawn = np.stack([given.drawn(random) for _ in range(100)])
+    assert called(given.values(found)).min() < called(given.values(drawn)).min()
+    # NumPy's functions have none.
+    plain = calling.Called(lambda v: np.abs(v).sum(axis=1), 1)
+    plain(rows)
+    assert plain.slopes(rows) is None
+
+
+@on_one_backend
+def test_functions_in_numpy_have_float64_after_the_first_call(random):
+    kinds = []
+
+    def loss(v):
+        kinds.append(v.dtype)
+        return np.abs(v.sum(axis=1))
+
+    search(loss, [1.0, -1.0], n=25, budget=0.05)
+    assert kinds[0] == np.float32
+    assert set(kinds[1:]) == {np.dtype(np.float64)}
+
+
+@on_one_backend
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_closest_vector(count, random):
+    for trial in range(60):
+        n = int(random.integers(1, 6))
+        lists = [np.sort(random.normal(size=count)) for _ in range(n)]
+        root, wanted = random.normal(size=(n + 1, n)), 2 * random.normal(size=n + 1)
+        matrix = root.T @ root
+        if count == 2 and trial % 2:  # Two values need no convex loss.
+            matrix = matrix - 2 * np.eye(n)
+        loss = Quadratic(matrix, -2 * wanted @ root, 1.5)
+        given = problem.Problem(lists, None, None, None, trial)
+        given.fixed[0] = n > 1
+        solution = spheres.solved(loss, given, 5, given.start)
+        held = [[lists[0][given.start[0]]] if n > 1 else lists[0], *lists[1:]]
+        best = loss(every(held)).min()
+        assert solution.bound == pytest.approx(best, abs=1e-8)
+        np.testing.assert_allclose(loss(given.values(solution.codes)[None]), best, atol=1e-8)
+    assert spheres.solved(Quadratic(-np.eye(3)), problem.Problem([1, 2, 3], 3, None, None, 0),
+                          1, np.zeros(3, int)) is None  # fmt: skip
+
+
+@on_one_backend
+def test_small_problems_are_proved(random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", 0)
+    couplings = random.normal(size=(24, 24))
+    found = search(Quadratic(couplings), [1, -1], budget=10)
+    assert found.proved
+    assert found.loss == pytest.approx(found.bound)
+    assert found.gap == 0
+
+
+@on_one_backend
+def test_minimax_is_proved(random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", 0)
+    lists = [[-1, 0.5, 2]] * 5 + [[1.0, 3.0]]
+    loss = quantal.Minimax(random.normal(size=(20, 6)), random.normal(size=20), np.arange(20))
+    best = loss(every(lists)).min()
+    found = search(loss, lists, budget=20)
+    assert found.proved
+    assert found.loss == pytest.approx(best)
+    given = problem.Problem(lists, None, None, None, 0)
+    assert loss.lower_bound(given) <= best + 1e-9
+    given.fixed[:3] = True
+    held = [[row[at]] if place < 3 else row
+            for place, (row, at) in enumerate(zip(lists, given.start, strict=True))]  # fmt: skip
+    solution = loss.solved(given, 20, given.start)
+    assert solution.bound == pytest.approx(loss(every(held)).min(), abs=1e-6)
+    np.testing.assert_array_equal(solution.codes[:3], given.start[:3])
+    with pytest.raises(ValueError, match="target has the shape"):
+        quantal.Minimax(np.eye(2), [1])
+    with pytest.raises(ValueError, match="weights has -1"):
+        quantal.Minimax(np.eye(2), [1, 1], [1, -1])
+
+
+@on_one_backend
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("lists", [[1, -1], [1, -1, 0.5], [1, 1j, -1, -1j]], ids=str)
+def test_autocorrelations(periodic, lists, random, monkeypatch):
+    monkeypatch.setattr(searching, "ENUMERATED", 0)
+    loss = quantal.Autocorrelation(7, periodic)
+    row = random.choice(lists, 7)
+    sums = [
+        sum(row[i] * np.conj(row[(i + k) % 7]) for i in range(7) if periodic or i + k < 7)
+        for k in range(1, 7)
+    ]
+    assert loss([row])[0] == pytest.approx(np.sum(np.abs(sums) ** 2))
+    rows = np.array(list(itertools.product(lists, repeat=7)))
+    found = search(loss, lists, budget=0.5)
+    assert found.loss == pytest.approx(loss(rows).min(), abs=1e-9)
+    start = np.zeros(7, int)
+    held = search(loss, lists, budget=0.2, start=start, fixed=np.arange(7) < 3)
+    assert (held.codes[:3] == 0).all()
+    assert held.loss == pytest.approx(loss(rows[(rows[:, :3] == lists[0]).all(1)]).min(), abs=1e-9)
+
+
+@on_one_backend
+def test_evaluations_and_a_file(random, tmp_path):
+    loss, path = Quadratic(random.normal(size=(350, 350))), tmp_path / "good.npz"
+    few = {"budget": None, "evaluations": 2_000_000, "seed": 5}
+    first, second = search(loss, [1, -1], file=path, **few), search(loss, [1, -1], **few)
+    np.testing.assert_array_equal(first.codes, second.codes)
+    assert first.evaluations == second.evaluations < 40_000_000
+    later = search(loss, [1, -1], budget=None, evaluations=1, seed=6, file=path)
+    assert later.loss <= first.loss
+    with pytest.raises(ValueError, match="of another search"):
+        search(loss, [1, 0], file=path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="not readable"):
+        search(loss, [1, -1], file=path)
+    with pytest.raises(ValueError, match="budget and evaluations are None"):
+        search(loss, [1, -1], budget=None)
+
+
+@on_one_backend
+def test_an_interrupt_gives_the_best():
+    calls = iter(range(100))
+
+    def loss(v):
+        if next(calls) == 30:
+            raise KeyboardInterrupt
+        return np.abs(v.sum(axis=1)) ** 1.5 + v[:, 0]
+
+    found = search(loss, [1, -1, 3], n=40, budget=30)
+    assert found.loss <= found.history[0][1]
+
+
+@on_one_backend
+def test_processes_share_a_batch(random):
+    rows = random.normal(size=(7, 3))
+    # A lambda is sent as it is, and needs no import of these tests.
+    shared = calling.Called(lambda v: np.abs(v).sum(axis=1) ** 1.5, 2)
+    shared(rows[:1])
+    np.testing.assert_allclose(shared(rows), np.abs(rows).sum(axis=1) ** 1.5)

@@ -174,6 +174,8 @@ def search(
             f"{grouped.values(problem.start)[:9].tolist()}..."
         )
     record.better(problem.start, float(first))
+    for codes in starts[:-1]:
+        record.better(codes, float(record.losses(codes[None])[0]))
     known: Any = inner if structured else None
     population = Population(
         problem,

@@ -313,7 +313,8 @@ def follow(
         solver: A loss that has the method `solved`; or None.
         climber: Searches from a vector.
         population: Vectors to search from.
-        proves: Whether the solver's loss is the loss itself, and its bound one.
+        proves: Whether the solver's loss is the loss itself, and its bound one; where it is
+            not, the search ends when the solver has come to its end.
         better: Is told better vectors; None for the record.
     """
     better = better or record.better
@@ -325,7 +326,9 @@ def follow(
             (loss,) = record.losses(found.codes[None])
             record.better(found.codes, float(loss))
             population.begin_with([found.codes])
-        if found is not None and proves:
+        if found is not None and found.bound is not None:
+            if not proves:
+                return  # What stands for the loss has no better vector.
             record.bound = found.bound
     climb(record, climber, population, better)
 

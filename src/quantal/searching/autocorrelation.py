@@ -1,6 +1,6 @@
 """The energy of a vector's autocorrelations."""
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,10 +9,8 @@ from quantal.searching.climbing import Climber
 from quantal.searching.problem import Floats, Integers, Problem
 from quantal.searching.symmetry import negatives
 
-_TENURE = 0.1  # Of the elements.
-_PATIENCE = 2.0  # Steps without a better loss, in elements: short searches do best.
-_SHAKEN = 0.25  # Of the elements.
-_FAILURES = 200
+_LENGTH = 4
+"""Steps of a walk, for each element."""
 
 
 class Autocorrelation:
@@ -63,59 +61,33 @@ class Autocorrelation:
         """The code of each value's negative, (n, K), if each list has them."""
         return negatives(problem)
 
-    def climber(self, problem: Problem, seed: int) -> "_Shaking":
-        """Short tabu searches, each from the best with a quarter of its elements drawn anew."""
-        from quantal.searching.autocorrelation_steps import steps
+    def climber(self, problem: Problem, seed: int) -> Climber:
+        """Walks that never come back to a vector, each from random codes."""
+        from quantal.searching.autocorrelation_steps import walks
 
-        patience = int(_PATIENCE * self.n) + 8
+        lists, length = np.ascontiguousarray(self._exact(problem.lists).T), _LENGTH * self.n
+        keys = np.random.default_rng([seed, 2]).integers(2**62, size=lists.shape)
+        lengths = np.where(problem.fixed, 1, problem.lengths)
+        closed = problem.fixed | (np.arange(len(lists))[:, None] >= lengths)
+        barred = np.where(closed, np.inf, 0).astype(lists.real.dtype)
+        places = 1 << (2 * length).bit_length()
+        (visited, owners), place = np.zeros((2, places), np.int64), np.array([1, 0])
 
-        def go(count: int, seed: int, *state: np.ndarray) -> None:
-            steps(
-                count, patience, max(1, int(_TENURE * self.n)), seed, self.periodic,
-                problem.lists, problem.lengths, problem.fixed, *state,
+        def go(
+            count: int, seed: int, codes: Integers, _: Integers, best_codes: Integers,
+            numbers: Floats,
+        ) -> None:  # fmt: skip
+            walks(
+                count, length, seed, self.periodic, lists, lengths, barred, keys,
+                visited, owners, place, codes, best_codes, numbers,
             )  # fmt: skip
 
         operations = self.n**2 + problem.lists.size
-        return _Shaking(
-            Climber(problem, self._energy, go, operations, patience, seed), problem, seed
-        )
+        return Climber(problem, self._energy, go, operations, math.inf, seed)
 
-
-class _Shaking:
-    """Iterated local search: it stalls after many searches that were no better.
-
-    Source: Lourenço, Martin and Stützle, "Iterated local search", Handbook of
-    Metaheuristics 2003.
-    """
-
-    def __init__(self, climber: Climber, problem: Problem, seed: int) -> None:
-        self._climber, self._problem = climber, problem
-        self._random = np.random.default_rng([seed, 2])
-        free = np.flatnonzero(~problem.fixed)
-        self._shaken = free, max(1, int(_SHAKEN * len(free)))
-
-    @property
-    def evaluations(self) -> int:
-        """How many differences of losses were looked at."""
-        return self._climber.evaluations
-
-    def improved(
-        self,
-        codes: Integers,
-        goes_on: Callable[[], bool],
-        better: Callable[[Integers, float], None],
-    ) -> tuple[float, Integers]:
-        """The best loss from here and its codes (n,), as `Climber` gives them."""
-        free, count = self._shaken
-        best, best_codes = self._climber.improved(codes, goes_on, better)
-        failures = 0
-        while failures < _FAILURES and len(free) and goes_on():
-            drawn = best_codes.copy()
-            where = self._random.permutation(free)[:count]
-            apart = self._random.integers(1, np.maximum(self._problem.lengths[where], 2))
-            drawn[where] = (drawn[where] + apart) % self._problem.lengths[where]
-            loss, found = self._climber.improved(drawn, goes_on, better)
-            failures = 0 if loss < best else failures + 1
-            if loss <= best:
-                best, best_codes = loss, found
-        return best, best_codes
+    def _exact(self, lists: Floats) -> Floats:
+        """In single precision, where that suffices for every sum: half of the time."""
+        whole = np.isrealobj(lists) and bool((lists == np.rint(lists)).all())
+        if whole and 8 * self.n**2 * max(1, np.abs(lists).max()) ** 3 < 2**24:
+            return lists.astype(np.float32)
+        return lists

@@ -1,4 +1,4 @@
-"""Tabu search over the autocorrelations of a vector, with exact differences.
+"""Self-avoiding walks over the autocorrelations of a vector, with exact differences.
 
 Where element `i` changes by `d`, the sum of lag `k` changes by `d a + conj(d) b` with
 `a = conj(v[i + k])` and `b = v[i - k]`. So the loss changes by
@@ -10,8 +10,8 @@ and `squares` of `abs(a)^2 + abs(b)^2`. The first is a product of the vector wit
 Toeplitz matrix of the `C`, the others are kept up to date: a step takes `n^2 + n K`
 operations.
 
-Source: the tabu search of Gallardo, Cotta and Fernandez, "Finding low autocorrelation
-binary sequences with memetic algorithms", Applied Soft Computing 2009.
+Source: Boskovic, Brglez and Brest, "Low-autocorrelation binary sequences: on improved
+merit factors and runtime predictions to achieve them", Applied Soft Computing 2017.
 """
 
 from typing import Any
@@ -21,79 +21,114 @@ from numba import njit  # Of the extra `search`.
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def steps(
-    count: int, patience: int, tenure: int, seed: int, periodic: bool,
-    lists: Any, lengths: Any, fixed: Any,
-    codes: Any, free_at: Any, best_codes: Any, numbers: Any,
+def walks(
+    count: int, length: int, seed: int, periodic: bool,
+    lists: Any, lengths: Any, barred: Any, keys: Any, visited: Any, owners: Any, place: Any,
+    codes: Any, best_codes: Any, numbers: Any,
 ) -> None:  # fmt: skip
-    """Go some steps on, or until it stalls; the last four are changed in place.
+    """Go some steps on, each to the best neighbour that the walk has not been at.
+
+    After its length, or where it has been at all neighbours, a walk begins at random codes.
+    The arrays from `visited` on are changed in place.
 
     Args:
         count: How many steps.
-        patience: After how many without a better loss it ends.
-        tenure: For how many steps a changed element stays, at least; at most a half more.
+        length: Of a walk.
         seed: Of the random numbers.
         periodic: Whether the vector goes round.
-        lists: The values, (n, K), real or complex.
-        lengths: How many of them each element has.
-        fixed: Whether an element keeps its code.
+        lists: The values, (K, n), real or complex.
+        lengths: How many of them each element may have; 1 where it keeps its code.
+        barred: Infinity for codes that an element may not have, else 0, (K, n).
+        keys: Random numbers (K, n): the vector's name is the exclusive or of its codes'.
+        visited: The names that walks have been at; a power of two of places.
+        owners: The walk of each of these.
+        place: The number of the walk, and its steps so far.
         codes: Of each element.
-        free_at: The step from which each element may change again.
         best_codes: The best so far.
         numbers: The loss, the best loss, the step, and the step of the last better loss.
     """
     np.random.seed(seed)
     n = len(codes)
-    # Zeros at first: then each element is a change.
     v, sums, products = (
         np.zeros(n, lists.dtype), np.zeros(n, lists.dtype), np.zeros(n, lists.dtype)
     )  # fmt: skip
-    kernel = np.zeros(2 * n - 1, lists.dtype)
-    for i in range(n):
-        _change(i, lists[i, codes[i]], periodic, v, sums, products)
-    _unroll(periodic, sums, kernel)
-    numbers[0], squares = 0.0, 0.0
+    kernel, slopes = np.zeros(2 * n - 1, lists.dtype), np.zeros(n, lists.dtype)
+    changes = np.zeros(lists.shape, barred.dtype)
+    flat = changes.reshape(-1)
     times = 2 if periodic else 1
-    for k in range(n):
-        squares += times * abs(v[k]) ** 2
-        numbers[0] += abs(sums[k]) ** 2
+    begins, squares, name = True, 0.0, keys[0, 0]
     for _ in range(count):
-        loss, best, step = numbers[0], numbers[1], numbers[2]
-        slack = 1e-12 * max(1.0, abs(best))
-        chosen, code, change, ties = -1, -1, np.inf, 0
+        if place[1] >= length:
+            for i in range(n):
+                if lengths[i] > 1:
+                    codes[i] = np.random.randint(lengths[i])
+            place[0], place[1], begins = place[0] + 1, 0, True
+        if begins:
+            # Zeros at first: then each element is a change.
+            v[:], sums[:], products[:] = 0, 0, 0
+            name ^= name
+            for i in range(n):
+                _change(i, lists[codes[i], i], periodic, v, sums, products)
+                name ^= keys[codes[i], i]
+            _unroll(periodic, sums, kernel)
+            numbers[0], squares, begins = 0.0, 0.0, False
+            for k in range(n):
+                squares += times * abs(v[k]) ** 2
+                numbers[0] += abs(sums[k]) ** 2
+        _visit(name, visited, owners, place[0])
+        _slopes(kernel, v, slopes)
+        for k in range(len(lists)):
+            _changes(lists[k], v, slopes, products, squares, times, barred[k], changes[k])
         for i in range(n):
-            if fixed[i]:
-                continue
-            slope = _dot(kernel[n - 1 - i : 2 * n - 1 - i], v)
-            others = squares - times * abs(v[i]) ** 2
-            tabu = free_at[i] > step
-            for k in range(lengths[i]):
-                if k == codes[i]:
-                    continue
-                apart = lists[i, k] - v[i]
-                other = (2 * apart * (slope + apart * products[i])).real
-                other += abs(apart) ** 2 * others
-                if other > change or (tabu and loss + other >= best - slack):
-                    continue
-                if other < change:
-                    chosen, code, change, ties = i, k, other, 1
-                else:
+            changes[codes[i], i] = np.inf
+        chosen, code, change, ties = -1, -1, _least(flat), 0
+        while chosen < 0 and change < np.inf:
+            for k in range(len(lists)):
+                row = changes[k]
+                for i in range(n):
+                    if row[i] != change:
+                        continue
+                    other = name ^ keys[codes[i], i] ^ keys[k, i]
+                    if _place(other, visited, owners, place[0])[1]:
+                        row[i] = np.inf
+                        continue
                     ties += 1
                     if np.random.randint(ties) == 0:
                         chosen, code = i, k
+            if chosen < 0:
+                change = _least(flat)
         numbers[2] += 1
-        if chosen >= 0:  # Else all are tabu.
-            squares += times * (abs(lists[chosen, code]) ** 2 - abs(v[chosen]) ** 2)
-            _change(chosen, lists[chosen, code], periodic, v, sums, products)
-            _unroll(periodic, sums, kernel)
-            codes[chosen] = code
-            numbers[0] += change
-            free_at[chosen] = step + 1 + tenure + np.random.randint(tenure // 2 + 1)
-        if numbers[0] < best - slack:
+        place[1] += 1
+        if chosen < 0:
+            place[1] = length
+            continue
+        squares += times * (abs(lists[code, chosen]) ** 2 - abs(v[chosen]) ** 2)
+        _change(chosen, lists[code, chosen], periodic, v, sums, products)
+        _unroll(periodic, sums, kernel)
+        name ^= keys[codes[chosen], chosen] ^ keys[code, chosen]
+        codes[chosen] = code
+        numbers[0] += change
+        if numbers[0] < numbers[1] - 1e-12 * max(1.0, abs(numbers[1])):
             numbers[1], numbers[3] = numbers[0], numbers[2]
             best_codes[:] = codes
-        elif numbers[2] - numbers[3] >= patience:
-            return
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _place(name: Any, visited: Any, owners: Any, walk: Any) -> Any:
+    """Where a name is, or would be; and whether the walk has been there."""
+    last = len(visited) - 1
+    at = name & last
+    while owners[at] == walk:
+        if visited[at] == name:
+            return at, True
+        at = (at + 1) & last
+    return at, False
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _visit(name: Any, visited: Any, owners: Any, walk: Any) -> None:
+    at, _ = _place(name, visited, owners, walk)
+    visited[at], owners[at] = name, walk
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -123,17 +158,49 @@ def _change(i: int, value: Any, periodic: bool, v: Any, sums: Any, products: Any
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _unroll(periodic: bool, sums: Any, kernel: Any) -> None:
-    """The diagonals of the Toeplitz matrix, from the lowest to the highest."""
+    """The diagonals of the Toeplitz matrix, from the highest to the lowest."""
     n = len(sums)
+    times = 2 if periodic else 1
+    below, above = kernel[:n], kernel[n - 1 :]
     for k in range(1, n):
-        kernel[n - 1 + k] = 2 * np.conj(sums[k]) if periodic else np.conj(sums[k])
-        kernel[n - 1 - k] = 2 * sums[k] if periodic else sums[k]
+        above[k] = times * sums[k]
+    for k in range(n - 1):
+        below[k] = times * np.conj(sums[n - 1 - k])
 
 
-# In any order: the compiler does several at once.
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _dot(diagonals: Any, v: Any) -> Any:
-    total = diagonals[0] * 0
-    for j in range(len(v)):
-        total += diagonals[j] * np.conj(v[j])
-    return total
+def _slopes(kernel: Any, v: Any, slopes: Any) -> None:
+    """The product of the Toeplitz matrix with `conj(v)`, four columns at once."""
+    n = len(v)
+    slopes[:] = 0
+    for j in range(0, n - 3, 4):
+        a, b, c, d = np.conj(v[j]), np.conj(v[j + 1]), np.conj(v[j + 2]), np.conj(v[j + 3])
+        own = kernel[n - 4 - j : 2 * n - 1 - j]
+        for i in range(n):
+            slopes[i] += a * own[i + 3] + b * own[i + 2] + c * own[i + 1] + d * own[i]
+    for j in range(n - n % 4, n):
+        a, own = np.conj(v[j]), kernel[n - 1 - j : 2 * n - 1 - j]
+        for i in range(n):
+            slopes[i] += a * own[i]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _changes(
+    values: Any, v: Any, slopes: Any, products: Any, squares: Any, times: Any, barred: Any,
+    changes: Any,
+) -> None:  # fmt: skip
+    """By how much the loss changes with each element at one value."""
+    for i in range(len(v)):
+        apart = values[i] - v[i]
+        bent = (2 * apart * (slopes[i] + apart * products[i])).real
+        others = squares - times * abs(v[i]) ** 2
+        changes[i] = bent + abs(apart) ** 2 * others + barred[i]
+
+
+# No NaN and no sign of zero: the compiler looks at several at once.
+@njit(cache=True, fastmath={"nnan", "nsz"})  # type: ignore[untyped-decorator]
+def _least(numbers: Any) -> Any:
+    least = numbers[0]
+    for number in numbers:
+        least = min(least, number)
+    return least

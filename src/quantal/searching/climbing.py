@@ -28,7 +28,7 @@ class Climber:
         loss: Of one vector (n,), exact.
         steps: The compiled loop.
         operations: Of one step, about.
-        patience: After how many steps without a better loss it stalls.
+        patience: After how many steps without a better loss it stalls; infinity for never.
         seed: Of the random numbers.
 
     Attributes:
@@ -41,7 +41,7 @@ class Climber:
         loss: Callable[[Floats], float],
         steps: Steps,
         operations: float,
-        patience: int,
+        patience: float,
         seed: int,
     ) -> None:
         self.evaluations = 0

@@ -4,7 +4,7 @@ A row is a trial, a column a factor that is low or high; the larger the determin
 more exactly the effects of all factors are told (a D-optimal design). The list: 1 and -1. The
 loss is minus the logarithm of abs(det X), of any function in NumPy. Known: 2985984 for
 12 x 12 and 4294967296 for 16 x 16, Hadamard's bound n^(n/2); 14929920 for 13 x 13, proved.
-20 x 20 (10240000000000) is too far for a search of seconds.
+10240000000000 for 20 x 20, which takes some seconds.
 
     python examples/two_level_design.py --picture design.svg
 """

@@ -18,6 +18,7 @@ from quantal.searching import (
     population,
     problem,
     spheres,
+    walking,
 )
 
 ALL = pytest.mark.parametrize("lists", [[1, -1], [1, 0, -1], [1, -1, 0.5, -0.5], [0.3, 2]])
@@ -435,6 +436,26 @@ def test_an_interrupt_gives_the_best():
 
     found = search(loss, [1, -1, 3], n=40, budget=30)
     assert found.loss <= found.history[0][1]
+
+
+@on_one_backend
+def test_a_called_loss_is_ranked_by_what_changes_did():
+    given = problem.Problem([1, -1, 2], 4, np.zeros(4, int), None, 0)
+    weights = np.array([3.0, -1.0, 2.0, np.inf])
+
+    def losses(codes):
+        with np.errstate(invalid="ignore"):
+            return np.nan_to_num(weights * (codes > 0), nan=0, posinf=np.inf).sum(axis=1)
+
+    view = walking.Whole(losses, given, None)
+    view.stand(given.start, 0.0)
+    assert (view.ranks() <= 0).all()  # What is not known comes first.
+    view.losses(np.arange(4)[:, None], np.ones((4, 1), int))
+    np.testing.assert_array_equal(view.ranks()[:, 1], [3, -1, 2, 0])
+    view.stand(given.start, 0.0)
+    assert (np.abs(view.ranks()[:3, 1]) < [3, 1, 2]).all()
+    view.losses(np.array([[0, 1]]), np.array([[1, 1]]))
+    assert view.ranks() is None  # Two at once say nothing of one.
 
 
 @on_one_backend

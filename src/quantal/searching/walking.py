@@ -18,6 +18,11 @@ from quantal.searching.problem import Floats, Integers, Problem
 
 _FEWEST = 32
 _DENSE = 4000
+_SHARE = 0.25
+"""Of all changes of a loss that is called: no step looks at more."""
+_FADING = 0.9
+"""What a change did counts less with each step, so that it is looked at again."""
+_UNSEEN = 1e300
 
 
 class View(Protocol):
@@ -26,7 +31,7 @@ class View(Protocol):
     batch: int
     """The most changes that are looked at in a step."""
 
-    def stand(self, codes: Integers) -> None:
+    def stand(self, codes: Integers, loss: float) -> None:
         """Look from here."""
 
     def ranks(self) -> Floats | None:
@@ -48,15 +53,19 @@ class Whole:
         slopes: Callable[[Floats], Floats | None] | None,
     ) -> None:
         self._losses, self._problem, self._slopes = losses, problem, slopes
+        drawn = np.random.default_rng(0).random(problem.lists.shape)
+        self._seen: Floats | None = -_UNSEEN * drawn
 
-    def stand(self, codes: Integers) -> None:
+    def stand(self, codes: Integers, loss: float) -> None:
         """Look from here."""
-        self._codes = codes.copy()
+        self._codes, self._now = codes.copy(), loss
+        if self._seen is not None:
+            self._seen *= _FADING
 
     def ranks(self) -> Floats | None:
-        """The gradient times the step."""
+        """The gradient times the step; or what each change did when it was looked at last."""
         if self._slopes is None:
-            return None
+            return self._seen
         here = self._problem.values(self._codes)
         slope = self._slopes(here[None])
         return None if slope is None else slope[0][:, None] * (self._problem.lists - here[:, None])
@@ -65,7 +74,14 @@ class Whole:
         """The losses (batch,) after changes."""
         rows = np.tile(self._codes, (len(places), 1))
         rows[np.arange(len(places))[:, None], places] = codes
-        return self._losses(rows)
+        found = self._losses(rows)
+        if places.shape[1] == 2:
+            self._seen = None
+        elif self._seen is not None:
+            known = np.isfinite(found) & np.isfinite(self._now)
+            change = np.where(known, found, 0) - np.where(known, self._now, 0)
+            self._seen[places[:, 0], codes[:, 0]] = change
+        return found
 
 
 class OfQuadratic:
@@ -78,7 +94,7 @@ class OfQuadratic:
         small = loss.sparse and len(loss) <= _DENSE
         self._matrix = loss.matrix.toarray() if small else loss.matrix
 
-    def stand(self, codes: Integers) -> None:
+    def stand(self, codes: Integers, loss: float) -> None:
         """Look from here."""
         self._here = self._problem.values(codes)
         (self._now,) = self._loss(self._here[None])
@@ -110,7 +126,7 @@ class OfSums:
         self._columns = np.ascontiguousarray(loss.matrix.T)
         self.batch = int(np.clip(2**24 // max(1, self._columns.shape[1]), 1, 4096))
 
-    def stand(self, codes: Integers) -> None:
+    def stand(self, codes: Integers, loss: float) -> None:
         """Look from here."""
         self._here = self._problem.values(codes)
         self._sums = self._loss.sums(self._here)
@@ -170,7 +186,9 @@ class Walker:
         top, top_codes, last, step = loss, codes.copy(), 0, 0
         free_at: NDArray[np.int64] = np.zeros(n, np.int64)
         width, most = _FEWEST, min(self._moves.most, self._view.batch)
-        self._view.stand(codes)
+        if not self._counts:
+            most = min(most, max(2 * _FEWEST, int(_SHARE * most)))
+        self._view.stand(codes, loss)
         ranks = self._view.ranks()
         while step - last <= 20 + n // 4 and goes_on():
             places, others = self._moves.drawn(codes, width, self._random, ranks)
@@ -191,7 +209,7 @@ class Walker:
                 continue
             codes[places[best]], loss = others[best], float(losses[best])
             free_at[places[best]] = step + min(20, n // 4) + 1 + self._random.integers(10)
-            self._view.stand(codes)
+            self._view.stand(codes, loss)
             ranks = self._view.ranks()
             if loss < top:
                 top, top_codes, last = loss, codes.copy(), step

@@ -35,7 +35,7 @@ def planted(_, seeds, budget):
             rows, targets = problem.rows, problem.targets[:, None]
             model.fit(
                 np.tile(rows, (500, 1)), np.tile(targets, (500, 1)), batch_size=len(rows),
-                epochs=2, shuffle=False, verbose=0,
+                epochs=6, shuffle=False, verbose=0,
             )  # fmt: skip
             before = problem.score(vectors.weights_of(model))
             report = quantal.polish(model, rows, targets, budget or 10, seed=seed, verbose=0)

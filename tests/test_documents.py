@@ -61,6 +61,7 @@ DOCUMENTS = [
     "docs/whole-models.md",
     "docs/format.md",
     "docs/export.md",
+    "docs/search.md",
     "docs/designers.md",
 ]
 

@@ -1,16 +1,19 @@
 """Search finds the best vector where it is known, and says what it knows."""
 
 import itertools
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.sparse import csr_array
 
 import quantal
 from conftest import on_one_backend
 from quantal import Quadratic, Sums, searching
 from quantal.searching import (
+    autocorrelation_steps,
     bounds,
     calling,
     descent,
@@ -153,6 +156,18 @@ def test_bounds_hold(lists, random):
     assert bounds.lower_bound(linear, problem.Problem(lists, 40, None, None, 0)) == pytest.approx(
         found.loss
     )
+
+
+@on_one_backend
+@ALL
+def test_bounds_hold_wherever_the_solver_ends(lists, random, monkeypatch):
+    monkeypatch.setattr(optimize, "minimize", lambda f, x, **named: SimpleNamespace(x=x))
+    for _ in range(5):
+        loss = random_loss(random, 6)
+        given = problem.Problem(lists, 6, np.zeros(6, int), np.arange(6) < 2, 0)
+        held = np.array(list(itertools.product(lists, repeat=4)), float)
+        vectors = np.concatenate([np.full((len(held), 2), lists[0]), held], axis=1)
+        assert bounds.lower_bound(loss, given) <= loss(vectors).min() + 1e-6
 
 
 @on_one_backend
@@ -401,10 +416,51 @@ def test_autocorrelations(periodic, lists, random, monkeypatch):
     rows = np.array(list(itertools.product(lists, repeat=7)))
     found = search(loss, lists, budget=0.5)
     assert found.loss == pytest.approx(loss(rows).min(), abs=1e-9)
-    start = np.zeros(7, int)
+    start = np.ones(7, int)
     held = search(loss, lists, budget=0.2, start=start, fixed=np.arange(7) < 3)
-    assert (held.codes[:3] == 0).all()
-    assert held.loss == pytest.approx(loss(rows[(rows[:, :3] == lists[0]).all(1)]).min(), abs=1e-9)
+    assert (held.codes[:3] == 1).all()
+    assert held.loss == pytest.approx(loss(rows[(rows[:, :3] == lists[1]).all(1)]).min(), abs=1e-9)
+
+
+@on_one_backend
+def test_single_precision_where_it_is_exact():
+    ones = np.array([[1.0, -1.0]])
+    assert quantal.Autocorrelation(64)._exact(ones).dtype == np.float32
+    assert quantal.Autocorrelation(3000)._exact(ones).dtype == np.float64
+    assert quantal.Autocorrelation(64)._exact(ones / 3).dtype == np.float64
+    assert quantal.Autocorrelation(64)._exact(1000 * ones).dtype == np.float64
+    assert quantal.Autocorrelation(64)._exact(1j * ones).dtype == np.complex128
+
+
+@on_one_backend
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("lists", [[1, -1], [0.3, 1, -1], [1, 1j, -1j]], ids=str)
+def test_walks_never_come_back(periodic, lists, random):
+    n, length = 12, 30
+    loss, lists = quantal.Autocorrelation(n, periodic), np.array([lists] * n).T
+    lists = lists.astype(complex) if np.iscomplexobj(lists) else lists.astype(np.float64)
+    held = np.arange(n) % 4 == 1
+    barred = np.where(held, np.inf, np.zeros(lists.shape))
+    keys = random.integers(2**62, size=lists.shape)
+    (visited, owners), place = np.zeros((2, 64), np.int64), np.array([1, 0])
+    start = random.integers(len(lists), size=n)
+    (best,) = loss(lists[start, np.arange(n)][None])
+    codes, best_codes, numbers = start.copy(), start.copy(), np.array([best, best, 0, 0])
+    walks = {}
+    for step in range(100):
+        autocorrelation_steps.walks(
+            1, length, step, periodic, lists, np.where(held, 1, len(lists)), barred, keys,
+            visited, owners, place, codes, best_codes, numbers,
+        )  # fmt: skip
+        walks.setdefault(int(place[0]), []).append(tuple(codes))
+        (exact,) = loss(lists[codes, np.arange(n)][None])
+        assert numbers[0] == pytest.approx(exact, abs=1e-9)
+        best = min(best, exact)
+    assert len(walks) >= 4
+    for walk in walks.values():
+        assert len(set(walk)) == len(walk) <= length
+    assert numbers[1] == pytest.approx(best, abs=1e-9)
+    np.testing.assert_array_equal(codes[held], start[held])
 
 
 @on_one_backend

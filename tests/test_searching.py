@@ -146,7 +146,10 @@ def test_never_worse_than_the_start(random):
 def test_bounds_hold(lists, random):
     for _ in range(5):
         loss = random_loss(random, 6)
-        bound = bounds.lower_bound(loss, problem.Problem(lists, 6, None, None, 0))
+        free = problem.Problem(lists, 6, None, None, 0)
+        bound = bounds.lower_bound(loss, free)
+        fixed = problem.Problem(lists, 6, free.start, np.arange(6) < 3, 0)
+        assert bounds.lower_bound(loss, fixed) > bound
         assert bound <= best_of_all(loss, lists, 6) + 1e-6
     # It is met where the loss is linear.
     linear = Quadratic(np.zeros((40, 40)), random.normal(size=40))
@@ -171,7 +174,7 @@ def test_bounds_hold_wherever_the_solver_ends(lists, random, monkeypatch):
 
 
 @on_one_backend
-def test_a_vector_and_its_negative_are_one(random):
+def test_a_vector_and_its_negative_are_one(random, monkeypatch):
     signs = problem.Problem([1, -1], 50, None, None, 0)
     symmetric, other = Quadratic(np.eye(50)), Quadratic(np.eye(50), np.ones(50))
     np.testing.assert_array_equal(symmetric.mirrors(signs), np.tile([1, 0], (50, 1)))
@@ -184,6 +187,11 @@ def test_a_vector_and_its_negative_are_one(random):
     assert len(members.members) == 1
     members.take(2.0, (codes + np.arange(50)) % 2)
     assert [loss for loss, _ in members.members] == [0.5, 2.0]
+    # Where all are alike, it begins again but for the best.
+    monkeypatch.setattr(population, "SIZE", 2)
+    members.members[1] = 2.0, members.members[0][1].copy()
+    assert (members.child() != members.members[0][1]).sum() > 10
+    assert [loss for loss, _ in members.members] == [0.5]
 
 
 @on_one_backend
@@ -236,6 +244,12 @@ def test_sums_and_counts(enumerated, known, random, monkeypatch):
         found = search(given, [-1, 0, 2], n=8, budget=0.4, **named)
         assert found.loss == pytest.approx(loss(rows[kept]).min(), rel=1e-5)
         assert (found.values[None] == rows[kept]).all(axis=1).any()
+    # One element could go up and down by as much.
+    rows = every([[-1, 0, 1]] * 8)
+    for total in (0, 5):
+        found = search(given, [-1, 0, 1], n=8, budget=0.4, total=total)
+        assert found.values.sum() == total
+        assert found.loss == pytest.approx(loss(rows[rows.sum(1) == total]).min(), rel=1e-5)
 
 
 @on_one_backend

@@ -18,6 +18,7 @@ from quantal.searching import (
     calling,
     descent,
     detecting,
+    minimax,
     population,
     problem,
     spheres,
@@ -383,6 +384,23 @@ def test_the_closest_vector(count, random):
 
 
 @on_one_backend
+def test_the_deep_search_alone(random, monkeypatch):
+    monkeypatch.setattr(spheres, "_WIDTHS", ())
+    for trial in range(60):
+        root, wanted = random.normal(size=(6, 5)), random.normal(size=6)
+        loss = Quadratic(root.T @ root, -2 * wanted @ root)
+        given = problem.Problem([1, -1, 0.5, -0.5], 5, None, None, trial)
+        given.fixed[1] = trial % 2
+        solution = spheres.solved(loss, given, 5, given.start)
+        rows = every([given.lists[0]] * 5)
+        rows = rows[rows[:, 1] == given.values(given.start)[1]] if given.fixed[1] else rows
+        assert solution.bound == pytest.approx(loss(rows).min(), abs=1e-8)
+        assert loss(given.values(solution.codes)[None])[0] == solution.bound
+        # Without time nothing is proved.
+        assert spheres.solved(loss, given, 0, given.start).bound is None
+
+
+@on_one_backend
 def test_small_problems_are_proved(random, monkeypatch):
     monkeypatch.setattr(searching, "ENUMERATED", 0)
     couplings = random.normal(size=(24, 24))
@@ -403,6 +421,11 @@ def test_minimax_is_proved(random, monkeypatch):
     assert found.loss == pytest.approx(best)
     given = problem.Problem(lists, None, None, None, 0)
     assert loss.lower_bound(given) <= best + 1e-9
+    found = loss._program(given.lists, *minimax._ends(given), np.inf, given.lengths)
+    stopped = SimpleNamespace(x=found.x, mip_dual_bound=best - 0.1)
+    monkeypatch.setattr(loss, "_program", lambda *_: stopped)
+    assert loss.solved(given, 1, given.start).bound == best - 0.1
+    monkeypatch.undo()
     given.fixed[:3] = True
     held = [[row[at]] if place < 3 else row
             for place, (row, at) in enumerate(zip(lists, given.start, strict=True))]  # fmt: skip

@@ -75,7 +75,7 @@ class Minimax(Sums):
         if problem.lists.size > _BINARIES or np.iscomplexobj(problem.lists):
             return None
         low, high = _ends(problem)
-        found = self._program(problem.lists, low, high, seconds, problem.lengths, problem)
+        found = self._program(problem.lists, low, high, seconds, problem.lengths)
         bound = found.mip_dual_bound
         if found.x is None:
             return Solution(None, None if bound is None else float(bound))
@@ -93,7 +93,6 @@ class Minimax(Sums):
         high: Floats,
         seconds: float,
         lengths: NDArray[Any],
-        problem: Problem | None = None,
     ) -> Any:
         """Of the vector, the largest error, and a zero or one for each value of each element."""
         from scipy.optimize import Bounds, LinearConstraint, milp
@@ -117,9 +116,6 @@ class Minimax(Sums):
             rules.append(LinearConstraint(hstack([eye, none, -chosen]), 0, 0))
             rules.append(LinearConstraint(hstack([csr_array((n, n)), none, once]), 1, 1))
             allowed = np.arange(lists.shape[1]) < lengths[:, None]
-            if problem is not None:
-                own = np.arange(lists.shape[1]) == problem.start[:, None]
-                allowed = np.where(problem.fixed[:, None], own, allowed)
             upper = allowed.reshape(-1).astype(float)
         whole = np.concatenate([np.zeros(n + 1), np.ones(binaries)])
         limits = {} if math.isinf(seconds) else {"time_limit": seconds}

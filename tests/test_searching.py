@@ -309,6 +309,22 @@ def test_a_quadratic_loss_is_recognized(lists, random):
 
 
 @on_one_backend
+def test_other_losses_are_not_taken_for_quadratic():
+    given, looked = problem.Problem([1, -1, 2, 4], 100, None, None, 0), []
+
+    def separable(codes):  # Three values of each element agree with a square.
+        return (given.values(codes) ** 4).sum(axis=1)
+
+    def other(codes):
+        looked.append(len(codes))
+        return np.cbrt(given.values(codes).sum(axis=1))
+
+    assert detecting.detected(separable, given, lambda: True) is None
+    assert detecting.detected(other, given, lambda: True) is None
+    assert sum(looked) < 100  # Few vectors tell.
+
+
+@on_one_backend
 def test_sums_are_followed(random, monkeypatch):
     monkeypatch.setattr(searching, "ENUMERATED", 0)
     matrix, wanted = random.normal(size=(6, 9)), random.normal(size=6)
@@ -432,6 +448,10 @@ def test_minimax_is_proved(random, monkeypatch):
     solution = loss.solved(given, 20, given.start)
     assert solution.bound == pytest.approx(loss(every(held)).min(), abs=1e-6)
     np.testing.assert_array_equal(solution.codes[:3], given.start[:3])
+    for _ in range(5):  # Shorter lists are filled up, with no codes of their own.
+        given = problem.Problem([[-1, 0.5, 2], *[[1.0, 3.0]] * 5], None, None, None, 0)
+        loss = quantal.Minimax(random.normal(size=(20, 6)), random.normal(size=20))
+        assert (loss.solved(given, 20, given.start).codes < given.lengths).all()
     with pytest.raises(ValueError, match="target has the shape"):
         quantal.Minimax(np.eye(2), [1])
     with pytest.raises(ValueError, match="weights has -1"):

@@ -65,6 +65,15 @@ def test_all_vectors_are_looked_at_where_they_are_few(lists, random):
 
 
 @on_one_backend
+def test_nothing_is_proved_where_some_were_not_looked_at(random):
+    loss = random_loss(random, 14)
+    found = search(loss.__call__, [1, -1], n=14, budget=None, evaluations=5000)
+    assert found.evaluations < 2**14
+    assert found.bound is None
+    assert not found.proved
+
+
+@on_one_backend
 @ALL
 @pytest.mark.parametrize("known", [True, False])
 def test_the_best_is_found_by_steps(lists, known, random, monkeypatch):
@@ -358,6 +367,9 @@ def test_gradients_where_there_are_some(random):
     found = descent.descended(given, called.slopes, random, lambda: True)
     drawn = np.stack([given.drawn(random) for _ in range(100)])
     assert called(given.values(found)).min() < called(given.values(drawn)).min()
+    held = problem.Problem([1, -1, 0.5], 40, given.start, np.arange(40) < 9, 0)
+    found = descent.descended(held, called.slopes, random, lambda: True)
+    assert (found[:, :9] == given.start[:9]).all()
     # NumPy's functions have none.
     plain = calling.Called(lambda v: np.abs(v).sum(axis=1), 1)
     plain(rows)
@@ -448,10 +460,6 @@ def test_minimax_is_proved(random, monkeypatch):
     solution = loss.solved(given, 20, given.start)
     assert solution.bound == pytest.approx(loss(every(held)).min(), abs=1e-6)
     np.testing.assert_array_equal(solution.codes[:3], given.start[:3])
-    for _ in range(5):  # Shorter lists are filled up, with no codes of their own.
-        given = problem.Problem([[-1, 0.5, 2], *[[1.0, 3.0]] * 5], None, None, None, 0)
-        loss = quantal.Minimax(random.normal(size=(20, 6)), random.normal(size=20))
-        assert (loss.solved(given, 20, given.start).codes < given.lengths).all()
     with pytest.raises(ValueError, match="target has the shape"):
         quantal.Minimax(np.eye(2), [1])
     with pytest.raises(ValueError, match="weights has -1"):

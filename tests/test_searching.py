@@ -16,6 +16,7 @@ from quantal.searching import (
     autocorrelation_steps,
     bounds,
     calling,
+    constraints,
     descent,
     detecting,
     minimax,
@@ -577,6 +578,21 @@ def test_a_called_loss_is_ranked_by_what_changes_did():
     assert (np.abs(view.ranks()[:3, 1]) < [3, 1, 2]).all()
     view.losses(np.array([[0, 1]]), np.array([[1, 1]]))
     assert view.ranks() is None  # Two at once say nothing of one.
+
+
+@on_one_backend
+def test_steps_lead_out_of_a_local_optimum(random):
+    given = problem.Problem([0, 1], 6, None, None, 0)
+
+    def losses(codes):
+        return np.array([5, 4, 3, 2, 2.5, 3, 0])[codes.sum(axis=1)]
+
+    moves = constraints.Moves(given, constraints.Constraints(problem.Groups(given, None),
+                                                             given.lists, None, None))  # fmt: skip
+    walker = walking.Walker(walking.Whole(losses, given, None), losses, moves, random)
+    found, codes = walker.improved(np.array([1, 0, 1, 0, 1, 0]), lambda: True, lambda *_: None)
+    assert found == 0
+    assert codes.sum() == 6
 
 
 @on_one_backend

@@ -1,12 +1,14 @@
 """Polish lowers a trained model's loss, and never raises it."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
 import quantal
 from conftest import numpy, on_one_backend
-from quantal import objective, polishing
+from quantal import objective, polishing, tempering
 
 LISTS = {
     "signs": [1, -1],
@@ -138,6 +140,36 @@ def test_noise_is_not_learned(random):
 
 
 @on_one_backend
+@pytest.mark.parametrize(
+    ("losses", "validations", "kept"),
+    [
+        ([0.9, 0.8], None, 2),
+        ([0.8, 0.8], None, 1),
+        ([0.8, 0.9], None, 1),
+        ([0.9, 0.8], [0.5, 0.6], 1),  # The last learned noise.
+        ([0.8, 0.9], [0.6, 0.5], 2),  # The validation data decide,
+        ([1.1, 1.2], [0.6, 0.5], 0),  # but it is never worse than at first.
+        ([0.9, 0.8], [1.1, 1.0], 0),
+    ],
+)
+def test_what_is_kept(losses, validations, kept):
+    """Choices 1 and 2 are looked at, from choice 0 with losses of 1."""
+
+    def says(numbers):
+        return SimpleNamespace(measure=lambda ranks: [1.0, *numbers][int(ranks[0])])
+
+    record = SimpleNamespace(best_codes=np.array([0]), best=1.0)
+    guard = None if validations is None else says(validations)
+    first = None if guard is None else 1.0
+    run = polishing._Run(says(losses), guard, record, first, 1.0, 0, False)
+    for choice in (1, 2):
+        run._look(np.array([choice]))
+    assert run.kept[0] == kept
+    assert run.kept_loss == [1.0, *losses][kept]
+    assert run.kept_validation == (None if guard is None else [1.0, *validations][kept])
+
+
+@on_one_backend
 def test_what_is_monitored_is_what_is_kept(random):
     model, x, y = network(random)
 
@@ -218,6 +250,63 @@ def test_the_gradient_is_that_to_the_values(random):
     squares = np.repeat((x**2).sum(axis=0), 2) * scale**2 / (2 * len(x))
     expected = slope * step + squares * step**2
     np.testing.assert_allclose(losses - whole.losses(ranks[None]), expected, rtol=1e-3, atol=1e-5)
+
+
+@on_one_backend
+def test_costs_are_those_of_the_curvature(random):
+    """Columns of one length, at right angles: one curvature for all elements."""
+    x, _ = np.linalg.qr(random.normal(size=(96, 12)))
+    model = model_of()
+    x, y = x.astype("float32"), random.normal(size=(96, 2)).astype("float32")
+    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    ranks = whole.ranks()
+    _, slope = whole.slopes(ranks)
+    whole.probe(ranks, slope, random)
+    moved = whole.neighbours(ranks, random)
+    losses = whole.losses(np.where(np.eye(len(ranks), dtype=bool), moved, ranks))
+    costs = whole.costs(ranks, moved, slope)
+    np.testing.assert_allclose(losses - whole.losses(ranks[None]), costs, rtol=0.02, atol=1e-6)
+    assert np.abs(costs - slope * whole._steps(ranks, moved)).min() > 1e-3
+
+
+@on_one_backend
+def test_a_survey_tells_steep_elements_from_flat_ones(random):
+    sizes = np.repeat([1.0, 3.0], 6)
+    x = (random.normal(size=(4096, 12)) * sizes).astype("float32")
+    model = model_of()
+    y = model.predict(x, verbose=0) + random.normal(size=(4096, 2)).astype("float32")
+    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 8192)
+    whole.survey(whole.ranks(), random, lambda: True)
+    flat, steep = whole._profile.reshape(2, 6, 2).mean(axis=(1, 2))
+    assert 6 < steep / flat < 12  # 9 but for what flat ones have added.
+
+
+@on_one_backend
+def test_small_gradients_are_not_lost_in_half_precision(random):
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y = data(random)
+    model = model_of(loss=lambda y, p: 1e-6 * keras.ops.mean((y - p) ** 2, axis=-1))
+    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    _, slope = whole.slopes(whole.ranks())
+    apart = x @ numpy(quantal.parameters_of(model)[0].kernel) - y
+    np.testing.assert_allclose(
+        slope, 1e-6 * (x.T @ apart).reshape(-1) / len(x), rtol=0.05, atol=1e-8
+    )
+
+
+@on_one_backend
+def test_cycles_lead_out_of_a_local_optimum(random):
+    x, y = data(random)
+    model = model_of()
+    polished(model, x, y, budget=2, evaluations=None)
+    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    best, seen = whole.ranks(), []
+    steps = iter(range(41))
+    cycle = tempering.Tempering(whole, random).cycle
+    cycle(best, lambda: next(steps) / 40, lambda: True, lambda ranks, _: seen.append(ranks))
+    apart = [int((ranks != best).sum()) for ranks in seen]
+    assert max(apart) > 0  # Nothing lowers the loss: what changes raises it.
+    assert max(apart) <= 12
 
 
 @pytest.mark.parametrize(

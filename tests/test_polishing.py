@@ -296,17 +296,18 @@ def test_small_gradients_are_not_lost_in_half_precision(random):
 
 @on_one_backend
 def test_cycles_lead_out_of_a_local_optimum(random):
-    x, y = data(random)
-    model = model_of()
-    polished(model, x, y, budget=2, evaluations=None)
+    x, _ = data(random, samples=256, inputs=64)
+    model = model_of(inputs=64)
+    # The model is right already, so that every change raises the loss.
+    y = model.predict(x, verbose=0)
     whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
     best, seen = whole.ranks(), []
-    steps = iter(range(41))
-    cycle = tempering.Tempering(whole, random).cycle
-    cycle(best, lambda: next(steps) / 40, lambda: True, lambda ranks, _: seen.append(ranks))
+    for _ in range(5):  # Each as hot as it is drawn.
+        steps = iter(range(41))
+        cycle = tempering.Tempering(whole, random).cycle
+        cycle(best, lambda own=steps: next(own) / 40, lambda: True, lambda r, _: seen.append(r))
     apart = [int((ranks != best).sum()) for ranks in seen]
-    assert max(apart) > 0  # Nothing lowers the loss: what changes raises it.
-    assert max(apart) <= 12
+    assert 0 < max(apart) < 64
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,10 @@ def test_noise_is_not_learned(random):
         ([0.8, 0.9], [0.6, 0.5], 2),  # The validation data decide,
         ([1.1, 1.2], [0.6, 0.5], 0),  # but it is never worse than at first.
         ([0.9, 0.8], [1.1, 1.0], 0),
+        ([np.nan, 0.8], None, 2),
+        ([0.8, np.nan], None, 1),
+        ([np.nan, 0.8], [0.5, 0.6], 2),
+        ([0.8, 0.9], [0.6, np.nan], 1),
     ],
 )
 def test_what_is_kept(losses, validations, kept):
@@ -158,13 +162,15 @@ def test_what_is_kept(losses, validations, kept):
     def says(numbers):
         return SimpleNamespace(measure=lambda ranks: [1.0, *numbers][int(ranks[0])])
 
-    record = SimpleNamespace(best_codes=np.array([0]), best=1.0)
+    record = SimpleNamespace(best_codes=np.array([0]), best=1.0, better=lambda *_: None)
     guard = None if validations is None else says(validations)
-    first = None if guard is None else 1.0
-    run = polishing._Run(says(losses), guard, record, first, 1.0, 0, False)
+    first, saved = None if guard is None else 1.0, [0]
+    run = polishing._Run(
+        says(losses), guard, record, first, 0, False, lambda ranks: saved.append(ranks[0])
+    )
     for choice in (1, 2):
-        run._look(np.array([choice]))
-    assert run.kept[0] == kept
+        run.look(np.array([choice]))
+    assert run.kept[0] == saved[-1] == kept
     assert run.kept_loss == [1.0, *losses][kept]
     assert run.kept_validation == (None if guard is None else [1.0, *validations][kept])
 
@@ -221,10 +227,146 @@ def test_an_interrupt_keeps_the_best(random, monkeypatch):
     assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
 
 
+@on_one_backend
+@pytest.mark.parametrize(
+    ("where", "size"), [("follow", 96), ("_Run._time_to_look", 40)], ids=["whole", "parts"]
+)
+def test_an_interrupt_before_anything_is_looked_at(random, monkeypatch, where, size):
+    """What was found until then is kept, on all data and on parts of them."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"quantal.polishing.{where}", stopped)
+    model, (x, y) = model_of(), data(random)
+    report = polished(model, x, y, batch_size=size, evaluations=2000)
+    assert report.loss < report.loss_before
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+
+
+def test_losses_of_layers_count_and_penalties_on_latents_do_not(random):
+    layers = keras.layers
+
+    class Adds(layers.Layer):
+        def call(self, inputs):
+            self.add_loss(keras.ops.mean(inputs**2))
+            return inputs
+
+    x = random.normal(size=(64, 12)).astype("float32")
+    for loss, y in (("mse", x[:, :2]), (None, None)):
+        model = keras.Sequential(
+            [
+                keras.Input((12,)),
+                quantal.Discrete(layers.Dense(8, kernel_regularizer="l2"), [1, -1, 0.5]),
+                Adds(),
+                layers.Dense(2, kernel_regularizer="l2", activity_regularizer="l2"),
+            ]
+        )
+        model.compile("sgd", loss)
+        first = quantal.parameters_of(model)[0]
+        penalty = 0.01 * float(np.square(numpy(first.latent)).sum())
+        # In one batch: Keras divides activity regularizers by its size.
+        before = loss_of(model, x, y) - penalty
+        report = polished(model, x, y)
+        penalty = 0.01 * float(np.square(numpy(first.latent)).sum())
+        assert report.loss_before == pytest.approx(before, rel=1e-4)
+        assert report.loss == pytest.approx(loss_of(model, x, y) - penalty, rel=1e-4)
+        assert report.loss < report.loss_before
+        assert first.latent.regularizer is not None
+
+
+def test_several_inputs_outputs_and_weights_of_samples(random):
+    layers = keras.layers
+    x = {name: random.normal(size=(64, 6)).astype("float32") for name in ("a", "b")}
+    inputs = {name: keras.Input((6,), name=name) for name in x}
+    both = layers.Concatenate()(list(inputs.values()))
+    hidden = quantal.Discrete(layers.Dense(8, activation="relu"), "ternary")(both)
+    outputs = {name: layers.Dense(1, name=name)(hidden) for name in ("c", "d")}
+    model = keras.Model(inputs, outputs)
+    y = {name: random.normal(size=(64, 1)).astype("float32") for name in outputs}
+    weights = random.uniform(0.1, 3, size=64).astype("float32")
+    model.compile("sgd", {"c": "mse", "d": "mae"})
+
+    def loss():
+        held = model.evaluate(x, y, 32, verbose=0, sample_weight={"c": weights, "d": weights})
+        return held[0]
+
+    guard = (x, y, {"c": weights, "d": weights})
+    report = polished(
+        model, x, y, sample_weight=guard[2], validation_data=guard, batch_size=32, seed=2
+    )
+    assert report.loss == pytest.approx(loss(), rel=1e-4)
+    assert report.validation == pytest.approx(report.loss, rel=1e-5)
+    assert report.loss < report.loss_before
+
+
+@on_one_backend
+def test_a_loss_of_the_models_own(random):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = quantal.Discrete(keras.layers.Dense(3, activation="tanh"), "binary")
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def compute_loss(self, x, y, y_pred, sample_weight):
+            return keras.ops.mean(keras.ops.abs(y - y_pred))
+
+    x = random.normal(size=(64, 12)).astype("float32")
+    model = Own()
+    y = np.sign(x[:, :3])
+    model(x)
+    model.compile()
+    before = np.abs(numpy(model(x)) - y).mean()
+    report = polished(model, x, y)
+    assert report.loss_before == pytest.approx(before, rel=1e-5)
+    assert report.loss == pytest.approx(np.abs(numpy(model(x)) - y).mean(), rel=1e-5)
+    assert report.loss < before
+
+
+@on_one_backend
+def test_a_loss_too_dear_to_be_detected_is_followed_all_the_same(random):
+    """24 elements take some 422 losses to be detected as quadratic: more than there are."""
+    x, y = data(random)
+    report = polished(model_of(), x, y, evaluations=300)
+    assert report.loss < 0.2 * report.loss_before
+
+
+@on_one_backend
+def test_the_file_of_another_run_does_not_pass_the_guard(random, tmp_path):
+    model, x, _ = network(random)
+    start, path, y = model.get_weights(), tmp_path / "choice.npz", random.integers(0, 3, 64)
+    others = model.predict(x[64:], verbose=0).argmax(axis=1)
+    learned = polished(model, x[:64], y, file=path)
+    noise = loss_of(model, x[64:], others)
+    model.set_weights(start)
+    before = loss_of(model, x[64:], others)
+    assert noise > before
+    report = polished(model, x[:64], y, evaluations=2, file=path, validation_data=(x[64:], others))
+    assert report.validation <= report.validation_before == pytest.approx(before, rel=1e-4)
+    assert learned.loss < report.loss
+
+
+@on_one_backend
+def test_what_rounding_makes_better_is_not_followed_for_ever(random, monkeypatch):
+    """Losses of many candidates seem a little lower than that of each alone."""
+    model, x, y = network(random)
+    losses = objective.Objective.losses
+    monkeypatch.setattr(objective.Objective, "losses", lambda *a: losses(*a) * 0.999)
+    hot = []
+    cycle = tempering.Tempering.cycle
+    monkeypatch.setattr(
+        tempering.Tempering, "cycle", lambda self, *a: hot.append(1) or cycle(self, *a)
+    )
+    polished(model, x, y, evaluations=3000)
+    assert hot
+
+
 def test_many_candidates_at_once_have_their_own_losses(random):
     model, x, y = network(random)
     parameters = quantal.parameters_of(model)
-    whole = objective.Objective(model, parameters, x, y, 50)
+    whole = objective.Objective(model, parameters, (x, y, None), 50)
     ranks = whole.ranks()
     rows = np.stack([ranks, 1 - ranks, np.zeros_like(ranks)])
     together = whole.losses(rows)
@@ -240,7 +382,7 @@ def test_many_candidates_at_once_have_their_own_losses(random):
 def test_the_gradient_is_that_to_the_values(random):
     x, y = data(random)
     model = model_of(scale="learned")
-    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
     ranks = whole.ranks()
     _, slope = whole.slopes(ranks)
     moved = whole.neighbours(ranks, random)
@@ -258,7 +400,7 @@ def test_costs_are_those_of_the_curvature(random):
     x, _ = np.linalg.qr(random.normal(size=(96, 12)))
     model = model_of()
     x, y = x.astype("float32"), random.normal(size=(96, 2)).astype("float32")
-    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
     ranks = whole.ranks()
     _, slope = whole.slopes(ranks)
     whole.probe(ranks, slope, random)
@@ -275,7 +417,7 @@ def test_a_survey_tells_steep_elements_from_flat_ones(random):
     x = (random.normal(size=(4096, 12)) * sizes).astype("float32")
     model = model_of()
     y = model.predict(x, verbose=0) + random.normal(size=(4096, 2)).astype("float32")
-    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 8192)
+    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 8192)
     whole.survey(whole.ranks(), random, lambda: True)
     flat, steep = whole._profile.reshape(2, 6, 2).mean(axis=(1, 2))
     assert 6 < steep / flat < 12  # 9 but for what flat ones have added.
@@ -286,7 +428,7 @@ def test_small_gradients_are_not_lost_in_half_precision(random):
     keras.config.set_dtype_policy("mixed_float16")
     x, y = data(random)
     model = model_of(loss=lambda y, p: 1e-6 * keras.ops.mean((y - p) ** 2, axis=-1))
-    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
     _, slope = whole.slopes(whole.ranks())
     apart = x @ numpy(quantal.parameters_of(model)[0].kernel) - y
     np.testing.assert_allclose(
@@ -300,7 +442,7 @@ def test_cycles_lead_out_of_a_local_optimum(random):
     model = model_of(inputs=64)
     # The model is right already, so that every change raises the loss.
     y = model.predict(x, verbose=0)
-    whole = objective.Objective(model, quantal.parameters_of(model), x, y, 1000)
+    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
     best, seen = whole.ranks(), []
     for _ in range(5):  # Each as hot as it is drawn.
         steps = iter(range(41))
@@ -315,10 +457,14 @@ def test_cycles_lead_out_of_a_local_optimum(random):
     [
         ({"model": 3}, TypeError, "Expected a Keras model"),
         ({"x": np.zeros((5, 12))}, ValueError, "Expected as many in each"),
-        ({"validation_data": np.zeros(3)}, ValueError, "Expected a pair"),
+        ({"validation_data": np.zeros(3)}, ValueError, "Expected inputs and targets"),
         ({"budget": 0}, ValueError, "budget is 0"),
         ({"budget": None, "evaluations": None}, ValueError, "Expected one of them"),
         ({"parameters": []}, ValueError, "no discrete parameters"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"file": "no/such/folder.npz"}, ValueError, "no folder 'no/such'"),
+        ({"x": iter([1, 2])}, ValueError, "x, y or sample_weight holds a list_iterator"),
+        ({"y": [0, 1, 1]}, ValueError, "np.array makes one"),
     ],
 )
 @on_one_backend
@@ -333,6 +479,10 @@ def test_bad_arguments(change, error, words, random):
 def test_bad_models(random):
     x, y = data(random)
     model = model_of()
+    with pytest.raises(ValueError, match="twice"):
+        polished(model, x, y, parameters=2 * quantal.parameters_of(model))
+    with pytest.raises(ValueError, match="of validation_data is nan"):
+        polished(model, x, y, validation_data=(x * np.nan, y))
     with pytest.raises(ValueError, match="not in the model"):
         polished(model, x, y, parameters=quantal.parameters_of(model_of()))
     with pytest.raises(ValueError, match="before anything is changed"):

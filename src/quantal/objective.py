@@ -1,5 +1,6 @@
 """A model's loss as a function of the values of its discrete parameters."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,14 @@ _WIDEST = 256  # Candidates in one call.
 _PROBES = 3
 _PARTS, _PART, _FEWEST_PARTS = 256, 128, 16  # Of the data: how many, how large.
 _FLATTEST = 0.05
+_FEW = 32  # Samples on which a model is called once, before anything is compiled.
 
 
 class Objective:
     """The loss of data, for choices of all elements of some parameters.
+
+    It is the compiled one with what layers add to it, as `evaluate` gives it for the same
+    batches, but for penalties on the parameters' latents: those say nothing of the values.
 
     A choice is told by ranks: the position of each element's value among the list in
     ascending order, (elements,), all parameters one after the other.
@@ -28,44 +33,57 @@ class Objective:
     Args:
         model: A compiled model.
         parameters: What is chosen.
-        x: Inputs, arrays or structures of arrays, samples first.
-        y: Targets, or None.
+        data: Inputs, targets and sample weights: arrays or structures of arrays, samples
+            first; None for what there is not.
         batch_size: The most samples at once.
         monitor: From targets and outputs to a number, lower is better; None for the loss.
+
+    Raises:
+        ValueError: Something is no array, or they have not as many samples.
     """
 
     def __init__(
         self,
         model: keras.Model,
         parameters: Sequence[Parameter],
-        x: Any,
-        y: Any,
+        data: tuple[Any, Any, Any],
         batch_size: int,
         monitor: Callable[[Any, Any], Any] | None = None,
     ) -> None:
-        self._parameters = parameters
-        self._data = keras.tree.map_structure(np.asarray, (x, y))
-        counts = {len(array) for array in keras.tree.flatten(self._data) if array.ndim}
-        if len(counts) != 1 or not min(counts):
-            raise ValueError(
-                f"x and y have {sorted(counts)} samples. Expected as many in each, one or more. "
-                "Give arrays whose first axis is the samples."
-            )
-        (self.samples,) = counts
-        self._batch = min(batch_size, self.samples)
-        self.parts = -(-self.samples // self._batch)
+        self._model, self._parameters, self._largest = model, parameters, batch_size
         self._lists = [_List(parameter) for parameter in parameters]
         self._sizes = [part.size for part in self._lists]
         self.lengths: Integers = np.repeat([part.length for part in self._lists], self._sizes)
         self._curvature = np.zeros(len(parameters))
         self._profile: Floats = np.ones(len(self.lengths))
         self._compute = _Computed(model, parameters, monitor)
-        self._width = self._candidates(model)
+        self._take(data)
+        self._compute.prepare(self._taken(slice(0, _FEW)))
+
+    def on(self, data: tuple[Any, Any, Any]) -> "Objective":
+        """The same of other data; what is compiled serves both."""
+        other = copy.copy(self)
+        other._take(data)
+        return other
+
+    def _take(self, data: tuple[Any, Any, Any]) -> None:
+        self._data = _mapped(_array, data)
+        counts = {len(array) for array in _arrays(self._data)}
+        if len(counts) != 1 or not min(counts):
+            raise ValueError(
+                f"x, y and sample_weight have {sorted(counts)} samples. Expected as many in each, "
+                "one or more. Give arrays whose first axis is the samples."
+            )
+        (self.samples,) = counts
+        self._batch = min(self._largest, self.samples)
+        self.parts = -(-self.samples // self._batch)
+        self.width = self._candidates()
+        """The most candidates in one call."""
         self.gradients = 0
         """How many gradients were taken, each with a loss."""
         self.monitored = 0.0
         """What the monitor says of the choice whose gradient was taken last."""
-        self._held: dict[int, Any] = {}
+        self._held: Any = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -95,8 +113,8 @@ class Objective:
     def losses(self, ranks: Integers) -> Floats:
         """The losses (batch,) of choices (batch, elements), on all data."""
         found = np.zeros(len(ranks))
-        for begin in range(0, len(ranks), self._width):
-            some = ranks[begin : begin + self._width]
+        for begin in range(0, len(ranks), self.width):
+            some = ranks[begin : begin + self.width]
             values = [
                 part.numbers(own) for part, own in zip(self._lists, self._split(some), strict=True)
             ]
@@ -242,20 +260,21 @@ class Objective:
         """All data: each batch and its share."""
         for begin in range(0, self.samples, self._batch):
             end = min(begin + self._batch, self.samples)
-            if self.parts == 1:
-                # Kept where the backend computes.
-                batch = self._held.setdefault(0, self._taken(slice(None)))
-            else:
+            if self.parts > 1:
                 batch = self._taken(slice(begin, end))
+            else:
+                if self._held is None:  # Kept where the backend computes.
+                    self._held = self._taken(slice(None))
+                batch = self._held
             yield (end - begin) / self.samples, batch
 
     def _taken(self, where: Any) -> Any:
-        return keras.tree.map_structure(lambda a: ops.convert_to_tensor(a[where]), self._data)
+        return _mapped(lambda a: ops.convert_to_tensor(a[where]), self._data)
 
-    def _candidates(self, model: keras.Model) -> int:
-        """How many candidates a call may have."""
-        widest = 1
-        for layer in model._flatten_layers():
+    def _candidates(self) -> int:
+        """How many candidates a call may have, by the widest that a sample becomes, about."""
+        widest = max(int(v.shape[-1]) for v in self._model.variables if len(v.shape))
+        for layer in self._model._flatten_layers():
             try:
                 shapes = keras.tree.flatten(
                     keras.tree.map_structure(lambda t: t.shape, layer.output)
@@ -263,11 +282,30 @@ class Objective:
                 widest = max(widest, int(np.prod([s for s in shapes[-8:] if isinstance(s, int)])))
             except (AttributeError, ValueError, TypeError):
                 continue
-        own = max(
-            int(np.prod(array.shape[1:])) for array in keras.tree.flatten(self._data) if array.ndim
-        )
+        own = max(int(np.prod(array.shape[1:])) for array in _arrays(self._data))
         each = len(self) + self._batch * max(widest, own)
         return int(np.clip(_MOST_NUMBERS // each, 1, _WIDEST))
+
+
+def _mapped(function: Callable[[Any], Any], data: Any) -> Any:
+    return keras.tree.map_structure(function, data, none_is_leaf=False)
+
+
+def _arrays(data: Any) -> list[NDArray[Any]]:
+    return [array for array in keras.tree.flatten(data) if array is not None]
+
+
+def _array(given: Any) -> NDArray[Any]:
+    if ops.is_tensor(given):
+        return np.asarray(ops.convert_to_numpy(given))
+    found = np.asarray(given) if hasattr(given, "__array__") else None
+    if found is None or not found.ndim or found.dtype == object:
+        raise ValueError(
+            f"x, y or sample_weight holds a {type(given).__name__}. Expected arrays, samples "
+            "first, or structures of them. Collect what a generator or data set gives in arrays; "
+            "np.array makes one of a list of numbers."
+        )
+    return found
 
 
 class _List:
@@ -342,6 +380,13 @@ class _Computed:
                 self._one_by_one = True
         return np.array([self.slopes([v[i] for v in values], batch)[0] for i in range(count)])
 
+    def prepare(self, batch: Any) -> None:
+        """Let Keras make what a loss needs where there are numbers, and not while it traces."""
+        if self._backend == "jax":
+            x, y, weights = batch
+            self._model._compute_loss(x, y, self._model(x, training=False), weights, False)
+            self.forget()
+
     def forget(self) -> None:
         """Leave no traced tensors in the model: layers keep their last losses."""
         self._model._clear_losses()
@@ -349,22 +394,28 @@ class _Computed:
     def _tensor(self, array: Any) -> Any:
         return ops.convert_to_tensor(np.asarray(array, np.float32))
 
-    def _loss(self, values: Sequence[Any], x: Any, y: Any) -> Any:
-        for parameter, value in zip(self._parameters, values, strict=True):
-            parameter.given = value
+    def _loss(self, values: Sequence[Any], x: Any, y: Any, weights: Any) -> Any:
+        penalties = [parameter.latent.regularizer for parameter in self._parameters]
+        self.forget()
         try:
+            for parameter, value in zip(self._parameters, values, strict=True):
+                parameter.given, parameter.latent.regularizer = value, None
             predicted = self._model(x, training=False)
-            loss = self._model.compute_loss(x=x, y=y, y_pred=predicted, training=False)
+            loss = self._model._compute_loss(x, y, predicted, weights, training=False)
         finally:
-            for parameter in self._parameters:
-                parameter.given = None
+            for parameter, penalty in zip(self._parameters, penalties, strict=True):
+                parameter.given, parameter.latent.regularizer = None, penalty
         loss = ops.cast(loss, "float32")
         monitored = loss if self._monitor is None else self._monitor(y, predicted)
         return loss * self._factor, ops.stop_gradient(ops.cast(monitored, "float32"))
 
-    def _scoped(self, values: Sequence[Any], x: Any, y: Any) -> Any:
-        with keras.StatelessScope():
-            return self._loss(values, x, y)
+    def _scoped(self, values: Sequence[Any], *batch: Any) -> Any:
+        return self._with([variable.value for variable in self._model.variables], values, *batch)
+
+    def _with(self, held: Sequence[Any], values: Sequence[Any], *batch: Any) -> Any:
+        mapping = list(zip(self._model.variables, held, strict=True))
+        with keras.StatelessScope(mapping, collect_losses=True):
+            return self._loss(values, *batch)
 
     def _compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         if self._backend == "jax":
@@ -376,18 +427,15 @@ class _Computed:
     def _in_jax(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         import jax
 
-        variables = self._model.variables
-
-        def loss(values: Any, held: Any, x: Any, y: Any) -> Any:
-            with keras.StatelessScope(list(zip(variables, held, strict=True))):
-                return self._loss(values, x, y)
+        def loss(values: Any, held: Any, *batch: Any) -> Any:
+            return self._with(held, values, *batch)
 
         one = jax.jit(jax.value_and_grad(loss, has_aux=True))
-        many = jax.jit(jax.vmap(lambda *all: loss(*all)[0], in_axes=(0, None, None, None)))
+        many = jax.jit(jax.vmap(lambda *all: loss(*all)[0], in_axes=(0, *[None] * 4)))
 
         def with_held(function: Any) -> Callable[..., Any]:
-            def call(values: Any, x: Any, y: Any) -> Any:
-                return function(values, [v.value for v in variables], x, y)
+            def call(values: Any, *batch: Any) -> Any:
+                return function(values, [v.value for v in self._model.variables], *batch)
 
             return call
 
@@ -397,17 +445,17 @@ class _Computed:
         import tensorflow
 
         @tensorflow.function  # type: ignore[untyped-decorator]
-        def one(values: Any, x: Any, y: Any) -> Any:
+        def one(values: Any, *batch: Any) -> Any:
             with tensorflow.GradientTape() as tape:
                 tape.watch(values)
-                loss, monitored = self._scoped(values, x, y)
+                loss, monitored = self._scoped(values, *batch)
             zero = tensorflow.UnconnectedGradients.ZERO
             return (loss, monitored), tape.gradient(loss, values, unconnected_gradients=zero)
 
         @tensorflow.function  # type: ignore[untyped-decorator]
-        def many(values: Any, x: Any, y: Any) -> Any:
+        def many(values: Any, *batch: Any) -> Any:
             return tensorflow.vectorized_map(
-                lambda own: self._scoped(own, x, y)[0], values, fallback_to_while_loop=False
+                lambda own: self._scoped(own, *batch)[0], values, fallback_to_while_loop=False
             )
 
         return one, many
@@ -415,18 +463,18 @@ class _Computed:
     def _in_torch(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         import torch
 
-        def one(values: Any, x: Any, y: Any) -> Any:
+        def one(values: Any, *batch: Any) -> Any:
             points = [value.detach().requires_grad_() for value in values]
             with torch.enable_grad():
-                loss, monitored = self._scoped(points, x, y)
+                loss, monitored = self._scoped(points, *batch)
                 found = torch.autograd.grad(loss, points, allow_unused=True)
             return (loss.detach(), monitored.detach()), [
                 torch.zeros_like(p) if g is None else g for p, g in zip(points, found, strict=True)
             ]
 
-        def many(values: Any, x: Any, y: Any) -> Any:
+        def many(values: Any, *batch: Any) -> Any:
             # Without gradients a discrete layer asks its weight for one, which vmap refuses.
             with torch.enable_grad():
-                return torch.func.vmap(lambda *own: self._scoped(own, x, y)[0])(*values).detach()
+                return torch.func.vmap(lambda *own: self._scoped(own, *batch)[0])(*values).detach()
 
         return one, many

@@ -16,7 +16,7 @@ from quantal.searching import check_budget, follow
 from quantal.searching.detecting import LARGEST, detected
 from quantal.searching.population import Population
 from quantal.searching.problem import Floats, Integers
-from quantal.searching.record import Record, fingerprint, read, written
+from quantal.searching.record import Record, check_place, fingerprint, read, written
 from quantal.tempering import Tempering
 
 _LOOKS = 40
@@ -25,6 +25,8 @@ _SINGLES = 64
 _CYCLE = 0.1
 """The least share of the budget that a cycle of drawn changes takes."""
 _BLOCK = 0.002  # Of all elements, at first.
+_MOST_NUMBERS = 2**25
+"""Codes that many candidates may have: 256 MiB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,7 @@ class PolishReport:
         changed: How many elements have another code.
         elements: How many there are.
         evaluations: How many losses on all or a part of the data were looked at.
-        history: (seconds, loss) of each better choice; on parts of the data, where these
-            are followed.
+        history: (seconds, loss) of each better choice, on all data given.
     """
 
     loss_before: float
@@ -68,7 +69,8 @@ def polish(
     y: Any = None,
     budget: float | None = 60.0,
     *,
-    validation_data: tuple[Any, Any] | None = None,
+    sample_weight: Any = None,
+    validation_data: tuple[Any, ...] | None = None,
     monitor: Callable[[Any, Any], Any] | None = None,
     parameters: Sequence[Parameter] | None = None,
     batch_size: int = 8192,
@@ -92,16 +94,20 @@ def polish(
     given than what was there. Ctrl-C ends it with that. Memory grows with elements and
     samples, not with the list's length.
 
+    The loss is what `evaluate` gives, in batches of `batch_size`: the compiled one with what
+    layers add to it. Only penalties on latents are left out, which say nothing of values.
+
     Source of the drawn changes: Zhang, Liu and Liu, "A Langevin-like sampler for discrete
     distributions", ICML 2022, here with the curvature along the last step.
 
     Args:
         model: A built and compiled model with discrete layers. It is changed.
         x: Its inputs, arrays or structures of arrays, samples first.
-        y: Its targets.
+        y: Its targets; None where the loss needs none.
         budget: Seconds; None where `evaluations` are given.
-        validation_data: Other samples `(x, y)`, which say what is kept; so that noise in
-            the data is not learned.
+        sample_weight: How much each sample counts, as in `fit`; None for all alike.
+        validation_data: Other samples `(x, y)` or `(x, y, sample_weight)`, which say what is
+            kept; so that noise in the data is not learned.
         monitor: A function of targets and outputs to a number, lower is better, that says
             what is kept, for example the share of wrong answers; None for the loss. The
             search follows the loss, which has a gradient; in the report, what is called
@@ -111,7 +117,8 @@ def polish(
         evaluations: How many losses are looked at. With it and no budget, the same seed
             gives the same choice.
         seed: Of the random numbers.
-        file: Where the best choice is kept; if it is there, polishing goes on from it.
+        file: Where the best choice is kept, from time to time and in the end; if it is
+            there, polishing goes on from it.
         verbose: 1 shows a line of progress, 0 nothing.
 
     Returns:
@@ -119,8 +126,9 @@ def polish(
 
     Raises:
         TypeError: It is not a Keras model.
-        ValueError: The model is not compiled or has no discrete layers, the loss is not a
-            number, or the file is of another model.
+        ValueError: The model is not compiled or has no discrete layers, the data are no
+            arrays of one length, the loss is not a number, or the file is damaged or of
+            another model.
 
     >>> import keras, numpy as np, quantal
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
@@ -132,28 +140,35 @@ def polish(
     0.0
     """
     check_budget(budget, evaluations)
+    check_place(file)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}. Expected 1 or more. Give, say, 8192.")
     chosen = parameters_of(model) if parameters is None else list(parameters)
     _check(model, chosen)
-    objective = Objective(model, chosen, x, y, batch_size, monitor)
-    guard = None if validation_data is None else Objective(
-        model, chosen, *_pair(validation_data), batch_size, monitor
-    )  # fmt: skip
+    objective = Objective(model, chosen, (x, y, sample_weight), batch_size, monitor)
+    guard = None if validation_data is None else objective.on(_triple(validation_data))
     begun = objective.ranks()
     record = Record(objective.losses, begun, budget, evaluations, verbose)
     before = objective.measure(begun)
+    validation_before = None if guard is None else guard.measure(begun)
     if len(begun) <= LARGEST:
         objective.losses(np.stack([begun, begun]))
+    for name, loss in (("", before), (" of validation_data", validation_before)):
+        if loss is not None and not np.isfinite(loss):
+            raise ValueError(
+                f"The loss{name} is {loss} before anything is changed. Expected a finite number. "
+                "Train the model first, or look at its data."
+            )
     record.begin()  # Compiling is no part of the search.
-    if not np.isfinite(before):
-        raise ValueError(
-            f"The loss is {before} before anything is changed. Expected a finite number. Train "
-            "the model first, or look at its data."
-        )
     record.better(begun, before)
     record.elsewhere = lambda: objective.gradients
-    named = fingerprint(
-        *(p.values.ascending for p in chosen), repr([(p.path, p.shape) for p in chosen])
-    )
+    named = fingerprint(*(p.values.ascending for p in chosen), repr([p.shape for p in chosen]))
+
+    def save(ranks: Integers) -> None:
+        if file is not None:
+            written(file, fingerprint=np.array(named), members=ranks[None])
+
+    run = _Run(objective, guard, record, validation_before, seed, monitor is not None, save)
     if file is not None and os.path.exists(file):
         held = read(file, named, {"members": (None, len(begun))})["members"][:1]
         if ((held < 0) | (held >= objective.lengths)).any():
@@ -161,15 +176,11 @@ def polish(
                 f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
                 "wrote. Delete it to begin anew."
             )
-        record.better(held[0].astype(begun.dtype), objective.measure(held[0]))
-    validation_before = None if guard is None else guard.measure(begun)
-    run = _Run(objective, guard, record, validation_before, before, seed, monitor is not None)
-    with contextlib.suppress(KeyboardInterrupt):
-        run.go()
+        run.look(held[0].astype(begun.dtype))
+    run.go()
     record.end()
+    save(run.kept)
     objective.choose(run.kept)
-    if file is not None:
-        written(file, fingerprint=np.array(named), members=run.kept[None])
     return PolishReport(
         before, run.kept_loss, validation_before, run.kept_validation,
         int((run.kept != begun).sum()), len(begun), record.spent, record.history,
@@ -185,30 +196,31 @@ class _Run:
         guard: Objective | None,
         record: Record,
         validation: float | None,
-        before: float,
         seed: int,
         monitored: bool,
+        save: Callable[[Integers], None],
     ) -> None:
         self._objective, self._guard, self._record = objective, guard, record
-        self._monitored = monitored
-        self._before = before
+        self._monitored, self._seed, self._save = monitored, seed, save
         self._random = np.random.default_rng(seed)
-        self.kept, self.kept_loss = record.best_codes.copy(), record.best
-        self.kept_validation = validation
-        if guard is not None and record.best < before:
-            self.kept_validation = guard.measure(self.kept)
+        self._before = record.best
+        self.kept, self.kept_loss, self.kept_validation = record.best_codes, record.best, validation
+        self._reached: Integers | None = None
+        self._looks = 0
 
     def go(self) -> None:
-        """Until nothing is left to spend."""
-        objective, record = self._objective, self._record
-        if objective.parts == 1:
-            if self._monitored or not self._quadratic():
+        """Until nothing is left to spend, or Ctrl-C."""
+        with contextlib.suppress(KeyboardInterrupt):
+            if self._objective.parts > 1:
+                self._in_parts()
+            else:
                 self._whole()
-            self._look(record.best_codes, record.best)
-            return
-        self._in_parts()
+        if self._reached is None:
+            self.look(self._record.best_codes, self._record.best)
+        else:
+            self.look(self._reached)
 
-    def _look(self, ranks: Integers, loss: float | None = None) -> bool:
+    def look(self, ranks: Integers, loss: float | None = None) -> bool:
         """Keep a choice if it is better on what counts; whether it is.
 
         Args:
@@ -216,27 +228,55 @@ class _Run:
             loss: On all data given, if it is known.
         """
         validation = None
-        if self._guard is not None:
+        if self._guard is not None and self.kept_validation is not None:
             validation = self._guard.measure(ranks)
-            if self.kept_validation is not None and validation >= self.kept_validation:
+            if not validation < self.kept_validation:
                 return False
         if loss is None:
             loss = self._objective.measure(ranks)
-        if loss > self._before or (self._guard is None and loss >= self.kept_loss):
+        if not loss <= self._before or (self._guard is None and not loss < self.kept_loss):
             return False
         self.kept, self.kept_loss, self.kept_validation = ranks.copy(), loss, validation
+        self._record.better(ranks, loss)
+        self._save(self.kept)
         return True
 
+    def _time_to_look(self) -> bool:
+        """Whether the next part of the budget is gone."""
+        now = int(_LOOKS * self._record.used)
+        new, self._looks = now > self._looks, max(now, self._looks)
+        return new
+
+    def _whole(self) -> None:
+        """On all data: a quadratic loss by exact differences; else blocks, then drawn changes."""
+        record = self._record
+        tempering = Tempering(self._objective, self._random)
+        self._survey(record.best_codes)
+        self._descend(record.best_codes.copy())
+        if not self._monitored and self._quadratic():
+            return
+        while record.goes_on():
+            self.look(record.best_codes, record.best)
+            begun = record.used
+            until = begun + max(_CYCLE, (1 - begun) / 4)
+
+            def gone(begun: float = begun, until: float = until) -> float:
+                return (record.used - begun) / (until - begun)
+
+            ranks = tempering.cycle(record.best_codes, gone, record.goes_on, record.better)
+            self._descend(ranks)
+
     def _quadratic(self) -> bool:
-        """Follow a quadratic loss by exact differences; whether it was one."""
+        """Follow a quadratic loss of few elements; whether it was one."""
         objective, record = self._objective, self._record
-        if len(objective) > LARGEST:
+        count = len(objective) * (len(objective) + 5) // 2 + 100
+        if len(objective) > LARGEST or not record.affords(count, self._each()):
             return False
         problem = objective.problem(record.best_codes)
         try:
             found = detected(record.losses, problem, record.goes_on)
             began = time.perf_counter()
-            climber = None if found is None else found.climber(problem, 0)
+            climber = None if found is None else found.climber(problem, self._seed)
             record.without(time.perf_counter() - began)
         except ImportError:  # Without the extra `search`, as any other loss.
             return False
@@ -252,22 +292,13 @@ class _Run:
         follow(record, problem, found, climber, population, False, better)
         return True
 
-    def _whole(self) -> None:
-        """Blocks of changes, then drawn ones at a falling temperature, on all data."""
-        record = self._record
-        tempering = Tempering(self._objective, self._random)
-        self._survey(record.best_codes)
-        self._descend(record.best_codes.copy())
-        while record.goes_on():
-            begun = record.used
-            until = begun + max(_CYCLE, (1 - begun) / 4)
-
-            def gone(begun: float = begun, until: float = until) -> float:
-                return (record.used - begun) / (until - begun)
-
-            ranks = tempering.cycle(record.best_codes, gone, record.goes_on, record.better)
-            self._descend(ranks)
-            self._look(record.best_codes, record.best)
+    def _each(self) -> float:
+        """Seconds that one of many losses takes."""
+        rows = np.tile(self._record.best_codes, (self._objective.width, 1))
+        self._record.losses(rows)  # It may compile.
+        began = time.perf_counter()
+        self._record.losses(rows)
+        return (time.perf_counter() - began) / len(rows)
 
     def _survey(self, ranks: Integers) -> None:
         """Learn the curvature, at a fifth of the budget at most."""
@@ -283,6 +314,8 @@ class _Run:
         block = max(1, int(_BLOCK * len(ranks)))
         loss, slope = objective.slopes(ranks)
         while record.goes_on():
+            if self._guard is not None and self._time_to_look():
+                self.look(ranks, None if self._monitored else loss)
             order, moved, costs = objective.ranked(ranks, slope)
             many = min(block, int((costs < 0).sum()))
             if many > 1:
@@ -296,30 +329,26 @@ class _Run:
                 else:
                     block = many // 4
                 continue
-            found = self._single(ranks, order, moved, loss)
-            if found is None:
+            tried = self._single(ranks, order, moved)
+            tried_loss, tried_slope = objective.slopes(tried)
+            if not tried_loss < loss:
                 return
-            ranks, block = found, 4
-            loss, slope = objective.slopes(ranks)
+            ranks, loss, slope, block = tried, tried_loss, tried_slope, 4
             record.better(ranks, objective.monitored)
 
-    def _single(
-        self, ranks: Integers, order: Integers, moved: Integers, loss: float
-    ) -> Integers | None:
-        """The best of some promising single changes, if one is better."""
-        tried = np.tile(ranks, (min(_SINGLES, len(order)), 1))
-        at = order[: len(tried)]
-        tried[np.arange(len(tried)), at] = moved[at]
+    def _single(self, ranks: Integers, order: Integers, moved: Integers) -> Integers:
+        """The best of some promising single changes."""
+        at = order[: max(1, min(_SINGLES, _MOST_NUMBERS // len(ranks)))]
+        tried = np.tile(ranks, (len(at), 1))
+        tried[np.arange(len(at)), at] = moved[at]
         losses = self._record.losses(tried)
-        best = int(losses.argmin())
-        return tried[best] if losses[best] < loss else None
+        return tried[int(np.where(np.isnan(losses), np.inf, losses).argmin())]
 
     def _in_parts(self) -> None:
         """Blocks of ranked changes on parts of the data, with looks at all of them."""
         objective, record = self._objective, self._record
         ranks, block = record.best_codes.copy(), max(1, int(_BLOCK * len(record.best_codes)))
         mean: Floats | None = None
-        share = self._shares()
         self._survey(ranks)
         while record.goes_on():
             part = objective.part(self._random)
@@ -338,33 +367,23 @@ class _Run:
                     mean = mean + tried_slope - slope
                     ranks, loss, slope = tried, tried_loss, tried_slope
                     block = min(2 * many, len(ranks))
+                elif many == 1:
+                    break
                 else:
-                    block = max(1, many // 2)
-            if share() and not self._look(ranks) and self._guard is not None:
+                    block = many // 2
+            self._reached = ranks
+            if self._time_to_look() and not self.look(ranks) and self._guard is not None:
                 # What was learned since does not hold elsewhere.
                 ranks, mean = self.kept.copy(), None
-        self._look(ranks)
-
-    def _shares(self) -> Callable[[], bool]:
-        """Says when the next part of the budget is gone."""
-        seen = 0
-
-        def gone() -> bool:
-            nonlocal seen
-            now = int(_LOOKS * self._record.used)
-            new, seen = now > seen, max(now, seen)
-            return new
-
-        return gone
 
 
-def _pair(data: Any) -> tuple[Any, Any]:
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+def _triple(data: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise ValueError(
-            f"validation_data is {type(data).__name__}. Expected a pair of inputs and targets. "
-            "Give (x, y)."
+            f"validation_data is {type(data).__name__}. Expected inputs and targets, and weights "
+            "where samples have them. Give (x, y) or (x, y, sample_weight)."
         )
-    return data[0], data[1]
+    return keras.utils.unpack_x_y_sample_weight(tuple(data))  # type: ignore[no-any-return]
 
 
 def _check(model: Any, parameters: Sequence[Parameter]) -> None:
@@ -382,6 +401,11 @@ def _check(model: Any, parameters: Sequence[Parameter]) -> None:
         raise ValueError(
             f"The model {model.name!r} has no discrete parameters. Expected some to polish. Make "
             "some with quantal.discretize or quantal.Discrete."
+        )
+    if len({id(p.latent) for p in parameters}) < len(parameters):
+        raise ValueError(
+            "parameters has one of them twice. Expected each once. Take them from "
+            "quantal.parameters_of(model)."
         )
     unknown = [p for p in parameters if all(p is not own for own in parameters_of(model))]
     if unknown:

@@ -78,9 +78,9 @@ class Quadratic:
 
     def climber(self, problem: Problem, seed: int) -> Any:
         """Follows the loss by exact differences in compiled loops."""
-        from quantal.searching.tabu import Climber
+        from quantal.searching.tabu import climber_of
 
-        return Climber(self, problem, seed)
+        return climber_of(self, problem, seed)
 
     def solved(self, problem: Problem, seconds: float, codes: NDArray[np.int64]) -> Any:
         """The best, or a good vector, where the loss is convex; None elsewhere."""

@@ -73,6 +73,11 @@ class Record:
         """How many losses or differences were looked at."""
         return self.evaluations + self.elsewhere()
 
+    def affords(self, count: int, each: float) -> bool:
+        """Whether half of what is left suffices for so many losses of so many seconds each."""
+        inside = self._most is None or count <= (self._most - self.spent) / 2
+        return inside and count * each <= self.left / 2
+
     def goes_on(self) -> bool:
         """Whether something is left to spend; shows how much is gone."""
         used = self.seconds if self._budget is not None else self.spent
@@ -110,6 +115,16 @@ def fingerprint(*parts: Any) -> str:
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes() + repr(np.shape(part)).encode())
     return digest.hexdigest()
+
+
+def check_place(file: str | os.PathLike[str] | None) -> None:
+    """Raise a ValueError if a file cannot be written there."""
+    folder = pathlib.Path(file or ".").parent
+    if not folder.is_dir():
+        raise ValueError(
+            f"file is {os.fspath(file or '')!r}, and there is no folder {str(folder)!r}. Expected "
+            "a path in a folder that is there. Make the folder first."
+        )
 
 
 def written(file: str | os.PathLike[str], **arrays: Any) -> None:

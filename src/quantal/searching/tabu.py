@@ -6,91 +6,50 @@ element may not change again for some steps, unless that gives the best loss so 
 Source: Glover, "Tabu Search", ORSA Journal on Computing 1989.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit  # Of the extra `search`.
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from quantal.searching.climbing import Climber
 from quantal.searching.losses import Quadratic
-from quantal.searching.problem import Problem
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
+from quantal.searching.problem import Floats, Integers, Problem
 
 _PATIENCE = 2  # Steps without a better loss, in elements.
-_CHUNK = 3e7
-"""Differences between two looks at the clock: some hundredths of a second."""
 
 
-class Climber:
-    """Tabu search of one quadratic loss, until it stalls.
+def climber_of(loss: Quadratic, problem: Problem, seed: int) -> Climber:
+    """Follows a quadratic loss, of the problem's length, by exact differences."""
+    n, diagonal = len(problem), loss.diagonal
+    matrix = csr_array(loss.matrix)
+    # Without the diagonal: it belongs to the element's own change.
+    own = csr_array((diagonal, (range(n), range(n))), shape=(n, n))
+    matrix = csr_array(2 * (matrix - own))
+    matrix.eliminate_zeros()
+    arrays = (
+        matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data,
+        diagonal, problem.lists, problem.lengths, problem.fixed,
+    )  # fmt: skip
+    patience = _PATIENCE * n
 
-    Args:
-        loss: The loss.
-        problem: What is searched; its length is the loss's.
-        seed: Of the random numbers.
-    """
+    def exact(values: Floats) -> float:
+        return float(loss(values[None])[0])
 
-    def __init__(self, loss: Quadratic, problem: Problem, seed: int) -> None:
-        n, diagonal = len(problem), loss.diagonal
-        matrix = csr_array(loss.matrix)
-        # Without the diagonal: it belongs to the element's own change.
-        own = csr_array((diagonal, (range(n), range(n))), shape=(n, n))
-        matrix = csr_array(2 * (matrix - own))
-        matrix.eliminate_zeros()
-        self._loss, self._problem = loss, problem
-        self._arrays = (
-            matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data,
-            diagonal, problem.lists, problem.lengths, problem.fixed,
-        )  # fmt: skip
-        self._random = np.random.default_rng(seed)
-        changes = float((problem.lengths - 1).sum())
-        self._count = max(1, int(_CHUNK / (changes + matrix.nnz / n + 10)))
-        self._changes = changes
-        self.evaluations = 0
-        # Compiled now, or read from where numba keeps it: no part of the search.
-        self._go(0, problem.start.copy(), problem.start.copy(), np.zeros(n), np.zeros(4))
-
-    def improved(
-        self,
-        codes: Integers,
-        goes_on: Callable[[], bool],
-        better: Callable[[Integers, float], None],
-    ) -> tuple[float, Integers]:
-        """The best that is found from here: its loss and codes.
-
-        Args:
-            codes: Where to begin, (n,).
-            goes_on: Whether there is time left.
-            better: Is told a better vector, and its loss.
-        """
-        n = len(codes)
-        codes, best_codes, free_at = codes.copy(), codes.copy(), np.zeros(n)
-        (exact,) = self._loss(self._problem.values(codes)[None])
-        numbers = np.array([exact, exact, 0.0, 0.0])
-        while goes_on() and numbers[2] - numbers[3] < _PATIENCE * n:
-            before = numbers[2]
-            self._go(self._count, codes, best_codes, free_at, numbers)
-            self.evaluations += int((numbers[2] - before) * self._changes)
-            (exact,) = self._loss(self._problem.values(best_codes)[None])
-            better(best_codes, float(exact))
-        return float(exact), best_codes
-
-    def _go(
-        self, count: int, codes: Integers, best_codes: Integers, free_at: Floats, numbers: Floats
-    ) -> None:
-        # The gradient anew, so that roundings do not add up.
-        values = self._problem.values(codes)
-        (numbers[0],) = self._loss(values[None])
-        n = len(codes)
+    def go(
+        count: int, seed: int, codes: Integers, free_at: Integers, best_codes: Integers,
+        numbers: Floats,
+    ) -> None:  # fmt: skip
+        # The loss and its gradient anew, so that roundings do not add up.
+        values = problem.values(codes)
+        numbers[0] = exact(values)
         steps(
-            count, _PATIENCE * n, n // 25 + 3, int(self._random.integers(2**31)),
-            *self._arrays, codes, self._loss.gradient(values), free_at, best_codes, numbers,
+            count, patience, n // 25 + 3, seed,
+            *arrays, codes, loss.gradient(values), free_at, best_codes, numbers,
         )  # fmt: skip
+
+    operations = float((problem.lengths - 1).sum()) + matrix.nnz / n + 10
+    return Climber(problem, exact, go, operations, patience, seed)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]

@@ -229,7 +229,9 @@ def test_an_interrupt_keeps_the_best(random, monkeypatch):
 
 @on_one_backend
 @pytest.mark.parametrize(
-    ("where", "size"), [("follow", 96), ("_Run._time_to_look", 40)], ids=["whole", "parts"]
+    ("where", "size"),
+    [("follow_as_quadratic", 96), ("_Run._time_to_look", 40)],
+    ids=["whole", "parts"],
 )
 def test_an_interrupt_before_anything_is_looked_at(random, monkeypatch, where, size):
     """What was found until then is kept, on all data and on parts of them."""

@@ -45,7 +45,7 @@ def test_the_largest_magnitude_of_all(kind, constant, random):
         parts = [random.normal(size=4), random.integers(-1, 2, 4)]
         vector = parts[trial % 2] + 1j * (trial % 3) * random.normal(size=4)
         loss = Magnitude(vector, constant)
-        found = loss.solved(problem, 1.0, problem.start)
+        found = loss.solved(problem, 1.0, problem.start, None)
         best = loss(problem.values(every_vector(problem))).min()
         assert found.bound == pytest.approx(best, abs=1e-12)
         assert loss(problem.values(found.codes)[None])[0] == found.bound
@@ -58,7 +58,7 @@ def test_magnitudes_of_many_terms(random):
     phases = np.exp(2j * np.pi * np.arange(64) / 64)
     loss = Magnitude(vector)
     problem = Problem(phases, 500, None, None, 0)
-    found = loss.solved(problem, 1.0, problem.start)
+    found = loss.solved(problem, 1.0, problem.start, None)
     whole = np.abs(vector).sum()
     assert whole * np.cos(np.pi / 64) <= -found.bound <= whole
     assert loss.mirrors(problem)[3].tolist() == [*range(32, 64), *range(32)]

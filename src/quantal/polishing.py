@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ import numpy as np
 
 from quantal.objective import Objective
 from quantal.parameters import Parameter, parameters_of
-from quantal.searching import check_budget, follow
-from quantal.searching.detecting import LARGEST, detected
+from quantal.searching import check_budget, follow_as_quadratic
+from quantal.searching.detecting import LARGEST
 from quantal.searching.population import Population
 from quantal.searching.problem import Floats, Integers
 from quantal.searching.record import Record, check_place, fingerprint, read, written
@@ -267,33 +268,19 @@ class _Run:
             self._descend(ranks)
 
     def _quadratic(self) -> bool:
-        """Follow a quadratic loss of few elements; whether it was one."""
+        """Follow a quadratic loss of few elements; whether nothing is left then."""
         objective, record = self._objective, self._record
-        count = len(objective) * (len(objective) + 5) // 2 + 100
-        if len(objective) > LARGEST or not record.affords(count, self._each()):
+        if len(objective) > LARGEST:
             return False
         problem = objective.problem(record.best_codes)
-        try:
-            found = detected(record.losses, problem, record.goes_on)
-            began = time.perf_counter()
-            climber = None if found is None else found.climber(problem, self._seed)
-            record.without(time.perf_counter() - began)
-        except ImportError:  # Without the extra `search`, as any other loss.
-            return False
-        if found is None:
-            return False
-
-        def better(codes: Integers, loss: float) -> None:
-            if loss < record.best:  # By the model's own loss.
-                record.better(codes, float(objective.losses(codes[None])[0]))
-
         population = Population(problem, None, self._random)
         population.begin_with([record.best_codes])
-        follow(record, problem, found, climber, population, False, better)
-        return True
+        return follow_as_quadratic(record, problem, population, self._seed, self._each())
 
     def _each(self) -> float:
         """Seconds that one of many losses takes."""
+        if math.isinf(self._record.left):
+            return 0.0  # Evaluations count, and no seconds.
         rows = np.tile(self._record.best_codes, (self._objective.width, 1))
         self._record.losses(rows)  # It may compile.
         began = time.perf_counter()

@@ -15,19 +15,22 @@ from quantal.searching.autocorrelation import Autocorrelation as Autocorrelation
 from quantal.searching.calling import Called
 from quantal.searching.constraints import Constraints, Moves
 from quantal.searching.descent import descended
-from quantal.searching.detecting import detected
+from quantal.searching.detecting import LARGEST, detected
 from quantal.searching.losses import Quadratic as Quadratic
 from quantal.searching.losses import Sums as Sums
 from quantal.searching.magnitude import Magnitude as Magnitude
 from quantal.searching.minimax import Minimax as Minimax
 from quantal.searching.population import Population
 from quantal.searching.problem import Floats, Groups, Integers, Problem
-from quantal.searching.record import Record, fingerprint, members_of, read, written
+from quantal.searching.record import Record, check_place, fingerprint, members_of, read, written
 from quantal.searching.walking import OfQuadratic, OfSums, View, Walker, Whole
 
 ENUMERATED = 2**17
 """So few vectors are all looked at; more, where half of the budget suffices."""
 _BATCH = 4096
+_MOST_NUMBERS = 2**24
+_MOMENT = 0.05  # Seconds of a batch, about, between two looks at the clock.
+_DRAWN = 256  # Vectors that are looked at for one whose loss is a number.
 _CLIMBED, _SOLVED = 0.05, 0.6
 """Shares of the budget: what goes before an exact method, and what that may take of the rest."""
 
@@ -41,7 +44,9 @@ class SearchResult:
         codes: The positions of its values in their lists, (n,).
         loss: Its loss.
         bound: No vector has a lower loss; None where nothing is known.
-        proved: Whether no vector is better: all were looked at, or the bound is met.
+        proved: Whether no vector is better: all were looked at, an exact method says so, or
+            the bound is met. Of a mixed-integer program (`Minimax`): none is better by more
+            than some millionths.
         history: (seconds, loss) of each better vector.
         evaluations: How many losses or differences of losses were looked at.
     """
@@ -70,7 +75,7 @@ class SearchResult:
 
 
 def search(
-    loss: Callable[[Any], Any] | Quadratic | Sums,
+    loss: Callable[[Any], Any] | Quadratic | Sums | Autocorrelation | Magnitude,
     values: Any,
     n: int | None = None,
     budget: float | None = 10.0,
@@ -102,9 +107,9 @@ def search(
     Args:
         loss: One of quantal's losses; or a function of vectors (batch, n) to losses (batch,):
             in NumPy, given float64 or complex128, or in `keras.ops`, given float32 or
-            complex64 (the first call is in this one, too).
+            complex64 (the first call is in this one, too). NaN is worse than any number.
         values: The list: numbers (complex ones, too, such as phases), a preset's name or
-            `Values`; or a sequence of lists, one for each element.
+            `Values`; or a sequence of lists, one for each element, or an array (n, K).
         n: The length of the vector; with a list for each element it may be left out.
         budget: Seconds; None where `evaluations` are given.
         seed: Of the random numbers. The same seed draws the same numbers; how far it comes
@@ -117,7 +122,7 @@ def search(
         total: What the elements have to sum to.
         counts: How many elements have a value, for example `{1: 20}`.
         evaluations: How many losses, or differences of losses, are looked at; the search
-            ends soon after.
+            ends soon after. Exact methods that take seconds are not used.
         file: Where the good vectors are kept when it ends; if it is there, the search goes
             on from them.
         jobs: Processes that share each batch of a loss that is a function, by joblib; -1 for
@@ -130,7 +135,7 @@ def search(
     Raises:
         ImportError: numba or scipy is not installed, for losses with compiled loops.
         ValueError: An argument has another shape, no vector keeps to the constraints, the
-            file is of another search, or the loss is not a number anywhere.
+            file is damaged or of another search, or no loss of the first is a number.
 
     >>> import numpy as np
     >>> target = np.array([1, -1, 0.5])
@@ -139,6 +144,7 @@ def search(
     (array([ 1. , -1. ,  0.5]), True)
     """
     check_budget(budget, evaluations)
+    check_place(file)
     structured = hasattr(loss, "__len__")
     n = len(loss) if n is None and structured else n  # type: ignore[arg-type]
     whole = Problem(values, n, start, fixed, seed)
@@ -162,46 +168,56 @@ def search(
     record = Record(
         lambda codes: called(grouped.values(codes)), problem.start, budget, evaluations, verbose
     )
-    named = fingerprint(whole.lists, grouped.members, whole.fixed, constraints.targets)
+
+    def mended(codes: Integers) -> Integers:
+        try:
+            return constraints.repaired(codes, random)
+        except ValueError:
+            return record.best_codes.copy()
+
+    named = fingerprint(
+        whole.lists, grouped.members, whole.fixed, whole.start[whole.fixed],
+        constraints.targets, constraints.adds,
+    )  # fmt: skip
+    (first,) = record.losses(problem.start[None])
+    record.better(problem.start, float(first))
+    if math.isnan(first):
+        problem.start = _first(record, problem, mended, grouped, random)
     starts = [problem.start]
     if file is not None and os.path.exists(file):
         held = read(file, named, {"members": (None, len(problem))})
         starts = [*members_of(problem, held), *starts]
-    (first,) = record.losses(problem.start[None])
-    if math.isnan(first):
-        raise ValueError(
-            "The loss of the first vector is NaN. Expected a number. Look at the loss with "
-            f"{grouped.values(problem.start)[:9].tolist()}..."
-        )
-    record.better(problem.start, float(first))
     for codes in starts[:-1]:
-        record.better(codes, float(record.losses(codes[None])[0]))
+        record.look(codes)
     known: Any = inner if structured else None
-    population = Population(
-        problem,
-        known.mirrors(problem) if hasattr(known, "mirrors") else None,
-        random,
-        lambda codes: constraints.repaired(codes, random),
-    )
+    mirrors = known.mirrors(problem) if hasattr(known, "mirrors") else None
+    population = Population(problem, mirrors, random, mended)
     population.begin_with(starts)
     with contextlib.suppress(KeyboardInterrupt):
-        if problem.choices <= ENUMERATED or _few(record, problem, known):
+        # Where evaluations count and no seconds, the clock says nothing.
+        timed = known is None and math.isfinite(record.left)
+        each = _seconds(record, problem) if timed else 0.0
+        few = problem.choices <= (ENUMERATED if structured else ENUMERATED * 2**9)
+        if few and record.affords(problem.choices, each):
             _enumerate(record, problem, constraints)
         else:
-            _improve(record, problem, known, called, constraints, population, grouped, seed)
+            _improve(record, problem, known, called, constraints, population, grouped, seed, each)
     record.end()
     if file is not None:
         found = [record.best_codes, *(codes for _, codes in population.members)]
         written(file, fingerprint=np.array(named), members=np.stack(found))
     (least,) = record.losses(record.best_codes[None])
-    bound = record.bound
-    if bound is None and hasattr(known, "lower_bound"):
-        bound = known.lower_bound(problem)
-    met = bound is not None and bool(least - bound <= 1e-9 * max(1.0, abs(least)))
-    bound = float(least) if met else bound
+    bound, proved = record.bound, record.proved
+    if bound is None and not proved and hasattr(known, "lower_bound"):
+        with contextlib.suppress(KeyboardInterrupt, ImportError):
+            bound = known.lower_bound(problem)
+    rounding = known.rounding(problem) if hasattr(known, "rounding") else 0.0
+    proved = proved or bool(bound is not None and least - bound <= rounding)
+    if proved:
+        bound = float(least) if bound is None else min(bound, float(least))
     return SearchResult(
         grouped.values(record.best_codes), grouped.codes(record.best_codes), float(least),
-        bound, met, record.history, record.spent,
+        bound, proved, record.history, record.spent,
     )  # fmt: skip
 
 
@@ -218,40 +234,70 @@ def check_budget(budget: float | None, evaluations: int | None) -> None:
 
 def _of_groups(loss: Any, grouped: Groups) -> Any:
     """The loss of the groups' values; None where it is none of them alone."""
-    if grouped.expansion is None or not hasattr(loss, "reduced"):
+    if grouped.factors is None or not hasattr(loss, "reduced"):
         return None
-    return loss.reduced(grouped.expansion)
+    return loss.reduced(grouped.expansion(getattr(loss, "sparse", False)))
 
 
-def _few(record: Record, problem: Problem, known: Any) -> bool:
-    """Whether half of the budget suffices to look at every vector, of a loss without structure."""
-    batches = problem.choices // _BATCH
-    if known is not None or ENUMERATED == 0 or batches > 2**14 or not math.isfinite(record.left):
-        return False
-    rows = np.tile(problem.start, (_BATCH, 1))
-    record.losses(rows)  # It may compile.
-    began = time.perf_counter()
-    record.losses(rows)
-    return batches * (time.perf_counter() - began) * 1.5 < record.left / 2
+def _first(
+    record: Record,
+    problem: Problem,
+    mended: Callable[[Integers], Integers],
+    grouped: Groups,
+    random: np.random.Generator,
+) -> Integers:
+    """A vector whose loss is a number."""
+    for _ in range(_DRAWN):
+        codes = mended(problem.drawn(random))
+        (loss,) = record.losses(codes[None])
+        if not math.isnan(loss):
+            record.better(codes, float(loss))
+            return codes
+    raise ValueError(
+        f"The loss of the first vector is NaN, and so are those of {_DRAWN} that were drawn. "
+        "Expected a number. Look at the loss with "
+        f"{grouped.values(problem.start)[:9].tolist()}..., or give a start."
+    )
+
+
+def _seconds(record: Record, problem: Problem) -> float:
+    """That a loss takes, of many; of as few as tell."""
+    most, count, seconds = _batch(problem), 8, 0.0
+    while count < most and seconds < _MOMENT / 4:
+        count = min(8 * count, most) if seconds else min(count, most)
+        rows = np.tile(problem.start, (count, 1))
+        record.losses(rows)  # It may compile.
+        began = time.perf_counter()
+        record.losses(rows)
+        seconds = time.perf_counter() - began
+    return seconds / count
+
+
+def _batch(problem: Problem) -> int:
+    return int(np.clip(_MOST_NUMBERS // len(problem), 1, _BATCH))
 
 
 def _enumerate(record: Record, problem: Problem, constraints: Constraints) -> None:
     """Look at every vector."""
-    free = np.flatnonzero(~problem.fixed)
-    sizes = problem.lengths[free]
-    for begin in range(0, problem.choices, _BATCH):
-        places = np.arange(begin, min(begin + _BATCH, problem.choices))
-        codes = np.tile(problem.start, (len(places), 1))
-        codes[:, free] = np.stack(np.unravel_index(places, sizes), axis=1) if len(free) else 0
+    free = np.flatnonzero(~problem.fixed & (problem.lengths > 1))
+    sizes, most = problem.lengths[free], _batch(problem)
+    begin, size = 0, min(64, most)
+    while begin < problem.choices and (begin == 0 or record.goes_on()):
+        began = time.perf_counter()
+        end = min(begin + record.losses_left(size), problem.choices)
+        codes = np.tile(problem.start, (end - begin, 1))
+        if len(free):
+            codes[:, free] = np.stack(np.unravel_index(np.arange(begin, end), sizes), axis=1)
         codes = codes[constraints.met(codes)]
         if len(codes):
             losses = record.losses(codes)
             losses = np.where(np.isnan(losses), np.inf, losses)
             best = int(losses.argmin())
             record.better(codes[best], float(losses[best]))
-        if not record.goes_on() and begin + _BATCH < problem.choices:
-            return
-    record.bound = record.best
+        if time.perf_counter() - began < _MOMENT:
+            size = most
+        begin = end
+    record.proved = begin == problem.choices
 
 
 def _improve(
@@ -263,48 +309,85 @@ def _improve(
     population: Population,
     grouped: Groups,
     seed: int,
+    each: float,
 ) -> None:
     """Go on until nothing is left to spend, or the best is proved."""
     random = np.random.default_rng([seed, 1])
+    slopes = None
     if isinstance(called, Called):
-        if not constraints:
-            known = detected(record.losses, problem, record.goes_on)
-        if known is None and grouped.expansion is not None and np.isrealobj(problem.lists):
-            expansion = grouped.expansion
+        if not constraints and follow_as_quadratic(record, problem, population, seed, each):
+            return
+        if grouped.factors is not None and np.isrealobj(problem.lists):
 
-            def slopes(rows: Floats) -> Floats | None:
-                found = called.slopes(rows @ expansion.T)
-                return None if found is None else found @ expansion
+            def slopes_of_groups(rows: Floats) -> Floats | None:
+                found = called.slopes(grouped.spread(rows))
+                return None if found is None else grouped.gathered(found)
 
+            slopes = slopes_of_groups
             rows = descended(problem, slopes, random, record.goes_on)
             if len(rows):
-                rows = np.stack([constraints.repaired(row, random) for row in rows])
+                rows = np.stack([population.repaired(row) for row in rows])
                 losses = record.losses(rows)
                 order = np.argsort(losses)
                 population.begin_with(rows[order[: len(order) // 2]])
                 record.better(rows[order[0]], float(losses[order[0]]))
-                climber: Any = _walker(record, problem, None, constraints, random, slopes)
-                climb(record, climber, population, record.better)
-                return
+            else:
+                slopes = None
     if hasattr(known, "climber") and not constraints:
-        climber = known.climber(problem, seed)
+        climber: Any = known.climber(problem, seed)
     else:
-        climber = _walker(record, problem, known, constraints, random, None)
+        climber = _walker(record, problem, known, constraints, random, slopes)
     if not isinstance(called, Called):
         record.begin()  # Compiling is no part of the search.
     exact = not constraints and hasattr(known, "solved")
-    follow(record, problem, known if exact else None, climber, population, known is called)
+    _follow(record, problem, known if exact else None, climber, population, False)
 
 
-def follow(
+def follow_as_quadratic(
+    record: Record, problem: Problem, population: Population, seed: int, each: float
+) -> bool:
+    """Follow a loss that turns out to be quadratic by exact differences.
+
+    They are those of a quadratic loss that stands for the true one; the latter says what is
+    better.
+
+    Args:
+        record: What is found.
+        problem: What is searched.
+        population: Vectors to search from.
+        seed: Of the random numbers.
+        each: Seconds that a loss takes, about.
+
+    Returns:
+        Whether nothing is left: no vector is better by the loss that stands for the true
+        one, and the two agree there.
+    """
+    count = len(problem) * (len(problem) + 5) // 2 + 100
+    if len(problem) > LARGEST or not record.affords(2 * count, each):
+        return False
+    found = detected(record.losses, problem, record.goes_on)
+    if found is None:
+        return False
+    stand_in, tolerance = found
+    began = time.perf_counter()
+    try:
+        climber = stand_in.climber(problem, seed)
+    except ImportError:  # Without the extra `search`, as any other loss.
+        return False
+    record.without(time.perf_counter() - began)
+    solved = _follow(record, problem, stand_in, climber, population, True)
+    (own,) = stand_in(problem.values(record.best_codes)[None])
+    return solved and bool(abs(own - record.best) <= tolerance)
+
+
+def _follow(
     record: Record,
     problem: Problem,
     solver: Any,
     climber: Any,
     population: Population,
-    proves: bool,
-    better: Callable[[Integers, float], None] | None = None,
-) -> None:
+    stands_in: bool,
+) -> bool:
     """Tabu searches, with an exact method near the beginning, until nothing is left.
 
     Args:
@@ -313,24 +396,29 @@ def follow(
         solver: A loss that has the method `solved`; or None.
         climber: Searches from a vector.
         population: Vectors to search from.
-        proves: Whether the solver's loss is the loss itself, and its bound one; where it is
-            not, the search ends when the solver has come to its end.
-        better: Is told better vectors; None for the record.
+        stands_in: Whether solver and climber have a loss that stands for the true one.
+
+    Returns:
+        Whether the exact method has come to its end.
     """
-    better = better or record.better
-    if solver is not None and record.left < math.inf:
-        share = 0 if getattr(solver, "at_once", False) else _CLIMBED
-        climb(record, climber, population, better, until=(1 - share) * record.left)
-        found = solver.solved(problem, _SOLVED * record.left, record.best_codes)
+    better = record.stand_in_better if stands_in else record.better
+    at_once = getattr(solver, "at_once", False)
+    if solver is not None and (at_once or record.left < math.inf):
+        share = 0 if at_once else _CLIMBED
+        _climb(record, climber, population, better, until=(1 - share) * record.left)
+        found = None
+        if record.goes_on():
+            seconds = _SOLVED * record.left
+            found = solver.solved(problem, seconds, record.best_codes.copy(), record.look)
         if found is not None and found.codes is not None:
-            (loss,) = record.losses(found.codes[None])
-            record.better(found.codes, float(loss))
+            record.look(found.codes)
             population.begin_with([found.codes])
-        if found is not None and found.bound is not None:
-            if not proves:
-                return  # What stands for the loss has no better vector.
-            record.bound = found.bound
-    climb(record, climber, population, better)
+        if found is not None and not stands_in:
+            record.bound, record.proved = found.bound, found.proved
+        if found is not None and found.proved:
+            return True
+    _climb(record, climber, population, better)
+    return False
 
 
 def _walker(
@@ -351,7 +439,7 @@ def _walker(
     return Walker(view, record.losses, Moves(problem, constraints), random)
 
 
-def climb(
+def _climb(
     record: Record,
     climber: Any,
     population: Population,

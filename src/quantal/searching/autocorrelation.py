@@ -72,13 +72,14 @@ class Autocorrelation:
         barred = np.where(closed, np.inf, 0).astype(lists.real.dtype)
         places = 1 << (2 * length).bit_length()
         (visited, owners), place = np.zeros((2, places), np.int64), np.array([1, 0])
+        slack = 1e-12 * self.n**3 * float(np.abs(problem.lists).max()) ** 4
 
         def go(
             count: int, seed: int, codes: Integers, _: Integers, best_codes: Integers,
             numbers: Floats,
         ) -> None:  # fmt: skip
             walks(
-                count, length, seed, self.periodic, lists, lengths, barred, keys,
+                count, length, slack, seed, self.periodic, lists, lengths, barred, keys,
                 visited, owners, place, codes, best_codes, numbers,
             )  # fmt: skip
 

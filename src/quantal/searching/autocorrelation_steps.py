@@ -22,7 +22,7 @@ from numba import njit  # Of the extra `search`.
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def walks(
-    count: int, length: int, seed: int, periodic: bool,
+    count: int, length: int, slack: float, seed: int, periodic: bool,
     lists: Any, lengths: Any, barred: Any, keys: Any, visited: Any, owners: Any, place: Any,
     codes: Any, best_codes: Any, numbers: Any,
 ) -> None:  # fmt: skip
@@ -34,6 +34,7 @@ def walks(
     Args:
         count: How many steps.
         length: Of a walk.
+        slack: What is better by less is not better: roundings.
         seed: Of the random numbers.
         periodic: Whether the vector goes round.
         lists: The values, (K, n), real or complex.
@@ -108,7 +109,7 @@ def walks(
         name ^= keys[codes[chosen], chosen] ^ keys[code, chosen]
         codes[chosen] = code
         numbers[0] += change
-        if numbers[0] < numbers[1] - 1e-12 * max(1.0, abs(numbers[1])):
+        if numbers[0] < numbers[1] - slack:
             numbers[1], numbers[3] = numbers[0], numbers[2]
             best_codes[:] = codes
 

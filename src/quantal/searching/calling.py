@@ -15,15 +15,22 @@ class Called:
     Args:
         function: From vectors (batch, n) to losses (batch,), in NumPy or keras.ops.
         jobs: Processes that share a batch; -1 for as many as there are cores.
+
+    Raises:
+        ValueError: jobs is another number.
     """
 
     def __init__(self, function: Callable[[Any], Any], jobs: int) -> None:
+        if jobs < 1 and jobs != -1:
+            raise ValueError(
+                f"jobs is {jobs}. Expected 1 or more processes, or -1 for one a core. Give, say, 2."
+            )
         self.function, self._jobs = function, jobs
         self._in_numpy: bool | None = None
 
     def __call__(self, rows: NDArray[Any]) -> Floats:
         """The losses (batch,) of vectors (batch, n)."""
-        count = len(rows)
+        given, count = rows, len(rows)
         if not self._in_numpy:
             # In keras.ops as the backends have it; they compile anew for each shape, so that
             # there are as many as there are powers of two.
@@ -38,6 +45,8 @@ class Called:
             made = self.function(rows)
         if self._in_numpy is None:
             self._in_numpy = isinstance(made, np.ndarray)
+            if self._in_numpy:
+                made = self.function(given)
         found = np.asarray(_to_numpy(made), np.float64)
         if found.shape != (len(rows),):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Follow a compiled tabu search in parts until it stalls."""
+"""Follow a loss in compiled loops, part by part, until it stalls."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ the best loss, the step, and the step of the last better loss.
 
 
 class Climber:
-    """Tabu search of a loss from given codes.
+    """Searches from given codes by compiled steps.
 
     The number of steps between two looks at the clock is made of the problem's size, so
     that the same seed goes the same way on a slow and on a fast machine.
@@ -69,6 +69,7 @@ class Climber:
         """
         codes, best_codes = codes.copy(), codes.copy()
         exact = self._loss(self._problem.values(codes))
+        better(codes, exact)
         numbers = np.array([exact, exact, 0.0, 0.0])
         free_at = np.zeros(len(codes), np.int64)
         while numbers[2] - numbers[3] < self._patience and goes_on():

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quantal.searching.problem import Floats, Groups, Integers, Problem
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-14
 _TRIES = 20
 
 
@@ -41,6 +41,11 @@ class Constraints:
                     f"counts has {value!r}, which is in no list. Expected values of the lists. "
                     f"Give them as they are there: {lists[0].tolist()}."
                 )
+        if np.iscomplexobj(wanted) or not np.isfinite(wanted).all():
+            raise ValueError(
+                f"total or counts come to {wanted}. Expected finite numbers, and real ones for "
+                "lists of real numbers. Give what the values of the lists can sum to."
+            )
         self.targets = np.array(wanted, np.float64)
         count = len(groups.problem)
         self.adds = np.zeros((len(parts), count, lists.shape[1]))
@@ -79,7 +84,7 @@ class Constraints:
             return codes
         free = np.flatnonzero(~self._problem.fixed)
         scale = np.maximum(self._slack, 1e-300)
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if len(free) else 0):
             codes = codes.copy()
             for _ in range(2 * len(codes) + 20):
                 missing = self.missing(codes)
@@ -90,13 +95,21 @@ class Constraints:
                 valid &= np.arange(after.shape[1]) != codes[free, None]
                 after = np.where(valid, after, np.inf)
                 best = np.argwhere(after <= after.min() * (1 + 1e-12))
-                at, code = best[random.integers(len(best))]
+                best = best[random.permutation(len(best))]
+                at, code = best[0]
                 if after[at, code] >= np.abs(missing / scale).sum():
                     # No change helps: some at random, and on from there.
                     shaken = random.choice(free, min(3, len(free)), replace=False)
                     codes[shaken] = random.integers(0, self._problem.lengths[shaken])
                     continue
-                codes[free[at]] = code
+                # As many of one kind as do not go too far, each of another element.
+                effects = self.effects(codes)[free[best[:, 0]], best[:, 1]]
+                alike = best[(effects == effects[0]).all(axis=1)]
+                alike = alike[np.unique(alike[:, 0], return_index=True)[1]]
+                steps = effects[0] != 0
+                many = max(1, int(np.min(-missing[steps] / effects[0][steps] + _ROUNDING)))
+                some = random.permutation(len(alike))[:many]
+                codes[free[alike[some, 0]]] = alike[some, 1]
             codes = self._problem.drawn(random)
         raise ValueError(
             f"No vector was found whose total and counts are {self.targets.tolist()}. Expected "
@@ -117,6 +130,8 @@ class Moves:
         singles = len(self._places)
         self.most = singles * singles if constraints else singles
         """No step has more to choose from."""
+        self.keep = constraints.met
+        """Whether codes (..., n) keep to all constraints."""
 
     def drawn(
         self, codes: Integers, count: int, random: np.random.Generator, ranks: Floats | None

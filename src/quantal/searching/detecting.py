@@ -15,8 +15,10 @@ _TOLERANCE = 1e-4  # Of the losses' spread: functions give float32.
 
 def detected(
     losses: Callable[[Integers], Floats], problem: Problem, goes_on: Callable[[], bool]
-) -> Quadratic | None:
+) -> tuple[Quadratic, float] | None:
     """The quadratic loss that agrees with a function on the lists; None if none does.
+
+    With it comes by how much the two may differ.
 
     A few vectors tell most functions apart: third differences of a quadratic one vanish.
 
@@ -74,9 +76,9 @@ def detected(
     )
     rows = np.stack([problem.drawn(random) for _ in range(64)])
     true = losses(rows)
-    spread = np.ptp(true)
-    close = np.abs(found(problem.values(rows)) - true) <= _TOLERANCE * spread
-    return found if spread > 0 and close.all() else None
+    tolerance = _TOLERANCE * float(np.ptp(true))
+    close = np.abs(found(problem.values(rows)) - true) <= tolerance
+    return (found, tolerance) if tolerance > 0 and close.all() else None
 
 
 def _third_differences_vanish(

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quantal.searching.problem import Problem
+from quantal.searching.problem import Integers, Problem
+from quantal.searching.symmetry import negatives
 
 
 class Quadratic:
@@ -30,7 +31,8 @@ class Quadratic:
 
     def __init__(self, matrix: Any, vector: ArrayLike | None = None, constant: float = 0.0) -> None:
         self.sparse = hasattr(matrix, "tocsr")
-        matrix = matrix.astype(np.float64) if self.sparse else np.array(matrix, np.float64)
+        matrix = matrix.tocsr() if self.sparse else np.array(matrix)
+        matrix = matrix.astype(np.float64)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(
                 f"matrix has the shape {matrix.shape}. Expected (n, n). Give a square one."
@@ -71,7 +73,13 @@ class Quadratic:
         products = np.asarray((self.matrix @ rows.T).T)
         return np.einsum("bi,bi->b", products, rows) + rows @ self.vector + self.constant
 
-    def reduced(self, expansion: NDArray[np.float64]) -> "Quadratic":
+    def rounding(self, problem: Problem) -> float:
+        """Losses of vectors that differ by less may be one loss: a part in 10^12 of all terms."""
+        most = np.abs(problem.lists).max(axis=1)
+        terms = most @ (abs(self.matrix) @ most) + np.abs(self.vector) @ most
+        return 1e-12 * float(terms)
+
+    def reduced(self, expansion: Any) -> "Quadratic":
         """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
         matrix = expansion.T @ (self.matrix @ expansion)
         return Quadratic(matrix, expansion.T @ self.vector, self.constant)
@@ -82,11 +90,17 @@ class Quadratic:
 
         return climber_of(self, problem, seed)
 
-    def solved(self, problem: Problem, seconds: float, codes: NDArray[np.int64]) -> Any:
+    def solved(
+        self,
+        problem: Problem,
+        seconds: float,
+        codes: Integers,
+        found: Callable[[Integers], None],
+    ) -> Any:
         """The best, or a good vector, where the loss is convex; None elsewhere."""
         from quantal.searching.spheres import solved
 
-        return solved(self, problem, seconds, codes)
+        return solved(self, problem, seconds, codes, found)
 
     def lower_bound(self, problem: Problem) -> float | None:
         """No vector of the lists has a lower loss; None for large problems."""
@@ -94,14 +108,9 @@ class Quadratic:
 
         return lower_bound(self, problem)
 
-    def mirrors(self, problem: Problem) -> NDArray[np.int64] | None:
+    def mirrors(self, problem: Problem) -> Integers | None:
         """The code of each value's negative, (n, K), if a vector and its negative lose the same."""
-        ascending = np.sort(problem.lists, axis=1)
-        symmetric = np.array_equal(ascending, -ascending[:, ::-1])
-        if not symmetric or problem.fixed.any() or self.vector.any():
-            return None
-        same = problem.lists[:, :, None] == -problem.lists[:, None, :]
-        return same.argmax(axis=2)
+        return None if self.vector.any() else negatives(problem)
 
 
 class Sums:
@@ -161,6 +170,6 @@ class Sums:
         """The losses (batch,) of vectors (batch, n)."""
         return self.of_sums(self.sums(candidates))
 
-    def reduced(self, expansion: NDArray[Any]) -> "Sums":
+    def reduced(self, expansion: Any) -> "Sums":
         """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
         return Sums(self.matrix @ expansion, self.function, self.constant)

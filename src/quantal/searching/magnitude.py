@@ -16,7 +16,8 @@ class Magnitude:
     Use it for antennas whose phases come from a list: `vector` holds the channel of each
     element of a reflecting surface or a phased array, `constant` the direct path.
     `quantal.search` finds the best vector and proves it, for any lists, in a time that
-    grows as `N K log(N K)`.
+    grows as `N K log(N K)`; not where a total or counts are given, or groups whose lists
+    are no multiples of each other.
 
     Args:
         vector: Real or complex numbers (n,).
@@ -61,8 +62,14 @@ class Magnitude:
         """The code of each value's negative, (n, K), if a vector and its negative lose the same."""
         return None if self.constant else negatives(problem)
 
-    def solved(self, problem: Problem, seconds: float, start_codes: Integers) -> Solution:
-        """The best vector of all; `seconds` and `start_codes` are not needed.
+    def reduced(self, expansion: Any) -> "Magnitude":
+        """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
+        return Magnitude(self.vector @ expansion, self.constant)
+
+    def solved(
+        self, problem: Problem, seconds: float, start_codes: Integers, found: Any
+    ) -> Solution:
+        """The best vector of all; the other arguments are not needed.
 
         The magnitude is the largest component of the sum over all directions. In a given
         direction, each element does best with the value whose product reaches farthest, a
@@ -88,7 +95,8 @@ class Magnitude:
         other = _farthest(products, self._sum(problem, codes), problem, codes)
         # One by one: a product of matrices may round otherwise.
         loss, healed = (float(self(problem.values(row)[None])[0]) for row in (codes, other))
-        return Solution(codes, loss) if loss <= healed else Solution(other, healed)
+        codes, loss = (codes, loss) if loss <= healed else (other, healed)
+        return Solution(codes, loss, True)
 
     def _sum(self, problem: Problem, codes: Integers) -> complex:
         return complex(self.constant + problem.values(codes) @ self.vector)

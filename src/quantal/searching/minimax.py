@@ -10,6 +10,8 @@ from quantal.searching.losses import Sums
 from quantal.searching.problem import Floats, Integers, Problem
 from quantal.searching.solution import Solution
 
+_TOLERANCE = 1e-6
+"""Of the solver, in units of a good vector's loss."""
 _BINARIES = 1000
 """The most values of all elements for which the exact method is tried."""
 
@@ -20,7 +22,7 @@ class Minimax(Sums):
     Use it for filters, whose response shall stay near a wanted one at each frequency:
     `matrix` holds a row for each frequency. `quantal.search` follows the errors of all rows
     at once, and proves the best vector of small problems by a mixed-integer program (HiGHS,
-    by scipy).
+    by scipy): no other has an error that is smaller by more than some millionths.
 
     Args:
         matrix: Real numbers (m, n).
@@ -28,7 +30,7 @@ class Minimax(Sums):
         weights: Numbers (m,), 0 or more; None for ones.
 
     Raises:
-        ValueError: A shape is another, or a number is not finite or a weight below 0.
+        ValueError: A shape is another, or a number is complex, not finite or a weight below 0.
 
     >>> loss = Minimax([[1, 1], [1, -1]], target=[1, 0])
     >>> loss([[1, 0.5], [0.5, 0.5]])
@@ -38,6 +40,11 @@ class Minimax(Sums):
     def __init__(
         self, matrix: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None
     ) -> None:
+        if np.ndim(matrix) != 2 or np.iscomplexobj(matrix) or np.iscomplexobj(target):
+            raise ValueError(
+                f"matrix has the shape {np.shape(matrix)}, or it or target is complex. Expected "
+                "real numbers (errors, elements). Give the real and the imaginary part as rows."
+            )
         rows = np.array(matrix, np.float64)
         wanted = np.array(target, np.float64)
         weighed = np.ones(len(rows)) if weights is None else np.array(weights, np.float64)
@@ -54,47 +61,64 @@ class Minimax(Sums):
             )
         super().__init__(rows * weighed[:, None], _largest, -wanted * weighed)
 
-    def reduced(self, expansion: NDArray[Any]) -> "Minimax":
+    def reduced(self, expansion: Any) -> Sums:
         """The same loss of `u` with `v = expansion @ u`; expansion (n, m)."""
+        if np.iscomplexobj(expansion):
+            return super().reduced(expansion)
         return Minimax(self.matrix @ expansion, -self.constant)
 
     def lower_bound(self, problem: Problem) -> float | None:
         """The least largest error of all vectors between the ends of the lists."""
+        if np.iscomplexobj(problem.lists):
+            return None
+        (unit,) = self(problem.values(problem.start)[None])
+        if unit == 0:
+            return 0.0
         low, high = _ends(problem)
-        found = self._program(problem.lists[:, :0], low, high, math.inf, np.zeros(0))
-        return None if found.x is None else float(found.fun)
+        found = self._program(unit, problem.lists[:, :0], low, high, math.inf, np.zeros(0))
+        return None if found.x is None else unit * max(0.0, float(found.fun) - _TOLERANCE)
 
-    def solved(self, problem: Problem, seconds: float, codes: Integers) -> Solution | None:
+    def solved(
+        self, problem: Problem, seconds: float, codes: Integers, found: Any
+    ) -> Solution | None:
         """The best of a small problem, or what was found in some seconds, and a bound.
 
         Args:
             problem: What is searched.
             seconds: When it ends.
             codes: A good vector.
+            found: Not needed.
         """
         if problem.lists.size > _BINARIES or np.iscomplexobj(problem.lists):
             return None
+        (unit,) = self(problem.values(codes)[None])
+        if unit == 0:
+            return Solution(codes, 0.0, True)
         low, high = _ends(problem)
-        found = self._program(problem.lists, low, high, seconds, problem.lengths)
-        bound = found.mip_dual_bound
-        if found.x is None:
-            return Solution(None, None if bound is None else float(bound))
-        chosen = found.x[len(problem) + 1 :].reshape(problem.lists.shape).argmax(axis=1)
+        ended = self._program(unit, problem.lists, low, high, seconds, problem.lengths)
+        bound = ended.mip_dual_bound
+        bound = None if bound is None else unit * max(0.0, float(bound) - _TOLERANCE)
+        if ended.x is None:
+            return Solution(None, bound)
+        chosen = ended.x[len(problem) + 1 :].reshape(problem.lists.shape).argmax(axis=1)
         chosen = np.where(problem.fixed, problem.start, chosen)
         (own,) = self(problem.values(chosen)[None])
-        # The solver's bound is as exact as its tolerances.
-        close = own - bound <= 1e-6 * max(1.0, abs(own))
-        return Solution(chosen, float(own) if close else float(bound))
+        return Solution(chosen, bound, bound is not None and own - bound <= 4 * _TOLERANCE * unit)
 
     def _program(
         self,
+        unit: float,
         lists: Floats,
         low: Floats,
         high: Floats,
         seconds: float,
         lengths: NDArray[Any],
     ) -> Any:
-        """Of the vector, the largest error, and a zero or one for each value of each element."""
+        """Of the vector, the largest error, and a zero or one for each value of each element.
+
+        Errors are in a unit, since the solver's tolerances are absolute.
+        """
+        matrix, constant = self.matrix / unit, self.constant / unit
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import coo_array, csr_array, hstack
 
@@ -102,8 +126,8 @@ class Minimax(Sums):
         binaries = lists.size
         ones, nothing = np.ones((m, 1)), csr_array((m, binaries))
         rules = [
-            LinearConstraint(hstack([self.matrix, -ones, nothing]), -np.inf, -self.constant),
-            LinearConstraint(hstack([self.matrix, ones, nothing]), -self.constant, np.inf),
+            LinearConstraint(hstack([matrix, -ones, nothing]), -np.inf, -constant),
+            LinearConstraint(hstack([matrix, ones, nothing]), -constant, np.inf),
         ]
         upper = np.ones(binaries)
         if binaries:

@@ -34,7 +34,7 @@ class Population:
         repaired: Callable[[Integers], Integers] = lambda codes: codes,
     ) -> None:
         self._problem, self._mirrors, self._random = problem, mirrors, random
-        self._repaired = repaired
+        self.repaired = repaired
         self.members: list[tuple[float, Integers]] = []
         self._starts: list[Integers] = []
 
@@ -58,7 +58,7 @@ class Population:
             self.members = self.members[:1]
             return self._drawn()
         codes[apart] = np.where(self._random.random(apart.sum()) < 0.5, first[apart], second[apart])
-        return self._repaired(codes)
+        return self.repaired(codes)
 
     def take(self, loss: float, codes: Integers) -> None:
         """Keep a vector if it is among the best, and none like it is there."""
@@ -73,7 +73,7 @@ class Population:
         del self.members[SIZE:]
 
     def _drawn(self) -> Integers:
-        return self._repaired(self._problem.drawn(self._random))
+        return self.repaired(self._problem.drawn(self._random))
 
     def _turned(self, first: Integers, second: Integers) -> Integers:
         """The second vector, or its negative if that is nearer to the first."""

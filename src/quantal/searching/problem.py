@@ -77,8 +77,7 @@ class Groups:
     Attributes:
         members: The group of each element, (n,), counted in the order of their labels.
         problem: The search for one code a group.
-        expansion: (n, groups): a vector is `expansion @ (the groups' values)`; None where a
-            list is no multiple of the first of its group.
+        factors: Each list as a multiple of that of its group, (n,); None where one is none.
     """
 
     def __init__(self, whole: Problem, labels: ArrayLike | None) -> None:
@@ -103,22 +102,39 @@ class Groups:
                 "have other lengths, or one is fixed. Expected elements of a group to share "
                 "their codes. Give them lists of one length, and fix all or none."
             )
-        self.problem = Problem(
+        self.problem = whole if labels is None else Problem(
             [whole.lists[at, : whole.lengths[at]] for at in first],
             None, whole.start[first], whole.fixed[first], 0,
         )  # fmt: skip
-        self.expansion = self._expansion(first)
+        self.factors: Any = self._factors()
 
-    def _expansion(self, first: Integers) -> NDArray[Any] | None:
+    def _factors(self) -> NDArray[Any] | None:
         whole, leading = self._whole.lists, self.problem.lists[self.members]
         largest = np.abs(leading).argmax(axis=1)[:, None]
         below = np.take_along_axis(leading, largest, 1)
         factors = np.take_along_axis(whole, largest, 1) / np.where(below == 0, 1, below)
-        if not np.array_equal(factors * leading, whole):
-            return None
-        expansion = np.zeros((len(whole), len(first)), factors.dtype)
-        expansion[np.arange(len(whole)), self.members] = factors[:, 0]
-        return expansion
+        return factors[:, 0] if np.array_equal(factors * leading, whole) else None
+
+    def expansion(self, sparse: bool) -> Any:
+        """(n, groups): a vector is `expansion @ (the groups' values)`; needs `factors`."""
+        shape, places = (len(self.members), len(self.problem)), np.arange(len(self.members))
+        if sparse:
+            from scipy.sparse import csr_array
+
+            return csr_array((self.factors, (places, self.members)), shape)
+        dense = np.zeros(shape, self.factors.dtype)
+        dense[places, self.members] = self.factors
+        return dense
+
+    def spread(self, rows: Floats) -> Floats:
+        """Vectors (batch, n) from numbers of the groups (batch, groups); needs `factors`."""
+        return rows[:, self.members] * self.factors
+
+    def gathered(self, slopes: Floats) -> Floats:
+        """The slopes (batch, groups) from those of all elements (batch, n); needs `factors`."""
+        found = np.zeros((len(slopes), len(self.problem)))
+        np.add.at(found.T, self.members, (slopes * self.factors).T)
+        return found
 
     def codes(self, codes: Integers) -> Integers:
         """The codes (..., n) of all elements, from those of the groups."""
@@ -131,7 +147,10 @@ class Groups:
 
 def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:
     """One row of values for each element, and how many of them count."""
-    if isinstance(values, (list, tuple)) and any(np.ndim(entry) for entry in values):
+    one_each = isinstance(values, (list, tuple)) and any(
+        isinstance(entry, (str, Values)) or np.ndim(entry) for entry in values
+    )
+    if one_each or (isinstance(values, np.ndarray) and values.ndim == 2):
         rows = [_checked(row) for row in values]
         if n not in (None, len(rows)):
             raise ValueError(
@@ -143,19 +162,22 @@ def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:
             raise ValueError(
                 f"n is {n} with one list. Expected the length of the vector, 1 or more. Give n."
             )
-        rows = [_checked(values)] * n
+        row = _checked(values)
+        return np.tile(row, (n, 1)), np.full(n, len(row), np.int64)
     lengths = np.array([len(row) for row in rows], np.int64)
-    lists = np.stack([np.pad(row, (0, lengths.max() - len(row)), "edge") for row in rows])
+    lists = np.empty((len(rows), lengths.max()), np.result_type(*rows))
+    for place, row in enumerate(rows):
+        lists[place, : len(row)], lists[place, len(row) :] = row, row[-1]
     return lists, lengths
 
 
 def _checked(values: Any) -> NDArray[Any]:
     """A list in float64 or complex128: float32 would round a resistor's value."""
     if isinstance(values, (str, Values)):
-        return Values.from_config(values).numbers.astype(np.float64)
-    row = np.asarray(values)
-    kind = np.complex128 if row.dtype.kind == "c" else np.float64
-    row = row.astype(kind)
+        row = Values.from_config(values).numbers.astype(np.float64)
+    else:
+        row = np.asarray(values)
+        row = row.astype(np.complex128 if row.dtype.kind == "c" else np.float64)
     if row.ndim != 1 or not row.size or not np.isfinite(row).all():
         raise ValueError(
             f"A list is {values!r}. Expected one or more finite numbers. Give, for example, "

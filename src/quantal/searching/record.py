@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,8 @@ class Record:
         self.history: list[tuple[float, float]] = []
         self.best_codes, self.best = start.copy(), math.inf
         self.bound: float | None = None
+        self.proved = False
+        """Whether an exact method says that no vector is better."""
         self._shown = _progress(budget, evaluations) if verbose else None
         self.begin()
 
@@ -74,8 +77,8 @@ class Record:
         return self.evaluations + self.elsewhere()
 
     def affords(self, count: int, each: float) -> bool:
-        """Whether half of what is left suffices for so many losses of so many seconds each."""
-        inside = self._most is None or count <= (self._most - self.spent) / 2
+        """Whether so many losses may be looked at, and take half of the seconds left at most."""
+        inside = self._most is None or count <= self._most - self.spent
         return inside and count * each <= self.left / 2
 
     def goes_on(self) -> bool:
@@ -87,15 +90,23 @@ class Record:
         inside = self._most is None or self.spent < self._most
         return self.left > 0 and inside and not self.proved
 
-    @property
-    def proved(self) -> bool:
-        """Whether the bound is met."""
-        return self.bound is not None and self.best - self.bound <= 1e-9 * max(1.0, abs(self.best))
-
     def losses(self, codes: Integers) -> Floats:
         """The losses of codes (batch, n), counted."""
         self.evaluations += len(codes)
         return self._losses(codes)
+
+    def losses_left(self, count: int) -> int:
+        """How many of so many losses may be looked at, one at least."""
+        return count if self._most is None else max(1, min(count, self._most - self.spent))
+
+    def look(self, codes: Integers) -> None:
+        """Keep a vector if its loss, which is looked at, is the lowest so far."""
+        self.better(codes, float(self.losses(codes[None])[0]))
+
+    def stand_in_better(self, codes: Integers, loss: float) -> None:
+        """Keep a vector that is better by a loss that stands for the true one, if it is so."""
+        if loss < self.best:
+            self.look(codes)
 
     def better(self, codes: Integers, loss: float) -> None:
         """Keep a vector if it is the best so far."""
@@ -106,7 +117,8 @@ class Record:
     def end(self) -> None:
         """Show the last line of progress."""
         if self._shown is not None:
-            self._shown.update(self._shown.target, values=[("loss", self.best)], finalize=True)
+            most = self._shown.target or self.seconds
+            self._shown.update(most, values=[("loss", self.best)], finalize=True)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -160,7 +172,10 @@ def read(file: str | os.PathLike[str], name: str, shapes: dict[str, tuple[int | 
             )
             if str(arrays["fingerprint"]) == name and not fits:
                 raise KeyError(key)
-    except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError, KeyError, EOFError, ValueError, TypeError, AttributeError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise ValueError(
             f"{os.fspath(file)!r} is not readable as a search's file: {error!r}. Expected one that "
             "a search wrote. Give another path, or delete it to begin anew."
@@ -174,17 +189,19 @@ def read(file: str | os.PathLike[str], name: str, shapes: dict[str, tuple[int | 
 
 
 def members_of(problem: Problem, arrays: Any) -> list[Integers]:
-    """The codes of a file, those that the lists have."""
+    """The codes of a file, those that the lists have and that keep what is fixed."""
     rows = np.asarray(arrays["members"], np.int64)
-    inside = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
-    return list(rows[inside])
+    inside = (rows >= 0) & (rows < problem.lengths)
+    inside &= ~problem.fixed | (rows == problem.start)
+    return list(rows[inside.all(axis=1)])
 
 
 def _progress(budget: float | None, evaluations: int | None) -> Any:
     import keras
 
     unit = "second" if budget is not None else "evaluation"
+    most = budget if budget is not None else evaluations
     return keras.utils.Progbar(
-        budget if budget is not None else evaluations,
+        None if most == math.inf else most,
         stateful_metrics=["loss"], unit_name=unit, interval=0.5,
     )  # fmt: skip

@@ -12,10 +12,12 @@ class Solution:
     Attributes:
         codes: The positions of its values in their lists, (n,); None where none was found.
         bound: No vector of the lists has a lower loss; None where nothing is known.
+        proved: Whether no vector is better than this one.
 
     >>> Solution(None, -2.0)
-    Solution(codes=None, bound=-2.0)
+    Solution(codes=None, bound=-2.0, proved=False)
     """
 
     codes: Integers | None
     bound: float | None
+    proved: bool = False

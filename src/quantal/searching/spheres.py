@@ -12,6 +12,7 @@ IEEE JSAC 2006.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,13 @@ _FLAT = 1e-6
 _NODES = 300_000  # Between two looks at the clock.
 
 
-def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -> Solution | None:
+def solved(
+    loss: Quadratic,
+    problem: Problem,
+    seconds: float,
+    codes: Integers,
+    better: Callable[[Integers], None],
+) -> Solution | None:
     """The best vector, or a good one; None where the loss cannot be made convex.
 
     On two values `a` and `b`, `v**2` is `(a + b) v - a b`, so that any multiple of it may be
@@ -43,11 +50,12 @@ def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -
         problem: What is searched.
         seconds: When it ends.
         codes: A good vector.
+        better: Is told better vectors.
     """
     end = time.perf_counter() + seconds
     if len(problem) > LARGEST:
         return None
-    loss = _convex(loss, problem)
+    given, loss = loss, _convex(loss, problem)
     matrix = loss.matrix
     try:
         root = np.linalg.cholesky(matrix).T
@@ -71,15 +79,18 @@ def solved(loss: Quadratic, problem: Problem, seconds: float, codes: Integers) -
         if squares < best:
             best = squares
             chosen[order] = np.where(problem.fixed[order], codes[order], found)
+            better(chosen)
     state = _State(triangle, goal, lists, lengths, best)
     while not state.ended and time.perf_counter() < end:
         state.go(_NODES)
-    if state.best < best:
-        chosen[order] = np.where(problem.fixed[order], codes[order], state.codes)
+        if state.best < best:
+            best = state.best
+            chosen[order] = np.where(problem.fixed[order], codes[order], state.codes)
+            better(chosen)
     if not state.ended:
         return Solution(chosen, None)
-    (least,) = loss(problem.values(chosen)[None])
-    return Solution(chosen, float(least))
+    (least,) = given(problem.values(chosen)[None])
+    return Solution(chosen, float(least), True)
 
 
 def _convex(loss: Quadratic, problem: Problem) -> Quadratic:

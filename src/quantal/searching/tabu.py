@@ -31,7 +31,7 @@ def climber_of(loss: Quadratic, problem: Problem, seed: int) -> Climber:
         matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data,
         diagonal, problem.lists, problem.lengths, problem.fixed,
     )  # fmt: skip
-    patience = _PATIENCE * n
+    patience, slack = _PATIENCE * n, loss.rounding(problem)
 
     def exact(values: Floats) -> float:
         return float(loss(values[None])[0])
@@ -44,7 +44,7 @@ def climber_of(loss: Quadratic, problem: Problem, seed: int) -> Climber:
         values = problem.values(codes)
         numbers[0] = exact(values)
         steps(
-            count, patience, n // 25 + 3, seed,
+            count, patience, n // 25 + 3, slack, seed,
             *arrays, codes, loss.gradient(values), free_at, best_codes, numbers,
         )  # fmt: skip
 
@@ -57,6 +57,7 @@ def steps(
     count: int,
     patience: int,
     tenure: int,
+    slack: float,
     seed: int,
     starts: Any, columns: Any, entries: Any,
     diagonal: Any, lists: Any, lengths: Any, fixed: Any,
@@ -68,6 +69,7 @@ def steps(
         count: How many steps.
         patience: After how many without a better loss it ends.
         tenure: For how many steps a changed element stays, at least; at most 10 more.
+        slack: What is better by less is not better: roundings.
         seed: Of the random numbers.
         starts: The matrix's rows: where each begins among `columns` and `entries`, (n + 1,).
         columns: Of its entries.
@@ -86,7 +88,6 @@ def steps(
     n = len(codes)
     for _ in range(count):
         loss, best, step = numbers[0], numbers[1], numbers[2]
-        slack = 1e-12 * max(1.0, abs(best))
         chosen, code, change, ties = -1, -1, np.inf, 0
         for i in range(n):
             if fixed[i]:

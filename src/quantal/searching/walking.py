@@ -6,6 +6,7 @@ of them, and takes the best that is not tabu; it looks at more while none is bet
 Source: Glover, "Tabu Search", ORSA Journal on Computing 1989.
 """
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -181,7 +182,7 @@ class Walker:
         """
         n = len(codes)
         (start,) = self._losses(codes[None])
-        codes, loss = codes.copy(), float(start)
+        codes, loss = codes.copy(), math.inf if np.isnan(start) else float(start)
         better(codes, loss)
         top, top_codes, last, step = loss, codes.copy(), 0, 0
         free_at: NDArray[np.int64] = np.zeros(n, np.int64)
@@ -199,6 +200,13 @@ class Walker:
             tabu = (free_at[places] > step).any(axis=1) & (losses >= top)
             losses = np.where(np.isnan(losses) | tabu, np.inf, losses)
             best = int(losses.argmin())
+            after = codes.copy()
+            while losses[best] < np.inf:
+                after[places[best]] = others[best]
+                if self._moves.keep(after):
+                    break
+                after[places[best]], losses[best] = codes[places[best]], np.inf
+                best = int(losses.argmin())
             if losses[best] >= loss and width < most:
                 width = min(4 * width, most)
                 continue
@@ -207,7 +215,7 @@ class Walker:
             step += 1
             if losses[best] == np.inf:  # All are tabu.
                 continue
-            codes[places[best]], loss = others[best], float(losses[best])
+            codes, loss = after, float(losses[best])
             free_at[places[best]] = step + min(20, n // 4) + 1 + self._random.integers(10)
             self._view.stand(codes, loss)
             ranks = self._view.ranks()

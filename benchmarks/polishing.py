@@ -53,7 +53,7 @@ def perceptron(_, seeds, budget):
     def missed(y, outputs):
         return keras.ops.mean(keras.ops.cast(outputs <= 0, "float32"))
 
-    for load_ in (0.6, 0.65, 0.7, 0.72):
+    for load_ in (0.65, 0.7, 0.72):
         for seed in range(seeds or 3):
             keras.utils.set_random_seed(seed)
             patterns = cases.perceptron(load_, seed)

@@ -68,6 +68,7 @@ def test_a_quadratic_loss_to_its_optimum(random):
     assert report.loss_before == pytest.approx(before, rel=1e-5)
     assert report.loss == pytest.approx(0, abs=1e-9)
     assert loss_of(model, x, y) == pytest.approx(0, abs=1e-9)
+    assert report.proved
     assert report.elements == 24
     assert "of 24 elements changed" in str(report)
 
@@ -79,6 +80,7 @@ def test_a_network(random):
     report = polished(model, x, y, seed=1)
     after = loss_of(model, x, y)
     assert report.loss == pytest.approx(after, rel=1e-4)
+    assert not report.proved
     assert after < 0.9 * before
     quantal.testing.assert_listed(model)
     # The other variables stay, whatever was computed with.
@@ -333,6 +335,17 @@ def test_a_loss_too_dear_to_be_detected_is_followed_all_the_same(random):
     x, y = data(random)
     report = polished(model_of(), x, y, evaluations=300)
     assert report.loss < 0.2 * report.loss_before
+    assert not report.proved
+
+
+@on_one_backend
+def test_what_the_guard_keeps_is_not_what_is_proved(random):
+    x, y = data(random)
+    model = model_of()
+    kept = model.predict(x, verbose=0)  # On other data every change makes it worse.
+    report = polished(model, x, y, budget=2, evaluations=None, validation_data=(x, kept))
+    assert report.changed == 0
+    assert not report.proved
 
 
 @on_one_backend
@@ -499,4 +512,4 @@ def test_progress_is_shown(random, capsys):
     x, y = data(random)
     quantal.polish(model_of(), x, y, budget=0.2)
     assert "loss" in capsys.readouterr().out
-    assert polishing.PolishReport(2, 1, None, None, 3, 4, 5, []).loss == 1
+    assert polishing.PolishReport(2, 1, None, None, False, 3, 4, 5, []).loss == 1

@@ -39,6 +39,8 @@ class PolishReport:
         loss: After; never higher.
         validation_before: The loss on the validation data, before; None without these.
         validation: After.
+        proved: Whether no choice has a lower loss, but for roundings of the model: known of
+            quadratic losses of few elements alone, elsewhere there is no bound.
         changed: How many elements have another code.
         elements: How many there are.
         evaluations: How many losses on all or a part of the data were looked at.
@@ -49,13 +51,14 @@ class PolishReport:
     loss: float
     validation_before: float | None
     validation: float | None
+    proved: bool
     changed: int
     elements: int
     evaluations: int
     history: list[tuple[float, float]]
 
     def __str__(self) -> str:
-        told = f"loss {self.loss_before:.6g} -> {self.loss:.6g}"
+        told = f"loss {self.loss_before:.6g} -> {self.loss:.6g}" + " (proved)" * self.proved
         if self.validation is not None:
             told += f", validation {self.validation_before:.6g} -> {self.validation:.6g}"
         return (
@@ -183,7 +186,7 @@ def polish(
     save(run.kept)
     objective.choose(run.kept)
     return PolishReport(
-        before, run.kept_loss, validation_before, run.kept_validation,
+        before, run.kept_loss, validation_before, run.kept_validation, run.proved,
         int((run.kept != begun).sum()), len(begun), record.spent, record.history,
     )  # fmt: skip
 
@@ -207,7 +210,7 @@ class _Run:
         self._before = record.best
         self.kept, self.kept_loss, self.kept_validation = record.best_codes, record.best, validation
         self._reached: Integers | None = None
-        self._looks = 0
+        self._looks, self._solved = 0, False
 
     def go(self) -> None:
         """Until nothing is left to spend, or Ctrl-C."""
@@ -220,6 +223,11 @@ class _Run:
             self.look(self._record.best_codes, self._record.best)
         else:
             self.look(self._reached)
+
+    @property
+    def proved(self) -> bool:
+        """Whether no choice has a lower loss than what is kept."""
+        return self._solved and self.kept_loss <= self._record.best
 
     def look(self, ranks: Integers, loss: float | None = None) -> bool:
         """Keep a choice if it is better on what counts; whether it is.
@@ -254,7 +262,8 @@ class _Run:
         tempering = Tempering(self._objective, self._random)
         self._survey(record.best_codes)
         self._descend(record.best_codes.copy())
-        if not self._monitored and self._quadratic():
+        self._solved = not self._monitored and self._quadratic()
+        if self._solved:
             return
         while record.goes_on():
             self.look(record.best_codes, record.best)

@@ -206,6 +206,12 @@ def test_a_vector_and_its_negative_are_one(random, monkeypatch):
     members.members[1] = 2.0, members.members[0][1].copy()
     assert (members.child() != members.members[0][1]).sum() > 10
     assert [loss for loss, _ in members.members] == [0.5]
+    # As where many were not kept.
+    monkeypatch.setattr(population, "PATIENCE", 3)
+    half = (codes + np.arange(50)) % 2
+    for loss, kept in ((2, [0.5, 2]), (3, [0.5, 2]), (3, [0.5, 2]), (3, [0.5])):
+        members.take(loss, half)
+        assert [own for own, _ in members.members] == kept
 
 
 @on_one_backend

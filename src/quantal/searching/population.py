@@ -13,6 +13,8 @@ from quantal.searching.problem import Integers, Problem
 
 SIZE = 10
 """How many vectors are kept."""
+PATIENCE = 40
+"""So many vectors one after the other that are not kept, and all but the best are given up."""
 
 
 class Population:
@@ -36,6 +38,7 @@ class Population:
         self._problem, self._mirrors, self._random = problem, mirrors, random
         self.repaired = repaired
         self.members: list[tuple[float, Integers]] = []
+        self._refused = 0
         self._starts: list[Integers] = []
 
     def begin_with(self, starts: Iterable[Integers]) -> None:
@@ -62,15 +65,22 @@ class Population:
 
     def take(self, loss: float, codes: Integers) -> None:
         """Keep a vector if it is among the best, and none like it is there."""
+        self._refused = 0 if self._kept(loss, codes) else self._refused + 1
+        if self._refused == PATIENCE:
+            self.members, self._refused = self.members[:1], 0
+
+    def _kept(self, loss: float, codes: Integers) -> bool:
         for place, (other_loss, other) in enumerate(self.members):
             if (self._turned(other, codes) != other).sum() <= len(codes) // 100:
                 if loss < other_loss:
                     self.members[place] = loss, codes.copy()
                     self.members.sort(key=lambda member: member[0])
-                return
+                return loss < other_loss
         self.members.append((loss, codes.copy()))
         self.members.sort(key=lambda member: member[0])
+        kept = len(self.members) <= SIZE or loss < self.members[-1][0]
         del self.members[SIZE:]
+        return kept
 
     def _drawn(self) -> Integers:
         return self.repaired(self._problem.drawn(self._random))

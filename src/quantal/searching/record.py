@@ -189,11 +189,10 @@ def read(file: str | os.PathLike[str], name: str, shapes: dict[str, tuple[int | 
 
 
 def members_of(problem: Problem, arrays: Any) -> list[Integers]:
-    """The codes of a file, those that the lists have and that keep what is fixed."""
+    """The codes of a file, those that the lists have."""
     rows = np.asarray(arrays["members"], np.int64)
-    inside = (rows >= 0) & (rows < problem.lengths)
-    inside &= ~problem.fixed | (rows == problem.start)
-    return list(rows[inside.all(axis=1)])
+    inside = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
+    return list(rows[inside])
 
 
 def _progress(budget: float | None, evaluations: int | None) -> Any:

@@ -81,6 +81,8 @@ class Objective:
         """The most candidates in one call."""
         self.gradients = 0
         """How many gradients were taken, each with a loss."""
+        self.measured = 0
+        """How many losses were taken alone."""
         self.monitored = 0.0
         """What the monitor says of the choice whose gradient was taken last."""
         self._held: Any = None
@@ -115,9 +117,7 @@ class Objective:
         found = np.zeros(len(ranks))
         for begin in range(0, len(ranks), self.width):
             some = ranks[begin : begin + self.width]
-            values = [
-                part.numbers(own) for part, own in zip(self._lists, self._split(some), strict=True)
-            ]
+            values = self._numbers(some)
             for share, batch in self._batches():
                 found[begin : begin + len(some)] += share * self._compute.losses(values, batch)
         return found
@@ -132,9 +132,7 @@ class Objective:
             part: The samples that count; None for all.
         """
         self.gradients += 1
-        values = [
-            part_.numbers(own) for part_, own in zip(self._lists, self._split(ranks), strict=True)
-        ]
+        values = self._numbers(ranks)
         loss, slope, self.monitored = 0.0, np.zeros(len(ranks)), 0.0
         for share, batch in self._batches() if part is None else [(1.0, self._taken(part))]:
             own, monitored, gradients = self._compute.slopes(values, batch)
@@ -145,22 +143,30 @@ class Objective:
 
     def measure(self, ranks: Integers) -> float:
         """What the monitor says of a choice, (elements,), on all data."""
-        self.slopes(ranks)
-        return self.monitored
+        self.measured += 1
+        values = self._numbers(ranks)
+        return sum(share * self._compute.loss(values, batch)[1] for share, batch in self._batches())
 
     def part(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Samples of one batch."""
         return np.sort(random.choice(self.samples, self._batch, replace=False))
 
-    def ranked(self, ranks: Integers, slope: Floats) -> tuple[Integers, Integers, Floats]:
+    def ranked(
+        self, ranks: Integers, slope: Floats, barred: NDArray[np.bool_] | bool = False
+    ) -> tuple[Integers, Integers, Floats]:
         """Changes to a neighbouring value, by what gradient and curvature promise.
+
+        Args:
+            ranks: The choice, (elements,).
+            slope: Its gradient.
+            barred: Elements that stay.
 
         Returns:
             The elements, the most promising first; the rank that each would have; and what
             each costs, about; below 0 for a gain.
         """
         moved = np.clip(ranks - np.sign(slope).astype(ranks.dtype), 0, self.lengths - 1)
-        costs = np.where(moved == ranks, np.inf, self.costs(ranks, moved, slope))
+        costs = np.where((moved == ranks) | barred, np.inf, self.costs(ranks, moved, slope))
         return np.argsort(costs), moved, costs
 
     def neighbours(self, ranks: Integers, random: np.random.Generator) -> Integers:
@@ -249,6 +255,12 @@ class Objective:
                 )
             ]
         )
+
+    def _numbers(self, ranks: Integers) -> list[NDArray[np.float32]]:
+        """The values (..., *shape) of each parameter, of choices (..., elements)."""
+        return [
+            part.numbers(own) for part, own in zip(self._lists, self._split(ranks), strict=True)
+        ]
 
     def _joined(self, arrays: Sequence[Any]) -> Any:
         return np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
@@ -355,7 +367,7 @@ class _Computed:
         self._backend = keras.config.backend()
         # Half precision loses small gradients.
         self._factor = 1024.0 if model.compute_dtype == "float16" else 1.0
-        self._with_slopes, self._many = self._compiled()
+        self._one, self._with_slopes, self._many = self._compiled()
         self._one_by_one = False
 
     def slopes(self, values: list[Any], batch: Any) -> tuple[float, float, list[Any]]:
@@ -365,6 +377,14 @@ class _Computed:
             float(ops.convert_to_numpy(loss)) / self._factor,
             float(ops.convert_to_numpy(monitored)),
             [np.asarray(ops.convert_to_numpy(g), np.float64) / self._factor for g in gradients],
+        )
+
+    def loss(self, values: list[Any], batch: Any) -> tuple[float, float]:
+        """The loss of values, and what the monitor says."""
+        loss, monitored = self._one([self._tensor(v) for v in values], *batch)
+        return (
+            float(ops.convert_to_numpy(loss)) / self._factor,
+            float(ops.convert_to_numpy(monitored)),
         )
 
     def losses(self, values: list[Any], batch: Any) -> Floats:
@@ -378,7 +398,7 @@ class _Computed:
                 return np.asarray(ops.convert_to_numpy(found), np.float64)[:count] / self._factor
             except Exception:  # A layer that the backend does not vectorize.
                 self._one_by_one = True
-        return np.array([self.slopes([v[i] for v in values], batch)[0] for i in range(count)])
+        return np.array([self.loss([v[i] for v in values], batch)[0] for i in range(count)])
 
     def prepare(self, batch: Any) -> None:
         """Let Keras make what a loss needs where there are numbers, and not while it traces."""
@@ -417,20 +437,22 @@ class _Computed:
         with keras.StatelessScope(mapping, collect_losses=True):
             return self._loss(values, *batch)
 
-    def _compiled(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _compiled(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+        """The loss; with gradients; of many values."""
         if self._backend == "jax":
             return self._in_jax()
         if self._backend == "tensorflow":
             return self._in_tensorflow()
         return self._in_torch()
 
-    def _in_jax(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _in_jax(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
         import jax
 
         def loss(values: Any, held: Any, *batch: Any) -> Any:
             return self._with(held, values, *batch)
 
-        one = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        one = jax.jit(loss)
+        with_slopes = jax.jit(jax.value_and_grad(loss, has_aux=True))
         many = jax.jit(jax.vmap(lambda *all: loss(*all)[0], in_axes=(0, *[None] * 4)))
 
         def with_held(function: Any) -> Callable[..., Any]:
@@ -439,13 +461,13 @@ class _Computed:
 
             return call
 
-        return with_held(one), with_held(many)
+        return with_held(one), with_held(with_slopes), with_held(many)
 
-    def _in_tensorflow(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _in_tensorflow(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
         import tensorflow
 
         @tensorflow.function  # type: ignore[untyped-decorator]
-        def one(values: Any, *batch: Any) -> Any:
+        def with_slopes(values: Any, *batch: Any) -> Any:
             with tensorflow.GradientTape() as tape:
                 tape.watch(values)
                 loss, monitored = self._scoped(values, *batch)
@@ -458,12 +480,18 @@ class _Computed:
                 lambda own: self._scoped(own, *batch)[0], values, fallback_to_while_loop=False
             )
 
-        return one, many
+        return tensorflow.function(self._scoped), with_slopes, many
 
-    def _in_torch(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _in_torch(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
         import torch
 
         def one(values: Any, *batch: Any) -> Any:
+            # As with gradients: PyTorch may round otherwise without.
+            with torch.enable_grad():
+                loss, monitored = self._scoped(values, *batch)
+            return loss.detach(), monitored.detach()
+
+        def with_slopes(values: Any, *batch: Any) -> Any:
             points = [value.detach().requires_grad_() for value in values]
             with torch.enable_grad():
                 loss, monitored = self._scoped(points, *batch)
@@ -477,4 +505,4 @@ class _Computed:
             with torch.enable_grad():
                 return torch.func.vmap(lambda *own: self._scoped(own, *batch)[0])(*values).detach()
 
-        return one, many
+        return one, with_slopes, many

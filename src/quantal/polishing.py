@@ -26,6 +26,8 @@ _SINGLES = 64
 _CYCLE = 0.1
 """The least share of the budget that a cycle of drawn changes takes."""
 _BLOCK = 0.002  # Of all elements, at first.
+_TENURE = 100
+"""Tries for which elements stay whose change was not better."""
 _MOST_NUMBERS = 2**25
 """Codes that many candidates may have: 256 MiB."""
 
@@ -165,7 +167,7 @@ def polish(
             )
     record.begin()  # Compiling is no part of the search.
     record.better(begun, before)
-    record.elsewhere = lambda: objective.gradients
+    record.elsewhere = lambda: objective.gradients + objective.measured
     named = fingerprint(*(p.values.ascending for p in chosen), repr([p.shape for p in chosen]))
 
     def save(ranks: Integers) -> None:
@@ -211,6 +213,7 @@ class _Run:
         self.kept, self.kept_loss, self.kept_validation = record.best_codes, record.best, validation
         self._reached: Integers | None = None
         self._looks, self._solved = 0, False
+        self._held = math.inf if validation is None else validation
 
     def go(self) -> None:
         """Until nothing is left to spend, or Ctrl-C."""
@@ -223,6 +226,16 @@ class _Run:
             self.look(self._record.best_codes, self._record.best)
         else:
             self.look(self._reached)
+
+    def _holds(self, ranks: Integers) -> bool:
+        """Whether the validation loss falls, too."""
+        if self._guard is None:
+            return True
+        found = self._guard.measure(ranks)
+        if not found < self._held:
+            return False
+        self._held = found
+        return True
 
     @property
     def proved(self) -> bool:
@@ -345,6 +358,7 @@ class _Run:
         objective, record = self._objective, self._record
         ranks, block = record.best_codes.copy(), max(1, int(_BLOCK * len(record.best_codes)))
         mean: Floats | None = None
+        free_at, tries = np.zeros(len(ranks), np.int64), 0
         self._survey(ranks)
         while record.goes_on():
             part = objective.part(self._random)
@@ -352,21 +366,21 @@ class _Run:
             # Changes are ranked by what several parts say.
             mean = slope if mean is None else 0.8 * mean + 0.2 * slope
             for _ in range(4):
-                order, moved, costs = objective.ranked(ranks, mean)
+                order, moved, costs = objective.ranked(ranks, mean, free_at > tries)
                 many = min(block, int((costs < 0).sum()))
+                tries += 1
                 if many == 0 or not record.goes_on():
                     break
                 tried = ranks.copy()
                 tried[order[:many]] = moved[order[:many]]
                 tried_loss, tried_slope = objective.slopes(tried, part)
-                if tried_loss < loss:
+                if tried_loss < loss and self._holds(tried):
                     mean = mean + tried_slope - slope
                     ranks, loss, slope = tried, tried_loss, tried_slope
                     block = min(2 * many, len(ranks))
-                elif many == 1:
-                    break
                 else:
-                    block = many // 2
+                    free_at[order[:many]] = tries + _TENURE
+                    block = max(1, many // 2)
             self._reached = ranks
             if self._time_to_look() and not self.look(ranks) and self._guard is not None:
                 # What was learned since does not hold elsewhere.

@@ -349,6 +349,39 @@ def test_what_the_guard_keeps_is_not_what_is_proved(random):
 
 
 @on_one_backend
+def test_no_block_is_taken_that_fails_the_guard(random, monkeypatch):
+    model, x, y = network(random)
+    monkeypatch.setattr(objective.Objective, "measure", lambda *_: 1.0)
+    begun = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 32).ranks()
+    looked, look = [], polishing._Run.look
+    monkeypatch.setattr(polishing._Run, "look", lambda *a: looked.append(a[1]) or look(*a))
+    report = polished(model, x, y, batch_size=32, evaluations=500, validation_data=(x, y))
+    assert report.changed == 0
+    assert len(looked) > 10
+    for ranks in looked:
+        np.testing.assert_array_equal(ranks, begun)
+
+
+@on_one_backend
+def test_blocks_that_were_not_better_are_tabu(random, monkeypatch):
+    model, x, y = network(random)
+    tried, ranked = [], objective.Objective.ranked
+
+    def spied(self, ranks, slope, barred=False):
+        found = ranked(self, ranks, slope, barred)
+        tried.append((found[0][0], np.broadcast_to(barred, len(ranks))))
+        return found
+
+    monkeypatch.setattr(objective.Objective, "ranked", spied)
+    monkeypatch.setattr(objective.Objective, "measure", lambda *_: 1.0)
+    polished(model, x, y, batch_size=32, evaluations=400, validation_data=(x, y))
+    firsts = [first for first, _ in tried]
+    assert len(set(firsts[:20])) == 20
+    assert all(not barred[first] for first, barred in tried[:20])
+    assert tried[0][1].sum() < tried[19][1].sum()
+
+
+@on_one_backend
 def test_the_file_of_another_run_does_not_pass_the_guard(random, tmp_path):
     model, x, _ = network(random)
     start, path, y = model.get_weights(), tmp_path / "choice.npz", random.integers(0, 3, 64)

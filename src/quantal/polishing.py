@@ -95,8 +95,9 @@ def polish(
     `gradient * step + curvature * step**2 / 2`, and taken in blocks whose size fits what the
     loss says, one by one in the end; then many are drawn at a temperature that falls, again
     and again from the best. More data than `batch_size` are followed in parts, a new one each
-    few steps, and looked at as a whole from time to time. What is kept has the lowest loss on
-    the validation data, or without these on the data given, and is never worse on the data
+    few steps, and looked at as a whole from time to time; blocks that do not lower the loss,
+    that of the validation data included, are tabu for a while. What is kept has the lowest
+    loss on the validation data, or without these on the data given, and is never worse on the data
     given than what was there. Ctrl-C ends it with that. Memory grows with elements and
     samples, not with the list's length.
 
@@ -354,11 +355,16 @@ class _Run:
         return tried[int(np.where(np.isnan(losses), np.inf, losses).argmin())]
 
     def _in_parts(self) -> None:
-        """Blocks of ranked changes on parts of the data, with looks at all of them."""
+        """Blocks of ranked changes on parts of the data, with looks at all of them.
+
+        A block is taken where it lowers the loss of the part and that of the validation
+        data. Else its elements are tabu for some tries, and the next ones are tried.
+        """
         objective, record = self._objective, self._record
         ranks, block = record.best_codes.copy(), max(1, int(_BLOCK * len(record.best_codes)))
         mean: Floats | None = None
-        free_at, tries = np.zeros(len(ranks), np.int64), 0
+        # When each element may change again, in tries.
+        free_at, tries, tenure = np.zeros(len(ranks), np.int64), 0, min(_TENURE, len(ranks) // 4)
         self._survey(ranks)
         while record.goes_on():
             part = objective.part(self._random)
@@ -379,7 +385,7 @@ class _Run:
                     ranks, loss, slope = tried, tried_loss, tried_slope
                     block = min(2 * many, len(ranks))
                 else:
-                    free_at[order[:many]] = tries + _TENURE
+                    free_at[order[:many]] = tries + tenure
                     block = max(1, many // 2)
             self._reached = ranks
             if self._time_to_look() and not self.look(ranks) and self._guard is not None:

@@ -363,6 +363,22 @@ def test_no_block_is_taken_that_fails_the_guard(random, monkeypatch):
 
 
 @on_one_backend
+def test_a_choice_that_is_given_up_leaves_no_mark(random, monkeypatch):
+    """What passes the guard, but is worse on all data given, is no measure for what follows."""
+    model, x, y = network(random)
+    look, held = polishing._Run.look, []
+
+    def refused(self, ranks, loss=None):
+        held.append(self._held)
+        return look(self, ranks, loss) if len(held) > 8 else False
+
+    monkeypatch.setattr(polishing._Run, "look", refused)
+    report = polished(model, x, y, batch_size=32, evaluations=800, validation_data=(x, y))
+    assert min(held[:8]) < report.validation_before
+    assert report.validation < report.validation_before
+
+
+@on_one_backend
 def test_blocks_that_were_not_better_are_tabu(random, monkeypatch):
     model, x, y = network(random)
     tried, ranked = [], objective.Objective.ranked

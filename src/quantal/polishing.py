@@ -214,7 +214,7 @@ class _Run:
         self.kept, self.kept_loss, self.kept_validation = record.best_codes, record.best, validation
         self._reached: Integers | None = None
         self._looks, self._solved = 0, False
-        self._held = math.inf if validation is None else validation
+        self._held = validation
 
     def go(self) -> None:
         """Until nothing is left to spend, or Ctrl-C."""
@@ -230,7 +230,7 @@ class _Run:
 
     def _holds(self, ranks: Integers) -> bool:
         """Whether the validation loss falls, too."""
-        if self._guard is None:
+        if self._guard is None or self._held is None:
             return True
         found = self._guard.measure(ranks)
         if not found < self._held:
@@ -390,7 +390,7 @@ class _Run:
             self._reached = ranks
             if self._time_to_look() and not self.look(ranks) and self._guard is not None:
                 # What was learned since does not hold elsewhere.
-                ranks, mean = self.kept.copy(), None
+                ranks, mean, self._held = self.kept.copy(), None, self.kept_validation
 
 
 def _triple(data: Any) -> tuple[Any, Any, Any]:

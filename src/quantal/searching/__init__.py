@@ -23,6 +23,7 @@ from quantal.searching.minimax import Minimax as Minimax
 from quantal.searching.population import Population
 from quantal.searching.problem import Floats, Groups, Integers, Problem
 from quantal.searching.record import Record, check_place, fingerprint, members_of, read, written
+from quantal.searching.solution import Solution
 from quantal.searching.walking import OfQuadratic, OfSums, View, Walker, Whole
 
 ENUMERATED = 2**17
@@ -340,7 +341,8 @@ def _improve(
     if not isinstance(called, Called):
         record.begin()  # Compiling is no part of the search.
     exact = not constraints and hasattr(known, "solved")
-    _follow(record, problem, known if exact else None, climber, population, False)
+    solver = known if exact else None
+    _follow(record, problem, solver, climber, population, record.better, lambda: True, False)
 
 
 def follow_as_quadratic(
@@ -365,19 +367,30 @@ def follow_as_quadratic(
     count = len(problem) * (len(problem) + 5) // 2 + 100
     if len(problem) > LARGEST or not record.affords(2 * count, each):
         return False
-    found = detected(record.losses, problem, record.goes_on)
-    if found is None:
+    recognized = detected(record.losses, problem, record.goes_on)
+    if recognized is None:
         return False
-    stand_in, tolerance = found
+    stand_in, tolerance = recognized
     began = time.perf_counter()
     try:
         climber = stand_in.climber(problem, seed)
     except ImportError:  # Without the extra `search`, as any other loss.
         return False
     record.without(time.perf_counter() - began)
-    solved = _follow(record, problem, stand_in, climber, population, True)
-    (own,) = stand_in(problem.values(record.best_codes)[None])
-    return solved and bool(abs(own - record.best) <= tolerance)
+    trusted = True
+
+    def better(codes: Integers, loss: float) -> None:
+        nonlocal trusted
+        if loss < record.best:
+            (own,) = record.losses(codes[None])
+            record.better(codes, float(own))
+            trusted = bool(abs(own - loss) <= tolerance)
+
+    found = _follow(record, problem, stand_in, climber, population, better, lambda: trusted, True)
+    if found is None or found.codes is None or not found.proved:
+        return False
+    better(found.codes, float(stand_in(problem.values(found.codes)[None])[0]))
+    return trusted
 
 
 def _follow(
@@ -386,8 +399,10 @@ def _follow(
     solver: Any,
     climber: Any,
     population: Population,
+    better: Callable[[Integers, float], None],
+    trusted: Callable[[], bool],
     stands_in: bool,
-) -> bool:
+) -> Solution | None:
     """Tabu searches, with an exact method near the beginning, until nothing is left.
 
     Args:
@@ -396,18 +411,18 @@ def _follow(
         solver: A loss that has the method `solved`; or None.
         climber: Searches from a vector.
         population: Vectors to search from.
+        better: Is told better vectors and their loss.
+        trusted: Whether to go on.
         stands_in: Whether solver and climber have a loss that stands for the true one.
 
     Returns:
-        Whether the exact method has come to its end.
+        What the exact method found; None where there was none.
     """
-    better = record.stand_in_better if stands_in else record.better
-    at_once = getattr(solver, "at_once", False)
+    at_once, found = getattr(solver, "at_once", False), None
     if solver is not None and (at_once or record.left < math.inf):
         share = 0 if at_once else _CLIMBED
-        _climb(record, climber, population, better, until=(1 - share) * record.left)
-        found = None
-        if record.goes_on():
+        _climb(record, climber, population, better, trusted, until=(1 - share) * record.left)
+        if record.goes_on() and trusted():
             seconds = _SOLVED * record.left
             found = solver.solved(problem, seconds, record.best_codes.copy(), record.look)
         if found is not None and found.codes is not None:
@@ -416,9 +431,9 @@ def _follow(
         if found is not None and not stands_in:
             record.bound, record.proved = found.bound, found.proved
         if found is not None and found.proved:
-            return True
-    _climb(record, climber, population, better)
-    return False
+            return found
+    _climb(record, climber, population, better, trusted)
+    return found
 
 
 def _walker(
@@ -444,6 +459,7 @@ def _climb(
     climber: Any,
     population: Population,
     better: Callable[[Integers, float], None],
+    trusted: Callable[[], bool],
     until: float = 0.0,
 ) -> None:
     """Tabu searches, each from what two good vectors agree in, until so much is left."""
@@ -451,7 +467,7 @@ def _climb(
     record.elsewhere = lambda: elsewhere() + climber.evaluations - begun
 
     def goes_on() -> bool:
-        return record.goes_on() and record.left > until
+        return record.goes_on() and record.left > until and trusted()
 
     while goes_on():
         population.take(*climber.improved(population.child(), goes_on, better))

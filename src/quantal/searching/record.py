@@ -103,11 +103,6 @@ class Record:
         """Keep a vector if its loss, which is looked at, is the lowest so far."""
         self.better(codes, float(self.losses(codes[None])[0]))
 
-    def stand_in_better(self, codes: Integers, loss: float) -> None:
-        """Keep a vector that is better by a loss that stands for the true one, if it is so."""
-        if loss < self.best:
-            self.look(codes)
-
     def better(self, codes: Integers, loss: float) -> None:
         """Keep a vector if it is the best so far."""
         if loss < self.best:

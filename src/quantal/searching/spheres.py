@@ -98,7 +98,7 @@ def _convex(loss: Quadratic, problem: Problem) -> Quadratic:
     matrix = loss.matrix.toarray() if loss.sparse else loss.matrix
     free = np.flatnonzero(~problem.fixed)
     eigenvalues = np.linalg.eigvalsh(matrix)
-    flat = 4 * _FLAT * max(abs(eigenvalues[0]), eigenvalues[-1])
+    flat = 4 * _FLAT * max(abs(eigenvalues[0]), eigenvalues[-1]) or 1.0
     if eigenvalues[0] > flat or (problem.lengths[free] > 2).any():
         return Quadratic(matrix, loss.vector, loss.constant)
     more = np.full(len(matrix), flat - eigenvalues[0])

@@ -387,6 +387,8 @@ def follow_as_quadratic(
             trusted = bool(abs(own - loss) <= tolerance)
 
     found = _follow(record, problem, stand_in, climber, population, better, lambda: trusted, True)
+    if not trusted:
+        population.members.clear()  # Their losses are not true.
     if found is None or found.codes is None or not found.proved:
         return False
     better(found.codes, float(stand_in(problem.values(found.codes)[None])[0]))

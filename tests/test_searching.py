@@ -489,6 +489,13 @@ def test_minimax_is_proved(random, monkeypatch):
     assert solution.bound == pytest.approx(best - 0.1 * unit, rel=1e-4)
     assert not solution.proved
     monkeypatch.undo()
+    # A proof is as exact as the loss itself, however bad the vector was that it began from.
+    near = quantal.Minimax([[1.0]], [1.0])
+    one = problem.Problem([0, 1, 1 + 1e-7], 1, np.zeros(1, int), None, 0)
+    stopped = SimpleNamespace(x=np.array([1.0, 0, 0, 0, 1]), mip_dual_bound=0.0)
+    monkeypatch.setattr(near, "_program", lambda *_: stopped)
+    assert not near.solved(one, 1, one.start, None).proved
+    monkeypatch.undo()
     given.fixed[:3] = True
     held = [[row[at]] if place < 3 else row
             for place, (row, at) in enumerate(zip(lists, given.start, strict=True))]  # fmt: skip

@@ -103,7 +103,7 @@ class Minimax(Sums):
         chosen = ended.x[len(problem) + 1 :].reshape(problem.lists.shape).argmax(axis=1)
         chosen = np.where(problem.fixed, problem.start, chosen)
         (own,) = self(problem.values(chosen)[None])
-        return Solution(chosen, bound, bound is not None and own - bound <= 4 * _TOLERANCE * unit)
+        return Solution(chosen, bound, bound is not None and own - bound <= 4 * _TOLERANCE * own)
 
     def _program(
         self,

@@ -21,10 +21,10 @@ import numpy as np
 from keras import layers
 
 import quantal
-from quantal.packing import entropy, pack
-from quantal.stored import restore, stored
-from quantal.targets import TARGETS
-from quantal.targets.fidelity import difference, run_file, size_of
+from quantal._export.export import TARGETS
+from quantal._export.fidelity import difference, run_file, size_of
+from quantal._storage.packing import entropy, pack
+from quantal._storage.record import restore, stored
 
 FOUR = [1, -1, 0.5, -0.5]
 

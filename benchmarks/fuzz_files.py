@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["quantal"]):
     import quantal
-    from quantal import container, files, packing  # noqa: F401
+    from quantal._storage import container, packing  # noqa: F401
 
 import keras
 from keras import layers

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from quantal import Values
-from quantal.projection import projection_of
+from quantal._core.tensors.projection import projection_of
 from quantal.testing import compiled
 
 LISTS = {

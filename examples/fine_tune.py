@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers
 
 import quantal
-from quantal.testing import assert_listed
+from quantal.testing.laws import assert_listed
 
 RULES = {
     "ternary, a scale per channel": "ternary",

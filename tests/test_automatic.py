@@ -8,9 +8,9 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+from quantal._core.estimator import aside, pulled
+from quantal._core.tensors.projection import projection_of
 from quantal.estimators import Annealed, Automatic, Settling, StraightThrough, get
-from quantal.estimators.base import aside, pulled
-from quantal.projection import projection_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pandas
 import pytest
 
 import quantal
-from quantal import cli, comparison, datasets
+from quantal._command import command as cli
+from quantal._command import comparison, datasets
 
 
 def run(capsys, *arguments):
@@ -543,7 +544,7 @@ def test_version(capsys):
 def test_help_loads_no_framework():
     program = (
         "import json, sys\n"
-        "from quantal import cli\n"
+        "from quantal._command import command as cli\n"
         "code = cli.main(['train', '--help'])\n"
         "print(json.dumps([code, sorted(sys.modules)]))\n"
     )
@@ -563,7 +564,14 @@ def test_the_module_is_a_program_that_keeps_quiet(tmp_path):
     arguments = ["train", "wine", "--model", "multiplier", "--epochs", "1", "--out", "run"]
     environment = {**os.environ, "KERAS_BACKEND": "none of them"}
     done = subprocess.run(
-        [sys.executable, "-m", "quantal.cli", *arguments, "--backend", keras.config.backend()],
+        [
+            sys.executable,
+            "-m",
+            "quantal._command.command",
+            *arguments,
+            "--backend",
+            keras.config.backend(),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,

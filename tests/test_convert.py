@@ -19,7 +19,7 @@ from quantal import (
     k_means,
     parameters_of,
 )
-from quantal.convert import has_natural_unit, keep_decay_off
+from quantal._models.convert import has_natural_unit, keep_decay_off
 
 
 @keras.saving.register_keras_serializable(package="quantal_tests")

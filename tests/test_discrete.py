@@ -6,7 +6,7 @@ from keras.src.testing import TestCase
 
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal.latents import LatentUnits
+from quantal._core.tensors.latent_units import LatentUnits
 
 VALUES = Values([0.5, -0.7, 0.1])
 

@@ -7,6 +7,7 @@ from keras import ops
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Values, estimators, testing
+from quantal._core.tensors.projection import projection_of
 from quantal.estimators import (
     Annealed,
     ArgmaxStraightThrough,
@@ -17,7 +18,6 @@ from quantal.estimators import (
     Settling,
     StraightThrough,
 )
-from quantal.projection import projection_of
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
 EVERY = [

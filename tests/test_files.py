@@ -14,8 +14,9 @@ from keras import layers
 import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
-from quantal import Discrete, LearnableMultiplier, Scale, Values, container, parameters_of
-from quantal.packing import entropy
+from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from quantal._storage import container
+from quantal._storage.packing import entropy
 from test_discrete import CASES, model_of
 
 

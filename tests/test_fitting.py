@@ -6,8 +6,9 @@ import pytest
 
 from conftest import on_one_backend
 from lists import NAMED
-from quantal import Values, fitting, k_means
-from quantal.fitting import (
+from quantal import Values, k_means
+from quantal._core.numbers import fitting
+from quantal._core.numbers.fitting import (
     least_squares_scale,
     mean_absolute_scale,
     mean_magnitude,

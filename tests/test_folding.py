@@ -8,7 +8,7 @@ from keras import layers
 import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier
-from quantal.targets.folding import folded
+from quantal._export.folding import folded
 
 POWERS = [1, -1, 0.5, 0, -4]
 

@@ -11,7 +11,8 @@ import pytest
 from keras import layers
 
 import quantal
-from quantal import Discrete, LearnableMultiplier, Values, container, parameters_of
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of
+from quantal._storage import container
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 LISTS = {

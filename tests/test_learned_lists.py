@@ -10,9 +10,9 @@ from keras import layers, ops
 from conftest import gradient_to, numpy
 from lists import lists
 from quantal import Discrete, LearnableMultiplier, Values, estimators, testing
+from quantal._core.tensors.latent_units import LatentUnits, draw_latents
+from quantal._core.tensors.projection import moving_projection, projection_of
 from quantal.callbacks import RefreshLists
-from quantal.latents import LatentUnits, draw_latents
-from quantal.projection import moving_projection, projection_of
 
 FOUR = Values([0.5, -1, 2, -0.1], learnable=True)
 ROWS = Values([[1, -1, 0.25], [0.1, 0.2, 0.4], [-3, 5, 0]], axis=-1)

@@ -8,8 +8,8 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, testing
+from quantal._core.tensors.projection import projection_of
 from quantal.estimators import MODERATION, MeanField
-from quantal.projection import projection_of
 
 FOUR = Values([1, -1, 0.5, -0.5])
 

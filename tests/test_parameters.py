@@ -7,7 +7,7 @@ from keras import layers
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal.latents import LatentUnits, draw_latents
+from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 
 EVERY = {**NAMED, **LONG}
 

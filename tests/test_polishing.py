@@ -8,7 +8,9 @@ import pytest
 
 import quantal
 from conftest import numpy, on_one_backend
-from quantal import objective, polishing, tempering
+from quantal._models import model_loss as objective
+from quantal._optimize.polish import annealing as tempering
+from quantal._optimize.polish import polish as polishing
 
 LISTS = {
     "signs": [1, -1],
@@ -241,7 +243,7 @@ def test_an_interrupt_before_anything_is_looked_at(random, monkeypatch, where, s
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"quantal.polishing.{where}", stopped)
+    monkeypatch.setattr(f"quantal._optimize.polish.polish.{where}", stopped)
     model, (x, y) = model_of(), data(random)
     report = polished(model, x, y, batch_size=size, evaluations=2000)
     assert report.loss < report.loss_before
@@ -332,7 +334,7 @@ def test_a_loss_of_the_models_own(random):
 @on_one_backend
 def test_a_loss_too_dear_to_be_detected_is_followed_all_the_same(random, monkeypatch):
     """24 elements take some 422 losses to be detected as quadratic: more than there are."""
-    monkeypatch.setattr(quantal.searching, "detected", None)  # It is not called.
+    monkeypatch.setattr(quantal._optimize.search.search, "detected", None)  # It is not called.
     x, y = data(random)
     report = polished(model_of(), x, y, evaluations=300)
     assert report.loss < 0.2 * report.loss_before

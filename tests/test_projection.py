@@ -5,7 +5,7 @@ from hypothesis import given
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Values, testing
-from quantal.projection import StepFunction, projection_of
+from quantal._core.tensors.projection import StepFunction, projection_of
 
 EVERY = {**NAMED, **LONG}
 

@@ -8,7 +8,7 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal.latents import LatentUnits
+from quantal._core.tensors.latent_units import LatentUnits
 from quantal.regularizers import Dampening, RoundingVariance
 
 PENALTIES = [Dampening, RoundingVariance]

@@ -78,9 +78,9 @@ LISTS = ["ternary", [1, 0.7, 0, -0.1, -0.2]]
 def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
     import onnx
 
-    from quantal.targets.fidelity import difference, run_file
-    from quantal.targets.inputs import drawn_inputs, in_order
-    from quantal.targets.onnx import converted, shrink
+    from quantal._export.fidelity import difference, run_file
+    from quantal._export.inputs import drawn_inputs, in_order
+    from quantal._export.onnx import converted, shrink
 
     model = moved(quantal.discretize(network(), values), random)
     inputs = drawn_inputs(model, 5)
@@ -139,7 +139,7 @@ def test_onnx_fast_refuses_lists_without_even_steps(tmp_path):
 
 @onnx_target
 def test_a_difference_above_the_bound_is_refused(tmp_path, monkeypatch):
-    from quantal import targets
+    from quantal._export import export as targets
 
     far = targets.TARGETS["onnx-fast"]._replace(bound=1e-4)
     monkeypatch.setitem(targets.TARGETS, "onnx-fast", far)
@@ -176,7 +176,7 @@ def test_inputs_that_a_model_does_not_tell(tmp_path):
         def call(self, x):
             return self.layer(x)
 
-    from quantal.targets.inputs import drawn_inputs
+    from quantal._export.inputs import drawn_inputs
 
     with pytest.raises(ValueError, match=r"does not tell its inputs.*export to '\.npz'"):
         drawn_inputs(Own(), 3)
@@ -234,7 +234,7 @@ def test_what_is_missing_is_told(ending, tmp_path, monkeypatch):
 
 def test_numbers_are_converted(random):
     # The report's difference is in units of the outputs' spread, of each output.
-    from quantal.targets.fidelity import difference
+    from quantal._export.fidelity import difference
 
     inputs = keras.Input((4,))
     model = keras.Model(inputs, [inputs * 1.0, inputs * 100.0])

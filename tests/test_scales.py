@@ -6,10 +6,10 @@ from keras import layers, ops
 from conftest import gradient_to, numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of, testing
-from quantal.fitting import least_squares_scale, mean_absolute_scale, mean_magnitude
-from quantal.latents import LatentUnits
-from quantal.layers.channels import output_axes
-from quantal.scales import METHODS, rounded_to_powers
+from quantal._core.numbers.fitting import least_squares_scale, mean_absolute_scale, mean_magnitude
+from quantal._core.scale import METHODS, rounded_to_powers
+from quantal._core.tensors.latent_units import LatentUnits
+from quantal.layers._channels import output_axes
 
 ROWS = Values([[1, -1, 0.5], [0.25, 3, -2], [0, 1, 2], [-1, 0, 1]])
 LISTS = {name: NAMED[name] for name in ("four", "one-sided", "nf4")}

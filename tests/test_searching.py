@@ -14,8 +14,9 @@ from scipy.sparse import csr_array
 
 import quantal
 from conftest import on_one_backend
-from quantal import Quadratic, Sums, searching
-from quantal.searching import (
+from quantal import Quadratic, Sums
+from quantal._optimize.search import search as searching
+from quantal._optimize.search.search import (
     autocorrelation_steps,
     bounds,
     calling,

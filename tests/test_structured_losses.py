@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import on_one_backend
-from quantal.searching.magnitude import Magnitude
-from quantal.searching.problem import Problem
+from quantal.objectives.magnitude import Magnitude
+from quantal.objectives.problem import Problem
 
 pytestmark = on_one_backend
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 from conftest import on_one_backend
-from quantal.targets.tables import grid_of, table_of
+from quantal._export.tables import grid_of, table_of
 
 pytestmark = on_one_backend  # NumPy alone
 

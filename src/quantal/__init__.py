@@ -6,9 +6,9 @@ Importing quantal loads no framework: a name does, when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from quantal.fitting import k_means as k_means
-from quantal.registration import register_with_keras as _register_with_keras
-from quantal.values import Values as Values
+from quantal._core.numbers.fitting import k_means as k_means
+from quantal._core.numbers.values import Values as Values
+from quantal._registration import register_with_keras as _register_with_keras
 
 if TYPE_CHECKING:
     from quantal import callbacks as callbacks
@@ -16,55 +16,53 @@ if TYPE_CHECKING:
     from quantal import regularizers as regularizers
     from quantal import schedules as schedules
     from quantal import testing as testing
-    from quantal import tracing as tracing
-    from quantal.convert import bake as bake
-    from quantal.convert import discretize as discretize
-    from quantal.convert import finalize as finalize
-    from quantal.convert import keep_decay_off as keep_decay_off
-    from quantal.files import load as load
-    from quantal.files import save as save
+    from quantal._core.parameter import Parameter as Parameter
+    from quantal._core.parameter import parameters_of as parameters_of
+    from quantal._core.scale import Scale as Scale
+    from quantal._export.export import export as export
+    from quantal._models.convert import bake as bake
+    from quantal._models.convert import discretize as discretize
+    from quantal._models.convert import finalize as finalize
+    from quantal._models.convert import keep_decay_off as keep_decay_off
+    from quantal._models.files import load as load
+    from quantal._models.files import save as save
+    from quantal._optimize.polish.polish import polish as polish
+    from quantal._optimize.search.search import search as search
     from quantal.layers import Discrete as Discrete
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
-    from quantal.parameters import Parameter as Parameter
-    from quantal.parameters import parameters_of as parameters_of
-    from quantal.polishing import polish as polish
-    from quantal.scales import Scale as Scale
-    from quantal.searching import Autocorrelation as Autocorrelation
-    from quantal.searching import Magnitude as Magnitude
-    from quantal.searching import Minimax as Minimax
-    from quantal.searching import Quadratic as Quadratic
-    from quantal.searching import Sums as Sums
-    from quantal.searching import search as search
-    from quantal.targets import export as export
+    from quantal.objectives import Autocorrelation as Autocorrelation
+    from quantal.objectives import Magnitude as Magnitude
+    from quantal.objectives import Minimax as Minimax
+    from quantal.objectives import Quadratic as Quadratic
+    from quantal.objectives import Sums as Sums
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Discrete": "quantal.layers",
-    "bake": "quantal.convert",
-    "discretize": "quantal.convert",
-    "finalize": "quantal.convert",
-    "keep_decay_off": "quantal.convert",
-    "export": "quantal.targets",
-    "load": "quantal.files",
-    "save": "quantal.files",
+    "bake": "quantal._models.convert",
+    "discretize": "quantal._models.convert",
+    "finalize": "quantal._models.convert",
+    "keep_decay_off": "quantal._models.convert",
+    "export": "quantal._export.export",
+    "load": "quantal._models.files",
+    "save": "quantal._models.files",
     "LearnableMultiplier": "quantal.layers",
-    "Parameter": "quantal.parameters",
-    "Scale": "quantal.scales",
-    "polish": "quantal.polishing",
-    "Autocorrelation": "quantal.searching",
-    "Magnitude": "quantal.searching",
-    "Minimax": "quantal.searching",
-    "Quadratic": "quantal.searching",
-    "Sums": "quantal.searching",
-    "search": "quantal.searching",
-    "parameters_of": "quantal.parameters",
+    "Parameter": "quantal._core.parameter",
+    "Scale": "quantal._core.scale",
+    "polish": "quantal._optimize.polish.polish",
+    "Autocorrelation": "quantal.objectives",
+    "Magnitude": "quantal.objectives",
+    "Minimax": "quantal.objectives",
+    "Quadratic": "quantal.objectives",
+    "Sums": "quantal.objectives",
+    "search": "quantal._optimize.search.search",
+    "parameters_of": "quantal._core.parameter",
     "callbacks": "",
     "estimators": "",
     "regularizers": "",
     "schedules": "",
     "testing": "",
-    "tracing": "",
 }
 
 __all__ = ["Values", "k_means", *_HOMES]

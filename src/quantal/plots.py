@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal.parameters import Parameter
-from quantal.values import Values
+from quantal._core.numbers.values import Values
+from quantal._core.parameter import Parameter
 
 try:
     import matplotlib

@@ -1,6 +1,7 @@
 """Penalties on latents that pull them to the listed values, as Keras regularizers.
 
-A layer's weight regularizer sees the latents, in latent units (`quantal.latents`), so a
+A layer's weight regularizer sees the latents, in latent units
+(`quantal._core.tensors.latent_units`), so a
 penalty takes the layer's list, too, and is the same for [±0.01] and [±8]:
 
 >>> import keras, quantal
@@ -17,10 +18,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal.estimators.base import clamp, not_negative
-from quantal.latents import LatentUnits
-from quantal.projection import Projection, projection_of
-from quantal.values import Values, ValuesLike
+from quantal._core.estimator import clamp, not_negative
+from quantal._core.numbers.values import Values, ValuesLike
+from quantal._core.tensors.latent_units import LatentUnits
+from quantal._core.tensors.projection import Projection, projection_of
 
 _USUAL_RANKS = (1, 2, 3, 4, 5)
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal.parameters import Parameter, parameters_of
+from quantal._core.parameter import Parameter, parameters_of
 
 
 class FreezeOscillating(keras.callbacks.Callback):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from quantal.parameters import parameters_of
+from quantal._core.parameter import parameters_of
 
 
 class RefreshLists(keras.callbacks.Callback):

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from quantal.parameters import parameters_of
+from quantal._core.parameter import parameters_of
 
 
 class PaceToRun(keras.callbacks.Callback):

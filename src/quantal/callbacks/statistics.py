@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from quantal.estimators import StraightThrough
-from quantal.parameters import parameters_of
+from quantal._core.parameter import parameters_of
+from quantal.estimators.straight_through import StraightThrough
 
 
 class ReestimateStatistics(keras.callbacks.Callback):

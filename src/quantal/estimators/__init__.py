@@ -16,14 +16,14 @@ from typing import Any
 
 import keras
 
+from quantal._core.estimator import Estimator as Estimator
+from quantal._core.estimator import as_if as as_if
+from quantal._core.estimator import inward as inward
 from quantal.estimators.annealed import Annealed as Annealed
 from quantal.estimators.annealed import BinaryRelax as BinaryRelax
 from quantal.estimators.annealed import Residual as Residual
 from quantal.estimators.annealed import Settling as Settling
 from quantal.estimators.automatic import Automatic as Automatic
-from quantal.estimators.base import Estimator as Estimator
-from quantal.estimators.base import as_if as as_if
-from quantal.estimators.base import inward as inward
 from quantal.estimators.corrected import ElementWiseScaled as ElementWiseScaled
 from quantal.estimators.mean_field import MODERATION as MODERATION
 from quantal.estimators.mean_field import MeanField as MeanField

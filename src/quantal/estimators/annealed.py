@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from quantal import schedules
-from quantal.estimators.base import (
+from quantal._core.estimator import (
     Estimator,
     as_if,
     aside,
@@ -17,7 +17,7 @@ from quantal.estimators.base import (
     positive,
     pulled,
 )
-from quantal.projection import Projection
+from quantal._core.tensors.projection import Projection
 
 
 class Paced(Estimator):

@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
+from quantal._core.estimator import Estimator
+from quantal._core.tensors.projection import Projection
 from quantal.estimators.annealed import Settling
-from quantal.estimators.base import Estimator
 from quantal.estimators.straight_through import StraightThrough
-from quantal.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="quantal")

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal.estimators.base import Estimator, as_if, aside, inward, not_negative
-from quantal.projection import Projection
+from quantal._core.estimator import Estimator, as_if, aside, inward, not_negative
+from quantal._core.tensors.projection import Projection
 
 
 @ops.custom_gradient

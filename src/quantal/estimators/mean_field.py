@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal.estimators.base import Estimator, as_if, inward, positive
-from quantal.projection import Projection
+from quantal._core.estimator import Estimator, as_if, inward, positive
+from quantal._core.tensors.projection import Projection
 
 MODERATION = math.pi / 8
 """How much variance of a logit takes off its mean: `E sigmoid(z)` for normal z is about

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from quantal._core.estimator import as_if, clamp, inward, positive
+from quantal._core.tensors.projection import Projection
 from quantal.estimators.annealed import Paced
-from quantal.estimators.base import as_if, clamp, inward, positive
 from quantal.estimators.straight_through import shares_of
-from quantal.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="quantal")

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal.estimators.base import Estimator, as_if, clamp, inward, positive
-from quantal.projection import Projection
+from quantal._core.estimator import Estimator, as_if, clamp, inward, positive
+from quantal._core.tensors.projection import Projection
 
 
 def _within_gap(latent: Any, listed: Projection) -> tuple[Any, Any, Any]:

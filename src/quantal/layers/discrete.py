@@ -12,12 +12,12 @@ import numpy as np
 from keras import ops
 
 from quantal import estimators
+from quantal._core.numbers.values import ValuesLike
+from quantal._core.scale import Scale
+from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal.estimators.mean_field import moderated
-from quantal.latents import LatentUnits, draw_latents
-from quantal.layers.base import DiscreteLayer
-from quantal.layers.channels import output_axes
-from quantal.scales import Scale
-from quantal.values import ValuesLike
+from quantal.layers._channels import output_axes
+from quantal.layers._discrete_layer import DiscreteLayer
 
 
 @keras.saving.register_keras_serializable(package="quantal")

@@ -1,0 +1,304 @@
+"""The same model twice, on listed weights and on free ones: trained alike, and compared."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
+
+from quantal._command.datasets import Dataset, Split, Unfit, Unreadable, first_line
+from quantal._core.numbers.values import Values
+from quantal._core.parameter import parameters_of
+from quantal.callbacks import PaceToRun
+from quantal.layers import Discrete, LearnableMultiplier
+
+LEARNING_RATE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The same model with weights from the list, and with free float weights.
+
+    Both take features scaled by the training rows, shape (rows, features), and give
+    probabilities or logits of the classes, or the scaled target.
+    """
+
+    discrete: keras.Model
+    free: keras.Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came out of both trainings.
+
+    Attributes:
+        model: The discrete model, from features as in the data to predictions.
+        discrete: Its predictions for the held-out rows: classes as integers, or numbers.
+        free: Those of the float model.
+        discrete_score: Accuracy or R^2 of the discrete model on the held-out rows.
+        free_score: That of the float model.
+    """
+
+    model: keras.Model
+    discrete: NDArray[Any]
+    free: NDArray[Any]
+    discrete_score: float
+    free_score: float
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """The codes of all parameters of the model, one after another."""
+        parameters = parameters_of(self.model)
+        return np.concatenate([keras.ops.convert_to_numpy(p.codes).ravel() for p in parameters])
+
+
+def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
+    """Build a model twice, with the first weights that both have in common alike.
+
+    Args:
+        model: "multiplier", "mlp" or the path of a .keras file.
+        dataset: What it shall be trained on.
+        values: The list.
+        estimator: Its name.
+        seed: Of the first weights.
+
+    Raises:
+        Unreadable: The file is missing or is no model.
+        Unfit: The model in it takes or gives other shapes, is not made of layers that can
+            be replaced, or has none to replace.
+    """
+
+    def discrete(layer: keras.Layer) -> keras.Layer:
+        return Discrete(layer, values, estimator=estimator, name=f"discrete_{layer.name}")
+
+    if model == "multiplier":
+        multiplier = LearnableMultiplier(values, estimator=estimator, name="multiplier")
+        return _twice(lambda listed: _multiplier(dataset, multiplier if listed else None), seed)
+    if model == "mlp":
+        return _twice(lambda listed: _mlp(dataset, discrete if listed else _same), seed)
+    free = _loaded(model)
+    _check_shapes(model, free, dataset)
+    chosen = _with_kernel(model, free)[:-1]
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        copy = _copied(layer)
+        return discrete(copy) if _is_among(layer, chosen) else copy
+
+    keras.utils.set_random_seed(seed)
+    return Pair(keras.models.clone_model(free, clone_function=copied, recursive=True), free)
+
+
+def _twice(build: Callable[[bool], keras.Model], seed: int) -> Pair:
+    keras.utils.set_random_seed(seed)
+    discrete = build(True)
+    keras.utils.set_random_seed(seed)
+    return Pair(discrete, build(False))
+
+
+def _same(layer: keras.Layer) -> keras.Layer:
+    return layer
+
+
+def _output(dataset: Dataset) -> keras.Layer:
+    activation = None if dataset.labels is None else "softmax"
+    return layers.Dense(dataset.outputs, activation=activation, name="output")
+
+
+def _multiplier(dataset: Dataset, multiplier: keras.Layer | None) -> keras.Model:
+    columns = dataset.features.shape[1]
+    free = layers.EinsumDense(
+        "bi,i->bi", output_shape=(columns,), kernel_initializer="ones", name="multiplier"
+    )
+    return keras.Sequential([keras.Input((columns,)), multiplier or free, _output(dataset)])
+
+
+def _mlp(dataset: Dataset, wrapped: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+    stack: list[Any] = [keras.Input((dataset.features.shape[1],))]
+    for place in (1, 2):
+        hidden = layers.Dense(64, use_bias=False, name=f"hidden_{place}")
+        stack += [wrapped(hidden), layers.BatchNormalization(), layers.ReLU()]
+    return keras.Sequential([*stack, _output(dataset)])
+
+
+def _loaded(path: str) -> keras.Model:
+    if not pathlib.Path(path).is_file():
+        raise Unreadable(
+            f"The model {path} does not exist. Expected a file that model.save wrote. Check "
+            f"the path; it is taken from the folder {pathlib.Path.cwd()}."
+        )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    # Which exceptions a damaged file brings forth is up to Keras and what it reads with.
+    except Exception as error:
+        raise Unreadable(
+            f"The model {path} cannot be read: {type(error).__name__}: {first_line(error)}. "
+            "Expected a sound .keras file of Keras's own layers, without Lambda. Save the model "
+            "again, with such layers."
+        ) from error
+
+
+def _is_replaceable(model: Any) -> bool:
+    """Whether Keras knows how its layers are connected: Sequential or functional."""
+    functional = type(keras.Model(inputs := keras.Input((1,)), layers.Identity()(inputs)))
+    return isinstance(model, (keras.Sequential, functional))
+
+
+def _check_shapes(path: str, model: keras.Model, dataset: Dataset) -> None:
+    if not _is_replaceable(model):
+        raise Unfit(
+            f"The model {path} is of the class {type(model).__name__}. Expected a Sequential or "
+            "functional model, whose layers can be replaced. Build it from keras.Input on."
+        )
+    if not model.built:
+        raise Unfit(
+            f"The model {path} is not built, so it has no weights. Expected a model with weights "
+            "to start from. Begin it with keras.Input before saving."
+        )
+    takes = [(tuple(tensor.shape), tensor.dtype) for tensor in model.inputs]
+    gives = [tuple(tensor.shape) for tensor in model.outputs]
+    columns = dataset.features.shape[1]
+    shapes_fit = [shape[1:] for shape, _ in takes] == [(columns,)] and [
+        shape[1:] for shape in gives
+    ] == [(dataset.outputs,)]
+    if not shapes_fit or "float" not in takes[0][1]:
+        took = ", ".join(f"{shape} {dtype}" for shape, dtype in takes)
+        raise Unfit(
+            f"The model {path} takes {took} and gives {', '.join(map(str, gives))}. For "
+            f"{dataset.task} on {dataset.name}, expected one input (None, {columns}) of floats "
+            f"and one output (None, {dataset.outputs}). Begin the model with "
+            f"keras.layers.Reshape if it takes images, and end it with Dense({dataset.outputs})."
+        )
+
+
+def _with_kernel(path: str, model: keras.Model) -> list[keras.Layer]:
+    """The layers that have a weight named kernel, in order; at least two."""
+    found: list[keras.Layer] = []
+    for layer in _leaves(model):
+        if getattr(layer, "discrete_parameters", None):
+            raise Unfit(
+                f"The model {path} already has a layer of quantal's, {layer.name!r}. Expected a "
+                "model of plain Keras layers. Give the model as it was before."
+            )
+        has_kernel = any(variable.name == "kernel" for variable in layer.variables)
+        if has_kernel and not _is_among(layer, found):
+            found.append(layer)
+    if len(found) < 2:
+        names = ", ".join(layer.name for layer in found) or "none"
+        raise Unfit(
+            f"The model {path} has no layer to put on the list: those with a kernel are {names}. "
+            "Expected at least two, as the last one stays float. Add a hidden layer such as "
+            "Dense."
+        )
+    return found
+
+
+def _is_among(layer: keras.Layer, others: list[keras.Layer]) -> bool:
+    return any(layer is other for other in others)
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    """The layers in order, with those of the models among them in their place."""
+    for layer in model.layers:
+        if _is_replaceable(layer):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def _copied(layer: keras.Layer) -> keras.Layer:
+    """A layer of the same configuration with weights of its own, of the same numbers."""
+    copy = type(layer).from_config(layer.get_config())
+    if layer.built and not copy.built:
+        copy.build_from_config(layer.get_build_config())
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def fit(
+    model: keras.Model,
+    dataset: Dataset,
+    parts: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    on_epoch_end: Callable[[], None],
+) -> None:
+    """Train a model of a pair; the same seed gives each of the two the same batches."""
+    features = parts.features.scaled(dataset.features[parts.training])
+    target = dataset.target[parts.training]
+    if parts.target is not None:
+        target = parts.target.scaled(target[:, None])
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(model, features, dataset))
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch_end())]
+    # Estimators that harden in training do so in time for the end of the run.
+    if any(parameter.state is not None for parameter in parameters_of(model)):
+        callbacks.append(PaceToRun())
+    keras.utils.set_random_seed(seed)
+    model.fit(
+        features, target, epochs=epochs, batch_size=batch_size, callbacks=callbacks, verbose=0
+    )
+
+
+def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -> Any:
+    if dataset.labels is None:
+        return "mean_squared_error"
+    # A model from a file may end in probabilities or in logits, by whichever layer.
+    outputs = keras.ops.convert_to_numpy(model(features[:256], training=False))
+    outputs = outputs[np.isfinite(outputs).all(axis=1)]
+    sums_to_one = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    is_probability = bool(np.all(outputs >= 0) and sums_to_one)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=not is_probability)
+
+
+def compare(pair: Pair, dataset: Dataset, parts: Split) -> Comparison:
+    """Predict the held-out rows with both models, as a user of the saved one will.
+
+    Raises:
+        Unfit: A model predicts NaN or infinity.
+    """
+    score = r2_score if dataset.labels is None else accuracy_score
+    model, free = on_raw_features(pair.discrete, parts), on_raw_features(pair.free, parts)
+    target = dataset.target[parts.held_out]
+    discrete_predictions = _predictions(model, dataset, parts)
+    free_predictions = _predictions(free, dataset, parts)
+    return Comparison(
+        model=model,
+        discrete=discrete_predictions,
+        free=free_predictions,
+        discrete_score=float(score(target, discrete_predictions)),
+        free_score=float(score(target, free_predictions)),
+    )
+
+
+def on_raw_features(model: keras.Model, parts: Split) -> keras.Model:
+    """The model with the training rows' scaling as its first layers, and as its last one."""
+    features, target = parts.features, parts.target
+    # In two steps: a single factor and offset cancel where a mean is large.
+    stack: list[Any] = [
+        keras.Input((len(features.mean),)),
+        layers.Rescaling(1.0, (-features.mean).tolist(), name="center"),
+        layers.Rescaling((1 / features.deviation).tolist(), name="scale"),
+    ]
+    stack += model.layers if isinstance(model, keras.Sequential) else [model]
+    if target is not None:
+        deviation, mean = target.deviation.tolist(), target.mean.tolist()
+        stack.append(layers.Rescaling(deviation, mean, name="unscale"))
+    return keras.Sequential(stack)
+
+
+def _predictions(model: keras.Model, dataset: Dataset, parts: Split) -> NDArray[Any]:
+    outputs = np.asarray(model.predict(dataset.features[parts.held_out], verbose=0))
+    if not np.all(np.isfinite(outputs)):
+        raise Unfit(
+            f"The trained model predicts NaN or infinity on {dataset.name}. Expected finite "
+            "numbers. Give a list of smaller values, or look for rows or columns of huge "
+            "numbers in the data."
+        )
+    predictions: NDArray[Any] = outputs[:, 0] if dataset.labels is None else outputs.argmax(axis=1)
+    return predictions

@@ -1,0 +1,108 @@
+"""The units in which the optimizer moves latents, and where latents start."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.numbers.values import Values
+from quantal._core.tensors.projection import Table, along
+
+
+class LatentUnits:
+    """The units in which the optimizer moves latents: half the list's range, or more.
+
+    `value = offset + unit * latent`. With it one learning rate serves every list: an
+    Adam step of 0.001 is a thousandth of half the range, for [±0.01] as for [±8]. The
+    unit is the next power of two, so that it multiplies exactly; the offset is 0 unless
+    the list lies far from zero, and then subtracts exactly. So a value becomes the same
+    latent and a latent the same code everywhere, under every compiler. Lists per
+    channel have units per channel.
+    """
+
+    def __init__(self, values: Values, rank: int = 1) -> None:
+        """Units for latents of this rank; it matters for lists per channel only."""
+        self.offset: Any
+        self.unit: Any
+        if values.channels is None:
+            self.offset, self.unit = _units(values.numbers)
+        else:
+            shape = [1] * rank
+            shape[values.axis] = values.channels
+            units = np.array([_units(row) for row in values.numbers], np.float32)
+            self.offset, self.unit = units[:, 0].reshape(shape), units[:, 1].reshape(shape)
+        self._offset, self._unit = Table(self.offset), Table(self.unit)
+
+    def values_of(self, latents: Any) -> Any:
+        """Latents (tensor) -> numbers in the units of the list, float32."""
+        return ops.cast(latents, "float32") * self._unit() + self._offset()
+
+    def latents_of(self, numbers: Any) -> Any:
+        """Numbers in the units of the list (array or tensor) -> latents, float32."""
+        if isinstance(numbers, np.ndarray):
+            return (numbers - np.float32(self.offset)) / np.float32(self.unit)
+        return (numbers - self._offset()) / self._unit()
+
+
+def entry_units(values: Values) -> LatentUnits:
+    """The units in which the optimizer moves the entries of a learnable list."""
+    return LatentUnits(Values(values, axis=0), values.numbers.ndim)
+
+
+def _units(numbers: NDArray[np.float32]) -> tuple[float, float]:
+    """(offset, unit) of one list."""
+    low, high = float(numbers.min()), float(numbers.max())
+    half_range = high / 2 - low / 2
+    nearest_to_zero = min(abs(low), abs(high)) if low * high > 0 else 0.0
+    # Within a factor of two of the offset, subtracting it is exact (Sterbenz).
+    offset = low / 2 + high / 2 if nearest_to_zero > 2 * half_range else 0.0
+    offset = float(np.float32(offset))
+    unit = 2.0 ** math.ceil(math.log2(half_range)) if half_range > 0 else 1.0
+    smallest = min((abs(v) for v in numbers.tolist() if v), default=1.0)
+    if not smallest / unit > 2.0**-100 or not 2.0**-100 < unit < 2.0**100:
+        return 0.0, 1.0
+    return offset, unit
+
+
+def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0.05) -> Any:
+    """First latents: beside the midpoints of the list, so that first steps flip them.
+
+    Each element draws one midpoint, all alike, and lies within `spread` of half the
+    gap from it. So every value is held by some elements and both directions of a flip
+    are open. Latents that start wide of the midpoints take long to change their mind:
+    in a Fashion-MNIST network of five epochs that cost more than a point of accuracy.
+
+    Args:
+        values: The list.
+        shape: Of the latents.
+        seed: Integer or `keras.random.SeedGenerator`; None draws one, as Keras's
+            initializers do.
+        spread: Largest distance from the midpoint in half gaps.
+
+    Returns:
+        float32 latents, in latent units.
+    """
+    values.check_channels(shape)
+    rank = len(shape)
+    units = LatentUnits(values, rank)
+    ascending = np.atleast_2d(values.ascending.astype(float))
+    gaps = len(values) - 1
+    if not gaps:
+        alone = along(np.float32(ascending[:, 0]), values.axis, rank)
+        # Added, not broadcast: PyTorch's variable would be a view of one number.
+        return ops.zeros(shape, dtype="float32") + units.latents_of(alone)
+    uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
+    place = uniform * gaps
+    gap = ops.minimum(ops.cast(place, "int32"), gaps - 1)
+    sideways = 2 * (place - ops.cast(gap, "float32")) - 1
+    # Half gaps and midpoints in float64: a range may overflow float32, its half may not.
+    offset, unit = (np.reshape(number, (-1, 1)) for number in (units.offset, units.unit))
+    middle = (ascending[:, :-1] / 2 + ascending[:, 1:] / 2 - offset) / unit
+    reach = spread * np.diff(ascending) / 2 / unit
+    row = along(np.arange(len(ascending), dtype=np.int32), values.axis, rank)
+    gap = gap + row * gaps
+    middles, reaches = (rows.astype(np.float32).ravel() for rows in (middle, reach))
+    return ops.take(middles, gap) + sideways * ops.take(reaches, gap)

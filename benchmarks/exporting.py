@@ -164,7 +164,7 @@ def speed_table(arguments):
     rows = []
     for name, values in (("±1", [1, -1]), ("four values", FOUR)):
         model = wide_model(arguments.size, values)
-        for target in arguments.target or ("onnx", "onnx-fast", "openvino", "litert"):
+        for target in arguments.target or ("onnx", "onnx_fast", "openvino", "litert"):
             with tempfile.TemporaryDirectory() as folder:
                 place, chosen = pathlib.Path(folder), TARGETS[target]
                 (place / "floats").mkdir()
@@ -232,7 +232,7 @@ def fidelity_table(arguments):
 
 def parameter_like(values, count):
     variable = keras.Variable(np.zeros(count, "f4"))
-    return quantal.Parameter(variable, quantal.Values(values), quantal.estimators.get("automatic"))
+    return quantal.Parameter(variable, quantal.Values(values), quantal.estimators.get("auto"))
 
 
 def main():

@@ -43,7 +43,7 @@ ARMS = {
 }
 
 
-def network(kind: str, values, estimator: str = "automatic") -> keras.Model:
+def network(kind: str, values, estimator: str = "auto") -> keras.Model:
     """A network with its kernels on a list, or free where there is none."""
 
     def on_list(layer):
@@ -69,7 +69,7 @@ def network(kind: str, values, estimator: str = "automatic") -> keras.Model:
     return keras.Sequential([keras.Input((784,)), *body, *last])
 
 
-def run(kind: str, arm: str, seed: int, data, test, estimator: str = "automatic") -> dict:
+def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> dict:
     """One training: accuracy, bits a kernel weight, seconds of each epoch."""
     values, rate = ARMS[arm]
     keras.utils.set_random_seed(seed)
@@ -93,7 +93,7 @@ def run(kind: str, arm: str, seed: int, data, test, estimator: str = "automatic"
     elements = sum(int(np.prod(p.shape)) for p in parameters)
     return {
         "network": kind,
-        "arm": arm if estimator == "automatic" else f"{arm}, {estimator}",
+        "arm": arm if estimator == "auto" else f"{arm}, {estimator}",
         "seed": seed,
         "test_accuracy": round(100 * float(right.mean()), 2),
         "bits": round(sum(p.bits for p in parameters) / elements, 3) if parameters else 32,
@@ -144,7 +144,7 @@ def main() -> None:
         parser.error("give --data or set FASHION_MNIST to the folder of the four .gz files")
     data, test = load(asked.data, "train"), load(asked.data, "t10k")
     lists = [arm for arm in asked.arm or ARMS if arm != "float"]
-    plan = [("float", "automatic"), *itertools.product(lists, asked.estimator or ["automatic"])]
+    plan = [("float", "auto"), *itertools.product(lists, asked.estimator or ["auto"])]
     rows = []
     for kind in asked.network or ["mlp", "convnet"]:
         for seed in range(asked.seeds):

@@ -30,7 +30,7 @@ def planted(_, seeds, budget):
         for seed in range(seeds or 20):
             keras.utils.set_random_seed(seed)
             problem = case.instance(seed)
-            model = vectors.unit(64, cases.LISTS[name], "automatic")
+            model = vectors.unit(64, cases.LISTS[name], "auto")
             model.compile(keras.optimizers.Adam(1e-2), "mse")
             rows, targets = problem.rows, problem.targets[:, None]
             model.fit(
@@ -60,7 +60,7 @@ def perceptron(_, seeds, budget):
             ones = np.ones((len(patterns), 1), np.float32)
             size = patterns.shape[1]
             outputs = keras.layers.Rescaling(6 / np.sqrt(size))
-            model = vectors.unit(size, [-1, 1], "automatic", outputs)
+            model = vectors.unit(size, [-1, 1], "auto", outputs)
             loss = keras.losses.BinaryCrossentropy(from_logits=True)
             model.compile(keras.optimizers.Adam(1e-2), loss)
             model.fit(patterns, ones, batch_size=32, epochs=100, verbose=0)

@@ -26,7 +26,7 @@ def cut_loss(path):
     edges = np.array([line.split() for line in lines[1:] if line.strip()], float)
     places = edges[:, 0].astype(int) - 1, edges[:, 1].astype(int) - 1
     weights = coo_array((edges[:, 2], places), shape=(n, n))
-    return quantal.Quadratic(weights / 2, constant=-edges[:, 2].sum() / 2)
+    return quantal.objectives.Quadratic(weights / 2, constant=-edges[:, 2].sum() / 2)
 
 
 def maxcut(data, seeds):
@@ -47,7 +47,7 @@ def dense(data, seeds):
 
 def labs(_, seeds):
     for n, (best, budget) in {27: (37, 1), 40: (108, 10), 64: (208, 60)}.items():
-        loss = quantal.Autocorrelation(n)
+        loss = quantal.objectives.Autocorrelation(n)
         yield from runs(f"LABS {n}", loss, [1, -1], n, budget, seeds, best)
 
 
@@ -60,7 +60,7 @@ def beamforming(data, _):
             h = (r.randn(256) + 1j * r.randn(256)) / np.sqrt(2)
             h0 = (r.randn() + 1j * r.randn()) / np.sqrt(2)
             name = f"beamforming 256, {count} phases, {i}"
-            yield from runs(name, quantal.Magnitude(h, h0), phases, 256, 10, 1, -best)
+            yield from runs(name, quantal.objectives.Magnitude(h, h0), phases, 256, 10, 1, -best)
 
 
 def fir(_, seeds):
@@ -82,7 +82,7 @@ def _filter(half, weight, points):
     matrix = 2 * np.cos(np.outer(at, np.arange(half + 1)))
     matrix[:, 0] = 1
     passes = np.repeat([1.0, 0.0], points)
-    return quantal.Minimax(matrix, passes, np.repeat([1.0, weight], points))
+    return quantal.objectives.Minimax(matrix, passes, np.repeat([1.0, weight], points))
 
 
 def designs(_, seeds):

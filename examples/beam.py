@@ -2,7 +2,8 @@
 
 A line of 64 elements half a wavelength apart. Each adds its phase from a list of K phases,
 evenly spaced, and has an unknown but measured phase error of its own. The loss is minus the
-magnitude of the sum towards 20 degrees; `quantal.Magnitude` finds the largest one exactly.
+magnitude of the sum towards 20 degrees; `quantal.objectives.Magnitude` finds the largest one
+exactly.
 The same holds for a reflecting surface in front of one receiver: there the channel of each
 element is a complex Gaussian number. Known: of many elements, K phases lose
 20 log10(K/pi sin(pi/K)) dB against free phases: 3.922, .912, .224 dB for K = 2, 4, 8.
@@ -41,7 +42,7 @@ def surface_of(seed=0, n=ELEMENTS):
 
 def design(channel, count):
     phases = np.exp(2j * np.pi * np.arange(count) / count)
-    return quantal.search(quantal.Magnitude(channel), phases, budget=5, verbose=0)
+    return quantal.search(quantal.objectives.Magnitude(channel), phases, budget=5, verbose=0)
 
 
 def lost(channel, found):

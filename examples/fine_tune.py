@@ -73,7 +73,7 @@ def train(model, data, epochs, rate):
     rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(rate)
-    quantal.keep_decay_off(optimizer, model)
+    quantal.exclude_from_weight_decay(optimizer, model)
     model.compile(optimizer, loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=128, epochs=epochs, verbose=2)
 

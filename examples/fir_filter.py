@@ -36,7 +36,7 @@ def loss_of(free=8, weight=1.0, points=56):
     stopped = np.linspace(STOP * np.pi, np.pi, points)
     wanted = np.repeat([1.0, 0.0], points)
     rows = responses(free, np.concatenate([passed, stopped]))
-    return quantal.Minimax(rows, wanted, np.where(wanted == 1, 1.0, weight))
+    return quantal.objectives.Minimax(rows, wanted, np.where(wanted == 1, 1.0, weight))
 
 
 def design(free=8, weight=1.0, budget=10.0, seed=0):

@@ -24,7 +24,7 @@ def numbers_of(seed=0, n=40, most=10**12):
 
 def design(numbers, evaluations=200_000, seed=0):
     # Not its square: sums of these integers are exact in float64, the squares are not.
-    loss = quantal.Sums(numbers[None], lambda sums: np.abs(sums[:, 0]))
+    loss = quantal.objectives.Sums(numbers[None], lambda sums: np.abs(sums[:, 0]))
     return quantal.search(loss, [1, -1], budget=None, evaluations=evaluations, seed=seed, verbose=0)
 
 

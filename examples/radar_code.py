@@ -20,7 +20,10 @@ KNOWN = {13: 6, 40: 108}
 
 def design(n=40, evaluations=40_000_000, seed=0):
     # Evaluations, not seconds: the same code on each machine.
-    loss, limits = quantal.Autocorrelation(n), {"budget": None, "evaluations": evaluations}
+    loss, limits = (
+        quantal.objectives.Autocorrelation(n),
+        {"budget": None, "evaluations": evaluations},
+    )
     return quantal.search(loss, [1, -1], **limits, seed=seed, verbose=0)
 
 
@@ -31,7 +34,7 @@ def merit(n, loss):
 def draw(found, seed, path):
     n = len(found.values)
     random = np.random.default_rng(seed).choice([-1.0, 1.0], n)
-    energy = float(quantal.Autocorrelation(n)(random[None])[0])
+    energy = float(quantal.objectives.Autocorrelation(n)(random[None])[0])
     lags = np.arange(1 - n, n)
     drawn = figure(6.4, 4.6)
     rows = drawn.subplots(2, 1, sharex=True, sharey=True)

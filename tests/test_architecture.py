@@ -16,7 +16,7 @@ ORDER = """
                         _registration
 _core.numbers           values fitting
 _core.tensors           projection latent_units
-_core                   estimator scale parameter
+_core                   by_identity keras_internals estimator scale parameter
 _storage                packing container record
                         schedules
 objectives              problem

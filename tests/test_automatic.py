@@ -47,7 +47,7 @@ def test_automatic_by_hand_is_what_suits():
     np.testing.assert_array_equal(
         numpy(Automatic()(matrix, [-1, 1], training=True)), [[1, -1], [1, -1]]
     )
-    assert isinstance(get("automatic"), Automatic)
+    assert isinstance(get("auto"), Automatic)
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
@@ -124,7 +124,7 @@ def correlated(seed, values, size=64):
 def test_the_default_finds_what_straight_through_does_not():
     values = Values([0, 1, -1, 2, -2, 4, -4, 8, -8])
     excess = {}
-    for estimator in ("automatic", "straight_through"):
+    for estimator in ("auto", "straight_through"):
         rows, targets, hidden = correlated(0, values)
         keras.utils.set_random_seed(0)
         layer = Discrete(layers.Dense(1, use_bias=False), values, estimator=estimator)
@@ -138,4 +138,4 @@ def test_the_default_finds_what_straight_through_does_not():
         chosen = numpy(layer.kernel)[:, 0]
         planted = np.mean((rows @ hidden - targets) ** 2)
         excess[estimator] = np.mean((rows @ chosen - targets) ** 2) / planted
-    assert excess["automatic"] * 4 < excess["straight_through"], excess
+    assert excess["auto"] * 4 < excess["straight_through"], excess

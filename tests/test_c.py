@@ -111,7 +111,7 @@ LISTS = {
     "thirds, one scale": ([1 / 3, -1 / 3], "learned", 1),
     "ternary": ("ternary", None, 2),
     "ternary, scaled": ([0.7, 0, -0.7], PER_OUTPUT, 2),
-    "bits": ("bits", PER_OUTPUT, 1),
+    "zero_one": ("zero_one", PER_OUTPUT, 1),
     "bits below 0": ([0, -2], None, 1),
     "two others": ([0.3, 2], None, 1),
     "four": ([1, -1, 0.5, -0.5], None, 2),

@@ -78,7 +78,7 @@ def test_a_bad_share_is_refused(share):
 # Keeping, holding, measuring.
 
 
-def network(estimator="automatic"):
+def network(estimator="auto"):
     layers = keras.layers
     return keras.Sequential(
         [

@@ -19,7 +19,7 @@ from quantal import (
     k_means,
     parameters_of,
 )
-from quantal._models.convert import has_natural_unit, keep_decay_off
+from quantal._models.convert import exclude_from_weight_decay, has_natural_unit
 
 
 @keras.saving.register_keras_serializable(package="quantal_tests")
@@ -410,7 +410,7 @@ def test_decay_pulls_latents_where_nobody_keeps_it_off():
         model = keras.Sequential([keras.Input((3,)), LearnableMultiplier([1, -1], seed=0)])
         optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
         if keep:
-            keep_decay_off(optimizer, model)
+            exclude_from_weight_decay(optimizer, model)
         latent = parameters_of(model)[0].latent
         before = numpy(latent).copy()
         optimizer.apply([ops.zeros(latent.shape)], [latent])

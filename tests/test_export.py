@@ -104,8 +104,8 @@ def test_refusals(tmp_path):
         quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.gguf")
     with pytest.raises(ValueError, match=r"target is 'gguf'\. Expected one of npz"):
         quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.npz", "gguf")
-    with pytest.raises(ValueError, match=r"Expected '\.onnx' for the target 'onnx-fast'"):
-        quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.npz", "onnx-fast")
+    with pytest.raises(ValueError, match=r"Expected '\.onnx' for the target 'onnx_fast'"):
+        quantal.export(model_of(LearnableMultiplier()), tmp_path / "m.npz", "onnx_fast")
     with pytest.raises(ValueError, match=r"CSV holds one vector\. Export to '\.npz'"):
         quantal.export(model_of(Discrete(layers.Dense(2), "ternary")), tmp_path / "m.csv")
     for ending in (".npz", ".csv", ".mem"):

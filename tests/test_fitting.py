@@ -22,7 +22,7 @@ LISTS = {
     **NAMED,
     "zero-free powers": Values("nonzero_powers_of_two:3"),
     "negative only": Values([-5, -2]),
-    "zero and one": Values("bits"),
+    "zero and one": Values("zero_one"),
     "tiny list": Values([1e-9, -1e-9, 3e-9]),
     "huge list": Values([1e30, -2e30]),
     "rows": ROWS,

@@ -48,7 +48,7 @@ def test_a_pattern_at_zero_is_not_satisfied():
     assert np.array_equal(np.unique(cases.perceptron(0.3, 1)), [-1, 1])
 
 
-@pytest.mark.parametrize("estimator", ["automatic", "float"])
+@pytest.mark.parametrize("estimator", ["auto", "float"])
 def test_a_short_run_lowers_the_loss(estimator):
     before = run.row(TINY, estimator, 1e-2, seeds=1, steps=1)
     after = run.row(TINY, estimator, 1e-2, seeds=1, steps=300)

@@ -61,14 +61,14 @@ def test_the_usual_line_is_caught(monkeypatch):
 # It learns.
 
 
-EAGER_ON_JAX = [("automatic", "float32"), ("straight_through", "mixed_bfloat16")]
+EAGER_ON_JAX = [("auto", "float32"), ("straight_through", "mixed_bfloat16")]
 
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(
     "estimator",
-    ["automatic", "straight_through", "annealed", "binary_relax", "argmax_straight_through"],
+    ["auto", "straight_through", "annealed", "binary_relax", "argmax_straight_through"],
 )
 def test_a_hidden_vector_is_found(estimator, dtype, jit):
     if jit and keras.config.backend() == "torch" and estimator != "straight_through":

@@ -122,7 +122,7 @@ def test_onnx_fast(values, bits, tmp_path):
     import onnx
 
     model = quantal.discretize(dense(), values, scale="learned")
-    report = quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+    report = quantal.export(model, tmp_path / "m.onnx", "onnx_fast")
     assert 1e-5 < report.largest <= report.bound == 0.1
     products = [n for n in onnx.load(tmp_path / "m.onnx").graph.node if n.op_type == "MatMulNBits"]
     told = [{a.name: a.i for a in node.attribute} for node in products]
@@ -133,7 +133,7 @@ def test_onnx_fast(values, bits, tmp_path):
 def test_onnx_fast_refuses_lists_without_even_steps(tmp_path):
     model = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
     with pytest.raises(ValueError, match=r"has no even steps.*Export to '\.onnx' without target"):
-        quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+        quantal.export(model, tmp_path / "m.onnx", "onnx_fast")
     assert not list(tmp_path.iterdir())
 
 
@@ -141,11 +141,11 @@ def test_onnx_fast_refuses_lists_without_even_steps(tmp_path):
 def test_a_difference_above_the_bound_is_refused(tmp_path, monkeypatch):
     from quantal._export import export as targets
 
-    far = targets.TARGETS["onnx-fast"]._replace(bound=1e-4)
-    monkeypatch.setitem(targets.TARGETS, "onnx-fast", far)
+    far = targets.TARGETS["onnx_fast"]._replace(bound=1e-4)
+    monkeypatch.setitem(targets.TARGETS, "onnx_fast", far)
     model = quantal.discretize(dense(), "ternary")
     with pytest.raises(ValueError, match=r"differ from Keras's by .* Expected at most 0\.0001"):
-        quantal.export(model, tmp_path / "m.onnx", "onnx-fast")
+        quantal.export(model, tmp_path / "m.onnx", "onnx_fast")
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,6 @@ from scipy.sparse import csr_array
 
 import quantal
 from conftest import on_one_backend
-from quantal import Quadratic, Sums
 from quantal._optimize.search import search as searching
 from quantal._optimize.search.search import (
     autocorrelation_steps,
@@ -29,6 +28,7 @@ from quantal._optimize.search.search import (
     spheres,
     walking,
 )
+from quantal.objectives import Quadratic, Sums
 
 ALL = pytest.mark.parametrize("lists", [[1, -1], [1, 0, -1], [1, -1, 0.5, -0.5], [0.3, 2]])
 
@@ -475,7 +475,9 @@ def test_small_problems_are_proved(random, monkeypatch):
 def test_minimax_is_proved(random, monkeypatch):
     monkeypatch.setattr(searching, "ENUMERATED", 0)
     lists = [[-1, 0.5, 2]] * 5 + [[1.0, 3.0]]
-    loss = quantal.Minimax(random.normal(size=(20, 6)), random.normal(size=20), np.arange(20))
+    loss = quantal.objectives.Minimax(
+        random.normal(size=(20, 6)), random.normal(size=20), np.arange(20)
+    )
     best = loss(every(lists)).min()
     found = search(loss, lists, budget=20)
     assert found.proved
@@ -491,7 +493,7 @@ def test_minimax_is_proved(random, monkeypatch):
     assert not solution.proved
     monkeypatch.undo()
     # A proof is as exact as the loss itself, however bad the vector was that it began from.
-    near = quantal.Minimax([[1.0]], [1.0])
+    near = quantal.objectives.Minimax([[1.0]], [1.0])
     one = problem.Problem([0, 1, 1 + 1e-7], 1, np.zeros(1, int), None, 0)
     stopped = SimpleNamespace(x=np.array([1.0, 0, 0, 0, 1]), mip_dual_bound=0.0)
     monkeypatch.setattr(near, "_program", lambda *_: stopped)
@@ -505,13 +507,13 @@ def test_minimax_is_proved(random, monkeypatch):
     assert solution.bound == pytest.approx(loss(every(held)).min(), rel=1e-5)
     np.testing.assert_array_equal(solution.codes[:3], given.start[:3])
     with pytest.raises(ValueError, match="target has the shape"):
-        quantal.Minimax(np.eye(2), [1])
+        quantal.objectives.Minimax(np.eye(2), [1])
     with pytest.raises(ValueError, match="matrix has the shape"):
-        quantal.Minimax([1.0, 2.0], [1, 0])
+        quantal.objectives.Minimax([1.0, 2.0], [1, 0])
     with pytest.raises(ValueError, match="or it or target is complex"):
-        quantal.Minimax(1j * np.eye(2), [1, 0])
+        quantal.objectives.Minimax(1j * np.eye(2), [1, 0])
     with pytest.raises(ValueError, match="weights has -1"):
-        quantal.Minimax(np.eye(2), [1, 1], [1, -1])
+        quantal.objectives.Minimax(np.eye(2), [1, 1], [1, -1])
 
 
 @on_one_backend
@@ -519,7 +521,7 @@ def test_minimax_is_proved(random, monkeypatch):
 @pytest.mark.parametrize("lists", [[1, -1], [1, -1, 0.5], [1, 1j, -1, -1j]], ids=str)
 def test_autocorrelations(periodic, lists, random, monkeypatch):
     monkeypatch.setattr(searching, "ENUMERATED", 0)
-    loss = quantal.Autocorrelation(7, periodic)
+    loss = quantal.objectives.Autocorrelation(7, periodic)
     row = random.choice(lists, 7)
     sums = [
         sum(row[i] * np.conj(row[(i + k) % 7]) for i in range(7) if periodic or i + k < 7)
@@ -538,11 +540,11 @@ def test_autocorrelations(periodic, lists, random, monkeypatch):
 @on_one_backend
 def test_single_precision_where_it_is_exact():
     ones = np.array([[1.0, -1.0]])
-    assert quantal.Autocorrelation(64)._exact(ones).dtype == np.float32
-    assert quantal.Autocorrelation(3000)._exact(ones).dtype == np.float64
-    assert quantal.Autocorrelation(64)._exact(ones / 3).dtype == np.float64
-    assert quantal.Autocorrelation(64)._exact(1000 * ones).dtype == np.float64
-    assert quantal.Autocorrelation(64)._exact(1j * ones).dtype == np.complex128
+    assert quantal.objectives.Autocorrelation(64)._exact(ones).dtype == np.float32
+    assert quantal.objectives.Autocorrelation(3000)._exact(ones).dtype == np.float64
+    assert quantal.objectives.Autocorrelation(64)._exact(ones / 3).dtype == np.float64
+    assert quantal.objectives.Autocorrelation(64)._exact(1000 * ones).dtype == np.float64
+    assert quantal.objectives.Autocorrelation(64)._exact(1j * ones).dtype == np.complex128
 
 
 @on_one_backend
@@ -550,7 +552,7 @@ def test_single_precision_where_it_is_exact():
 @pytest.mark.parametrize("lists", [[1, -1], [0.3, 1, -1], [1, 1j, -1j]], ids=str)
 def test_walks_never_come_back(periodic, lists, random):
     n, length = 12, 30
-    loss, lists = quantal.Autocorrelation(n, periodic), np.array([lists] * n).T
+    loss, lists = quantal.objectives.Autocorrelation(n, periodic), np.array([lists] * n).T
     lists = lists.astype(complex) if np.iscomplexobj(lists) else lists.astype(np.float64)
     held = np.arange(n) % 4 == 1
     barred = np.where(held, np.inf, np.zeros(lists.shape))
@@ -665,13 +667,13 @@ def test_nothing_is_proved_by_roundings(unit, random):
     other = search(Quadratic(matrix), [1, -1], **one)
     assert found.loss == pytest.approx(unit * other.loss, rel=1e-9, abs=0)
     rows, wanted = random.normal(size=(30, 14)), random.normal(size=30)
-    filters = quantal.Minimax(unit * rows, unit * wanted)
+    filters = quantal.objectives.Minimax(unit * rows, unit * wanted)
     found = search(filters, [1, -1, 0.5], budget=30)
     assert found.proved
     vectors = np.array(list(itertools.product([1, -1], repeat=14)), float)
     assert found.bound <= filters(vectors).min() * (1 + 1e-12)
     assert found.loss - found.bound <= 1e-5 * found.loss
-    codes = search(quantal.Autocorrelation(18), [unit, -unit], **one)
+    codes = search(quantal.objectives.Autocorrelation(18), [unit, -unit], **one)
     assert codes.loss == pytest.approx(25 * unit**4, rel=1e-9, abs=0)
 
 
@@ -740,8 +742,8 @@ def test_groups_are_proved_too(random, monkeypatch):
     half = every([[1, -1, 0.5]] * 6)
     rows = half[:, labels]
     losses = {
-        "minimax": quantal.Minimax(random.normal(size=(20, 12)), random.normal(size=20)),
-        "magnitude": quantal.Magnitude(random.normal(size=12) + 1j, 0.3),
+        "minimax": quantal.objectives.Minimax(random.normal(size=(20, 12)), random.normal(size=20)),
+        "magnitude": quantal.objectives.Magnitude(random.normal(size=12) + 1j, 0.3),
         "quadratic": Quadratic(np.diag(random.uniform(1, 2, 12)), random.normal(size=12)),
         "sparse": Quadratic(csr_array(np.diag(random.uniform(1, 2, 12))), random.normal(size=12)),
     }
@@ -838,7 +840,7 @@ def test_many_elements_take_memory_for_themselves_alone():
     search(Quadratic(ring), [1, -1], budget=None, evaluations=1000)
     search(lambda v: v.sum(axis=1), [1, -1], n=n, budget=None, evaluations=10)
     phases = np.exp(2j * np.pi * np.arange(8000) / 8000)
-    found = search(quantal.Magnitude(np.ones(9)), phases, budget=None, evaluations=1000)
+    found = search(quantal.objectives.Magnitude(np.ones(9)), phases, budget=None, evaluations=1000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.proved  # It needs no seconds.
@@ -870,7 +872,10 @@ def test_lists_of_many_forms(random):
 @on_one_backend
 def test_complex_groups_of_the_largest_error(random, monkeypatch):
     monkeypatch.setattr(searching, "ENUMERATED", 0)
-    loss, phases = quantal.Minimax(random.normal(size=(5, 6)), np.ones(5)), [1, 1j, -1, -1j]
+    loss, phases = (
+        quantal.objectives.Minimax(random.normal(size=(5, 6)), np.ones(5)),
+        [1, 1j, -1, -1j],
+    )
     lists = [phases] * 3 + [[1j * value for value in phases]] * 3
     labels = np.arange(6) % 3
     found = search(loss, lists, groups=labels, budget=0.5)

@@ -140,7 +140,7 @@ def test_bad_codes_are_refused(codes, error, words):
     [
         ("binary", [-1, 1]),
         ("ternary", [-1, 0, 1]),
-        ("bits", [0, 1]),
+        ("zero_one", [0, 1]),
         ("signed:3", [-4, -3, -2, -1, 0, 1, 2, 3]),
         ("unsigned:2", [0, 1, 2, 3]),
         ("powers_of_two:3", [-1, -0.5, -0.25, 0, 0.25, 0.5, 1]),

@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/learning/run.py --data DIR --out rows.jsonl
     KERAS_BACKEND=jax python benchmarks/learning/run.py --case 'planted-*-64-0.9-*' \\
-        --estimator automatic --estimator float --seeds 20
+        --estimator auto --estimator float --seeds 20
     python benchmarks/learning/run.py --list
 
 A row is one case, estimator and rate; its scores are one a seed, each taken at the end of
@@ -29,7 +29,7 @@ from learning import cases, codebooks, fashion, mnist1d, vectors, war_and_peace
 import quantal
 
 ESTIMATORS = (
-    "automatic",
+    "auto",
     "straight_through",
     "annealed",
     "binary_relax",

@@ -13,6 +13,8 @@ from quantal._registration import register_with_keras as _register_with_keras
 if TYPE_CHECKING:
     from quantal import callbacks as callbacks
     from quantal import estimators as estimators
+    from quantal import objectives as objectives
+    from quantal import plots as plots
     from quantal import regularizers as regularizers
     from quantal import schedules as schedules
     from quantal import testing as testing
@@ -22,19 +24,14 @@ if TYPE_CHECKING:
     from quantal._export.export import export as export
     from quantal._models.convert import bake as bake
     from quantal._models.convert import discretize as discretize
+    from quantal._models.convert import exclude_from_weight_decay as exclude_from_weight_decay
     from quantal._models.convert import finalize as finalize
-    from quantal._models.convert import keep_decay_off as keep_decay_off
     from quantal._models.files import load as load
     from quantal._models.files import save as save
     from quantal._optimize.polish.polish import polish as polish
     from quantal._optimize.search.search import search as search
     from quantal.layers import Discrete as Discrete
     from quantal.layers import LearnableMultiplier as LearnableMultiplier
-    from quantal.objectives import Autocorrelation as Autocorrelation
-    from quantal.objectives import Magnitude as Magnitude
-    from quantal.objectives import Minimax as Minimax
-    from quantal.objectives import Quadratic as Quadratic
-    from quantal.objectives import Sums as Sums
 
 __version__ = "0.1.0"
 
@@ -43,7 +40,7 @@ _HOMES = {
     "bake": "quantal._models.convert",
     "discretize": "quantal._models.convert",
     "finalize": "quantal._models.convert",
-    "keep_decay_off": "quantal._models.convert",
+    "exclude_from_weight_decay": "quantal._models.convert",
     "export": "quantal._export.export",
     "load": "quantal._models.files",
     "save": "quantal._models.files",
@@ -51,15 +48,12 @@ _HOMES = {
     "Parameter": "quantal._core.parameter",
     "Scale": "quantal._core.scale",
     "polish": "quantal._optimize.polish.polish",
-    "Autocorrelation": "quantal.objectives",
-    "Magnitude": "quantal.objectives",
-    "Minimax": "quantal.objectives",
-    "Quadratic": "quantal.objectives",
-    "Sums": "quantal.objectives",
     "search": "quantal._optimize.search.search",
     "parameters_of": "quantal._core.parameter",
     "callbacks": "",
     "estimators": "",
+    "objectives": "",
+    "plots": "",
     "regularizers": "",
     "schedules": "",
     "testing": "",

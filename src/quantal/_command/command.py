@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--estimator",
-        default="automatic",
+        default="auto",
         metavar="NAME",
         help="how gradients pass, a name of quantal.estimators (default: automatic)",
     )

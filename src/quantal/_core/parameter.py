@@ -9,6 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.scale import ScaleState
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
@@ -273,8 +274,7 @@ def parameters_of(model: keras.Layer) -> list[Parameter]:
             "or layer. Give the model itself, not its weights or its path."
         )
     found: dict[int, Parameter] = {}
-    # The one private name: Keras has no public walk over the layers inside a layer.
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         parameters = getattr(layer, "discrete_parameters", ())
         if parameters is None:
             raise ValueError(

@@ -15,6 +15,7 @@ import numpy as np
 from keras import activations, layers, ops
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import call_of
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.clone import is_container
 from quantal.layers import Discrete, LearnableMultiplier
@@ -194,8 +195,7 @@ class _Reader:
                 raise self._refused(model, f"with the open input shape {inputs[0].shape[1:]}")
         backwards, tensor = [], outputs[0]
         while tensor is not inputs[0]:
-            layer, place, _ = tensor._keras_history
-            node = layer._inbound_nodes[place]
+            layer, node = call_of(tensor)
             sources = node.input_tensors
             if len(sources) != 1:
                 raise self._refused(layer, f"with {len(sources)} inputs")

@@ -47,7 +47,7 @@ TARGETS = {
     "keras": Target(".keras", write_keras),
     "torch": Target(".pt", write_state_dict),
     "onnx": Target(".onnx", write_onnx, 1e-5, write_onnx_floats),
-    "onnx-fast": Target(".onnx", write_onnx_fast, 0.1, write_onnx_floats),
+    "onnx_fast": Target(".onnx", write_onnx_fast, 0.1, write_onnx_floats),
     "openvino": Target(".xml", write_openvino, 1e-5, write_openvino_floats),
     "litert": Target(".tflite", write_litert, 0.1, write_litert_floats),
 }
@@ -73,7 +73,7 @@ def export(
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
     | `torch` | `.pt` | a PyTorch state_dict of that model, on the PyTorch backend | |
     | `onnx` | `.onnx` | standard operators, packed weights, the same floats to the bit | 1e-5 |
-    | `onnx-fast` | `.onnx` | for onnxruntime: products on 2, 4 or 8 bits | 0.1 |
+    | `onnx_fast` | `.onnx` | for onnxruntime: products on 2, 4 or 8 bits | 0.1 |
     | `openvino` | `.xml` | weights of 2 or 4 bits, in the file and in memory | 1e-5 |
     | `litert` | `.tflite` | weights of 2, 4 or 8 bits, on the TensorFlow backend | 0.1 |
 

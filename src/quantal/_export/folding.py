@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import Replacement
 from quantal._models.convert import opened, plain_like
@@ -65,11 +66,9 @@ def _only_powers(numbers: NDArray[np.float32]) -> bool:
 
 def _neighbours(model: keras.Model) -> Any:
     """Each multiplier that is called once, with the layers that only it stands beside."""
-    graph = getattr(model, "_functional", model)
-    levels = getattr(graph, "_nodes_by_depth", {})
-    nodes = [node for level in levels.values() for node in level]
+    nodes = list(nodes_of(model))
     calls = Counter(id(node.operation) for node in nodes)
-    outputs = {id(tensor._keras_history.operation) for tensor in getattr(graph, "outputs", [])}
+    outputs = {id(call_of(tensor).layer) for tensor in graph_outputs(model)}
     users: dict[int, list[Any]] = {}
     for node in nodes:
         for parent in node.parent_nodes:
@@ -99,7 +98,7 @@ def _of_outputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
         return {}
     return {
         id(weight): numbers  # Along the last axis of both.
-        for weight in (layer._kernel, layer.bias)
+        for weight in (kernel_variable(layer), layer.bias)
         if weight is not None
     }
 
@@ -107,7 +106,7 @@ def _of_outputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
 def _of_inputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
     """Factors of a layer's weights that multiply its inputs; none where it cannot be."""
     layer = _inner(layer)
-    return {id(layer._kernel): numbers[:, None]} if _is_product(layer) else {}
+    return {id(kernel_variable(layer)): numbers[:, None]} if _is_product(layer) else {}
 
 
 def _inner(layer: Any) -> Any:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import inputs_structure
+
 OPEN = 16
 """What stands for an axis of open length."""
 
@@ -62,4 +64,4 @@ def _structure(model: keras.Model) -> Any:
             "Expected a Sequential or functional model. Call it on a keras.Input and make a "
             "keras.Model of that and of its output, or export to '.npz'."
         )
-    return getattr(model, "_inputs_struct", model.inputs[0])
+    return inputs_structure(model)

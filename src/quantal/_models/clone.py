@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from quantal._core.keras_internals import compile_arguments, flatten_layers, own_variables, untrack
+
 Replacement = tuple[keras.Layer, keras.Layer, list[keras.Variable]]
 """The new layer; the layer inside it whose weights take the place of old variables; these."""
 
@@ -65,7 +67,7 @@ def compile_like(model: keras.Model, new: keras.Model) -> None:
             return {name: fresh(entry) for name, entry in item.items()}
         return [fresh(entry) for entry in item] if isinstance(item, (list, tuple)) else item
 
-    arguments = model._compile_config.config
+    arguments = compile_arguments(model)
     new.compile(**{name: fresh(item) for name, item in arguments.items()})
 
 
@@ -125,7 +127,7 @@ def _all_weights(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def _own_weights(layer: keras.Layer) -> list[keras.Variable]:
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+    return own_variables(layer)
 
 
 class _Rebuilding:
@@ -177,7 +179,7 @@ class _Rebuilding:
 
     def _changes(self, layer: keras.Layer) -> bool:
         """Whether something inside a layer is replaced."""
-        inside = [inner for inner in layer._flatten_layers() if inner is not layer]
+        inside = [inner for inner in flatten_layers(layer) if inner is not layer]
         return any(self._unwrap(i) is not i or self._replacement(i) is not None for i in inside)
 
     def _exchange(self, old: keras.Layer, new: keras.Layer) -> None:
@@ -186,16 +188,16 @@ class _Rebuilding:
         reached: set[int] = set()
         for name, value in _attributes(old).items():
             inside = _layers_among(value)
-            reached.update(id(inner) for layer in inside for inner in layer._flatten_layers())
+            reached.update(id(inner) for layer in inside for inner in flatten_layers(layer))
             current = getattr(new, name, None)
             if len(_layers_among(current)) != len(inside):
                 self._refuse(old, inside[0])
             exchanged = self._exchanged(value, current)
             for layer in _layers_among(current):
                 if not any(layer is kept for kept in _layers_among(exchanged)):
-                    new._tracker.untrack(layer)
+                    untrack(new, layer)
             setattr(new, name, exchanged)
-        for inner in old._flatten_layers():
+        for inner in flatten_layers(old):
             if inner is not old and id(inner) not in reached:
                 self._refuse(old, inner)
 

@@ -12,6 +12,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal import estimators
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.scale import Scale
@@ -108,7 +109,7 @@ def discretize(
     rules: Any,
     *,
     scale: Any = "auto",
-    estimator: Any = "automatic",
+    estimator: Any = "auto",
     keep_ends: bool = False,
     report: bool = False,
 ) -> Any:
@@ -117,7 +118,7 @@ def discretize(
     Use it on a trained model before fine-tuning, or on a new one. The old model is left
     as it is. Each new weight starts at the value nearest to the trained one; latents
     keep the weights' order. A compiled model comes back compiled alike, its optimizer
-    new and without weight decay on latents (`keep_decay_off`).
+    new and without weight decay on latents (`exclude_from_weight_decay`).
 
     Args:
         model: A built Keras model: Sequential, functional (shared layers, several
@@ -180,7 +181,7 @@ def discretize(
             _copy(old_variable, new_variable)
     if model.compiled:
         compile_like(model, new)
-        keep_decay_off(new.optimizer, new)
+        exclude_from_weight_decay(new.optimizer, new)
     return (new, Report(tuple(plan.rows(started)))) if report else new
 
 
@@ -291,7 +292,7 @@ def finalize(model: keras.Model) -> keras.Model:
 
 def opened(model: keras.Model) -> keras.Model:
     """The model itself, or where it is finalized one like it whose weights train."""
-    flags = [getattr(layer, "finalized", False) for layer in model._flatten_layers()]
+    flags = [getattr(layer, "finalized", False) for layer in flatten_layers(model)]
     return _made_again(model, finalized=False) if any(flags) else model
 
 
@@ -337,7 +338,7 @@ def _others(model: keras.Model) -> list[keras.Variable]:
     return [variable for variable in model.weights if id(variable) not in taken]
 
 
-def keep_decay_off(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
+def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
     """Exclude the latents, scales and learned lists of a model from weight decay.
 
     Decay would pull latents to the middle of their list, so that weights flip to its
@@ -351,7 +352,7 @@ def keep_decay_off(optimizer: keras.optimizers.Optimizer, model: keras.Model) ->
     >>> import keras, quantal
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier([1, -1])])
     >>> optimizer = keras.optimizers.AdamW()
-    >>> keep_decay_off(optimizer, model)
+    >>> exclude_from_weight_decay(optimizer, model)
     >>> model.compile(optimizer, "mse")
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)

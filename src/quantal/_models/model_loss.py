@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import Parameter
 from quantal.objectives.problem import Floats, Integers, Problem
 
@@ -286,7 +287,7 @@ class Objective:
     def _candidates(self) -> int:
         """How many candidates a call may have, by the widest that a sample becomes, about."""
         widest = max(int(v.shape[-1]) for v in self._model.variables if len(v.shape))
-        for layer in self._model._flatten_layers():
+        for layer in flatten_layers(self._model):
             try:
                 shapes = keras.tree.flatten(
                     keras.tree.map_structure(lambda t: t.shape, layer.output)
@@ -404,12 +405,12 @@ class _Computed:
         """Let Keras make what a loss needs where there are numbers, and not while it traces."""
         if self._backend == "jax":
             x, y, weights = batch
-            self._model._compute_loss(x, y, self._model(x, training=False), weights, False)
+            compute_loss(self._model, x, y, self._model(x, training=False), weights)
             self.forget()
 
     def forget(self) -> None:
         """Leave no traced tensors in the model: layers keep their last losses."""
-        self._model._clear_losses()
+        clear_losses(self._model)
 
     def _tensor(self, array: Any) -> Any:
         return ops.convert_to_tensor(np.asarray(array, np.float32))
@@ -421,7 +422,7 @@ class _Computed:
             for parameter, value in zip(self._parameters, values, strict=True):
                 parameter.given, parameter.latent.regularizer = value, None
             predicted = self._model(x, training=False)
-            loss = self._model._compute_loss(x, y, predicted, weights, training=False)
+            loss = compute_loss(self._model, x, y, predicted, weights)
         finally:
             for parameter, penalty in zip(self._parameters, penalties, strict=True):
                 parameter.given, parameter.latent.regularizer = None, penalty

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal.estimators.straight_through import StraightThrough
 
@@ -51,7 +52,7 @@ class ReestimateStatistics(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         normalizations = [
             layer
-            for layer in self.model._flatten_layers()
+            for layer in flatten_layers(self.model)
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
         statistics = {

@@ -32,7 +32,7 @@ from quantal.estimators.straight_through import ArgmaxStraightThrough as ArgmaxS
 from quantal.estimators.straight_through import StraightThrough as StraightThrough
 
 _BY_NAME: dict[str, type[Estimator]] = {
-    "automatic": Automatic,
+    "auto": Automatic,
     "straight_through": StraightThrough,
     "settling": Settling,
     "annealed": Annealed,
@@ -49,7 +49,7 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
     """An estimator from its name, its saved form or itself.
 
     Args:
-        identifier: `"automatic"`, `"straight_through"`, `"settling"`, `"annealed"`,
+        identifier: `"auto"`, `"straight_through"`, `"settling"`, `"annealed"`,
             `"binary_relax"`, `"argmax_straight_through"`, `"element_wise_scaled"`,
             `"residual"`, `"gumbel_softmax"`, `"mean_field"`, what
             `keras.saving.serialize_keras_object` gave, or an estimator.

@@ -197,7 +197,7 @@ class Residual(Hardening):
 class Settling(Annealed):
     """`Annealed` at a faster pace, with latents that settle on their nearest values.
 
-    Use it for one vector that is the whole model; it is what `"automatic"` takes there.
+    Use it for one vector that is the whole model; it is what `"auto"` takes there.
     An annealed latent whose value lies inside the list never comes to rest: the
     gradient there is not zero, and carries it to the next value and back for ever.
     Here each latent is also pulled to its nearest value, the harder the longer the

@@ -2,6 +2,8 @@
 
 import keras
 
+from quantal._core.keras_internals import flatten_layers, own_variables
+
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 TRANSPOSED = (
@@ -49,8 +51,8 @@ def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]
 
 def owner_of(layer: keras.Layer, variable: keras.Variable) -> keras.Layer:
     """The layer inside a layer that made the weight itself."""
-    for inner in layer._flatten_layers():
-        own = [*inner._trainable_variables, *inner._non_trainable_variables]
+    for inner in flatten_layers(layer):
+        own = own_variables(inner)
         if any(variable is found for found in own):
             return inner
     return layer

@@ -10,6 +10,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal import estimators
+from quantal._core.keras_internals import own_variables
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale, ScaleState, nearest_powers
@@ -121,7 +122,7 @@ class DiscreteLayer:
         latents = {id(parameter.latent) for parameter in parameters}
         for layer in inner:
             # By their places among the layer's variables, which Keras's files count.
-            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+            own = own_variables(layer)
             left_out = {str(place): v for place, v in enumerate(own) if id(v) in latents}
             if left_out:
                 layer.save_own_variables = functools.partial(_save_others, layer, left_out)

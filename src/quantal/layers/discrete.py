@@ -12,6 +12,13 @@ import numpy as np
 from keras import ops
 
 from quantal import estimators
+from quantal._core.keras_internals import (
+    flatten_layers,
+    initializer_of,
+    is_allocated,
+    scope_outside,
+    set_initializer,
+)
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.scale import Scale
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
@@ -71,7 +78,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         values: ValuesLike,
         weights: str | int | Sequence[str | int] = "kernel",
         *,
-        estimator: str | dict[str, Any] | estimators.Estimator = "automatic",
+        estimator: str | dict[str, Any] | estimators.Estimator = "auto",
         scale: str | Scale | dict[str, Any] | None = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -137,7 +144,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for place, latent in enumerate(latents)
         ]
         if self.finalized:
-            self._settle(self.layer._flatten_layers())
+            self._settle(flatten_layers(self.layer))
 
     def get_build_config(self) -> dict[str, Any] | None:
         # Of a built wrapper only: around a built layer it may still be unbuilt itself.
@@ -158,7 +165,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """
         taken = {
             id(parameter.latent)
-            for inner in self.layer._flatten_layers()
+            for inner in flatten_layers(self.layer)
             for parameter in getattr(inner, "discrete_parameters", None) or ()
         }
         innermost = self.layer
@@ -200,7 +207,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             _initialize(latent, draw)
 
     def _refuse_other_kernels(self) -> None:
-        for layer in self.layer._flatten_layers():
+        for layer in flatten_layers(self.layer):
             for what, on in (
                 ("LoRA", getattr(layer, "lora_enabled", False)),
                 ("Keras's quantization", layer.quantization_mode is not None),
@@ -251,7 +258,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
                 variable.assign(after)
         # A loss belongs to the layer that added it and to one scope; adding it to a
         # second layer within an outer scope would count it twice.
-        outer = scope.original_scope
+        outer = scope_outside(scope)
         for loss in scope.losses:
             if outer is None:
                 self.add_loss(loss)
@@ -343,10 +350,10 @@ def _checked_names(weights: Any) -> tuple[str | int, ...]:
 
 def _initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Any]) -> None:
     """Give a variable its first value, also while Keras builds a model within `fit`."""
-    if variable._value is None:
+    if not is_allocated(variable):
         # Made within a stateless scope, where assigning is lost: Keras calls the
         # initializer when it leaves the scope.
-        variable._initializer = initializer
+        set_initializer(variable, initializer)
     else:
         with _outside_graphs():
             variable.assign(initializer(variable.shape, variable.dtype))
@@ -363,8 +370,8 @@ def _outside_graphs() -> AbstractContextManager[Any]:
 
 def _own_spread(variable: keras.Variable) -> Callable[[], Any]:
     """Gives the root mean square of what a layer's own initializer draws: float or tensor."""
-    if variable._value is None:
-        initializer = variable._initializer
+    if not is_allocated(variable):
+        initializer = initializer_of(variable)
         # Keras asks for first values while it traces, too: tensors then hold no numbers.
         return lambda: ops.sqrt(
             ops.mean(ops.square(initializer(variable.shape, dtype=variable.dtype)))
@@ -394,7 +401,7 @@ def _like_a_variable(value: Any, latent: keras.Variable) -> Any:
 
 
 def _is_built(layer: keras.Layer) -> bool:
-    return all(inner.built for inner in layer._flatten_layers())
+    return all(inner.built for inner in flatten_layers(layer))
 
 
 def _with_training(signature: inspect.Signature) -> inspect.Signature:
@@ -439,7 +446,7 @@ def _hold_in_float32(layer: keras.Layer, dtype: Any) -> None:
 
     Latents move in steps that half precision would round away.
     """
-    for inner in layer._flatten_layers():
+    for inner in flatten_layers(layer):
         policy = inner.dtype_policy if dtype is None else keras.dtype_policies.get(dtype)
         half = policy.variable_dtype if policy.variable_dtype in ("float16", "bfloat16") else None
         if half is not None:

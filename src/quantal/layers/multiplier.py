@@ -65,7 +65,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         values: ValuesLike = (-1, 1),
         *,
         axis: int | Sequence[int] = -1,
-        estimator: str | dict[str, Any] | estimators.Estimator = "automatic",
+        estimator: str | dict[str, Any] | estimators.Estimator = "auto",
         scale: str | Scale | dict[str, Any] | None = None,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,

@@ -18,6 +18,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors.projection import projection_of
@@ -198,7 +199,7 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     """
     parameters = parameters_of(model)
     _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
-    halves = {layer.compute_dtype for layer in model._flatten_layers()} & {"float16", "bfloat16"}
+    halves = {layer.compute_dtype for layer in flatten_layers(model)} & {"float16", "bfloat16"}
     uses = uses_of(model, inputs, training)
     for use in uses:
         paths = " and ".join(parameter.path for parameter in use.parameters)

@@ -33,7 +33,7 @@ class Values:
 
     Args:
         values: A list, tuple or one-dimensional array of 1 to 65,536 finite real
-            numbers, or the name of a preset: `"binary"`, `"ternary"`, `"bits"`,
+            numbers, or the name of a preset: `"binary"`, `"ternary"`, `"zero_one"`,
             `"nf4"`, `"signed:4"`, `"unsigned:4"`, `"powers_of_two:4"`,
             `"nonzero_powers_of_two:4"`, `"additive_powers_of_two:4"` (the number
             behind the colon is the bits per value). -0.0 is 0.0. An array of shape
@@ -106,9 +106,9 @@ class Values:
 
     @classmethod
     def zero_one(cls) -> Self:
-        """0 and 1: the preset `"bits"`.
+        """0 and 1: the preset `"zero_one"`.
 
-        >>> Values.zero_one() == Values("bits")
+        >>> Values.zero_one() == Values("zero_one")
         True
         """
         return cls([0, 1])
@@ -555,7 +555,7 @@ _NF4 = (
 _PRESETS: dict[str, Callable[..., Values]] = {
     "binary": Values.binary,
     "ternary": Values.ternary,
-    "bits": Values.zero_one,
+    "zero_one": Values.zero_one,
     "nf4": Values.nf4,
     "signed:4": Values.signed,
     "unsigned:4": Values.unsigned,

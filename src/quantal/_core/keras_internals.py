@@ -1,0 +1,103 @@
+"""Keras's private names: the only file that uses any of them.
+
+Keras has no public way to ask for what these functions return. Each has a test in
+`tests/test_keras_internals.py` that fails when a new Keras no longer has the name.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+
+def flatten_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """Return a layer and all layers inside it, at every depth."""
+    return list(layer._flatten_layers())
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """Return the variables that a layer created itself, in the order of Keras's files."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def untrack(layer: keras.Layer, inner: keras.Layer) -> None:
+    """Make a layer forget an inner layer that another attribute replaces."""
+    layer._tracker.untrack(inner)
+
+
+def kernel_variable(layer: keras.Layer) -> keras.Variable:
+    """Return the kernel of a Dense or convolutional layer as a variable.
+
+    The public `kernel` is a tensor where the layer is quantized or uses LoRA.
+    """
+    return layer._kernel
+
+
+def is_allocated(variable: keras.Variable) -> bool:
+    """Say whether a variable has numbers yet; none has while Keras traces its creation."""
+    return variable._value is not None
+
+
+def initializer_of(variable: keras.Variable) -> Callable[..., Any]:
+    """Return the initializer of a variable that is not allocated yet."""
+    return variable._initializer
+
+
+def set_initializer(variable: keras.Variable, initializer: Callable[..., Any]) -> None:
+    """Set the initializer of a variable that is not allocated yet."""
+    variable._initializer = initializer
+
+
+def scope_outside(scope: keras.StatelessScope) -> keras.StatelessScope | None:
+    """Return the scope that was active when a stateless scope was entered."""
+    return scope.original_scope
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return the arguments that `model.compile` was called with, as objects."""
+    return dict(model._compile_config.config)
+
+
+def compute_loss(model: keras.Model, x: Any, y: Any, predictions: Any, sample_weight: Any) -> Any:
+    """Compute a compiled model's loss in inference, with the losses that layers add."""
+    return model._compute_loss(x, y, predictions, sample_weight, training=False)
+
+
+def clear_losses(model: keras.Model) -> None:
+    """Make layers drop the losses of their last call, which may be traced tensors."""
+    model._clear_losses()
+
+
+class Call(NamedTuple):
+    """The call of a layer that created a symbolic tensor.
+
+    Attributes:
+        layer: The layer.
+        node: The node of Keras's graph: inputs, outputs and arguments of the call.
+    """
+
+    layer: keras.Layer
+    node: Any
+
+
+def call_of(tensor: Any) -> Call:
+    """Return the call that created a symbolic tensor."""
+    layer, index, _ = tensor._keras_history
+    return Call(layer, layer._inbound_nodes[index])
+
+
+def nodes_of(model: keras.Model) -> Iterator[Any]:
+    """Yield the nodes of a model's graph; none for a subclassed model."""
+    graph = getattr(model, "_functional", model)
+    for level in getattr(graph, "_nodes_by_depth", {}).values():
+        yield from level
+
+
+def graph_outputs(model: keras.Model) -> list[Any]:
+    """Return the symbolic outputs of a model's graph; none for a subclassed model."""
+    return list(getattr(getattr(model, "_functional", model), "outputs", []))
+
+
+def inputs_structure(model: keras.Model) -> Any:
+    """Return a model's symbolic inputs in the structure that its call takes."""
+    return getattr(model, "_inputs_struct", model.inputs[0])

@@ -1,0 +1,105 @@
+"""Keras still has each private name that quantal uses; nothing else uses one."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+
+import quantal
+from quantal._core import keras_internals as internals
+
+SOURCE = pathlib.Path(quantal.__file__).parent
+PRIVATE = re.compile(
+    r"(?<!self)(?<!cls)\.(_flatten_layers|_trainable_variables|_non_trainable_variables|_tracker"
+    r"|_kernel|_value|_initializer|_compile_config|_compute_loss|_clear_losses|_keras_history"
+    r"|_inbound_nodes|_functional|_nodes_by_depth|_inputs_struct|original_scope)\b"
+)
+
+
+def model_of(*layers):
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(loss="mse")
+    return model
+
+
+def test_private_names_stand_in_one_file():
+    uses = {
+        path.name: PRIVATE.findall(path.read_text())
+        for path in SOURCE.rglob("*.py")
+        if path.name != "keras_internals.py"
+    }
+    assert {name: used for name, used in uses.items() if used} == {}
+
+
+def test_that_check_can_fail():
+    assert PRIVATE.findall("layer._flatten_layers()") == ["_flatten_layers"]
+    assert PRIVATE.findall((SOURCE / "_core/keras_internals.py").read_text())
+
+
+def test_layers_and_variables():
+    dense = keras.layers.Dense(2)
+    model = model_of(dense)
+    assert internals.flatten_layers(model)[0] is model
+    assert dense in internals.flatten_layers(model)
+    assert internals.own_variables(dense) == [dense.kernel, dense.bias]
+    assert internals.own_variables(model) == []
+    assert internals.kernel_variable(dense) is dense.kernel
+
+
+def test_a_layer_that_is_untracked_is_forgotten():
+    outer, inner = keras.layers.Layer(), keras.layers.Dense(2)
+    outer.inner = inner
+    assert internals.flatten_layers(outer) == [outer, inner]
+    internals.untrack(outer, inner)
+    assert internals.flatten_layers(outer) == [outer]
+
+
+def test_variables_without_numbers():
+    class Late(keras.layers.Layer):
+        def build(self, shape):
+            self.weight = self.add_weight(shape=(2,), initializer="zeros")
+            self.seen = internals.is_allocated(self.weight)
+            if not self.seen:
+                initializer = internals.initializer_of(self.weight)
+                internals.set_initializer(
+                    self.weight, lambda shape, dtype: 1 + initializer(shape, dtype)
+                )
+
+        def call(self, x):
+            return x
+
+    layer = Late()
+    with keras.StatelessScope():
+        layer(np.zeros((1, 2), "float32"))
+    assert not layer.seen
+    assert keras.ops.convert_to_numpy(layer.weight).tolist() == [1, 1]
+    assert internals.is_allocated(layer.weight)
+
+
+def test_scopes_within_scopes():
+    with keras.StatelessScope() as outer, keras.StatelessScope() as inner:
+        assert internals.scope_outside(inner) is outer
+
+
+def test_losses():
+    model = model_of(keras.layers.Dense(1, activity_regularizer="l2"))
+    x = np.ones((2, 3), "float32")
+    predictions = model(x)
+    loss = internals.compute_loss(model, x, predictions + 1, predictions, None)
+    assert float(loss) > 1
+    assert model.losses
+    internals.clear_losses(model)
+    assert not model.losses
+    assert internals.compile_arguments(model)["loss"] == "mse"
+
+
+def test_graphs():
+    model = model_of(keras.layers.Dense(2), keras.layers.Dense(1))
+    (output,) = internals.graph_outputs(model)
+    layer, node = internals.call_of(output)
+    assert layer is model.layers[-1]
+    assert node.operation is layer
+    assert {node.operation for node in internals.nodes_of(model)} > set(model.layers)
+    structure = internals.inputs_structure(model)
+    assert keras.tree.flatten(structure)[0].shape == (None, 3)

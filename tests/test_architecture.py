@@ -14,9 +14,10 @@ SOURCE = pathlib.Path(quantal.__file__).parent
 # A folder a line, its files in order. `docs/design.md` says what each is for.
 ORDER = """
                         _registration
+_core                   types by_identity
 _core.numbers           values fitting
 _core.tensors           projection latent_units
-_core                   by_identity keras_internals estimator scale parameter
+_core                   keras_internals estimator scale parameter
 _storage                packing container record
                         schedules
 objectives              problem

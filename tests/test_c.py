@@ -13,7 +13,7 @@ import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.tensors.latent_units import LatentUnits
-from quantal._export.export import c, chain
+from quantal._export import c, chain
 
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"

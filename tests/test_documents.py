@@ -9,14 +9,9 @@ import keras
 import pytest
 
 import quantal
-from test_architecture import ORDER, SOURCE, files_of
+from test_architecture import MODULES, SOURCE
 
 ROOT = SOURCE.parent.parent
-MODULES = [
-    ".".join(["quantal", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
-    for name in ["__init__", *ORDER]
-    for path in files_of(name)
-]
 
 
 @pytest.mark.parametrize("name", MODULES)

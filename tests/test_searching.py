@@ -14,21 +14,17 @@ from scipy.sparse import csr_array
 
 import quantal
 from conftest import on_one_backend
+from quantal._optimize import constraints
+from quantal._optimize.methods import gradient_starts as descent
+from quantal._optimize.methods import population
+from quantal._optimize.methods import quadratic_fit as detecting
+from quantal._optimize.methods import tabu as walking
 from quantal._optimize.search import search as searching
-from quantal._optimize.search.search import (
-    autocorrelation_steps,
-    bounds,
-    calling,
-    constraints,
-    descent,
-    detecting,
-    minimax,
-    population,
-    problem,
-    spheres,
-    walking,
-)
-from quantal.objectives import Quadratic, Sums
+from quantal._optimize.search import user_loss as calling
+from quantal.objectives import Quadratic, Sums, minimax, problem
+from quantal.objectives._algorithms import autocorrelation_steps
+from quantal.objectives._algorithms import relaxation_bound as bounds
+from quantal.objectives._algorithms import sphere_decoding as spheres
 
 ALL = pytest.mark.parametrize("lists", [[1, -1], [1, 0, -1], [1, -1, 0.5, -0.5], [0.3, 2]])
 

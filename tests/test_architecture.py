@@ -18,7 +18,7 @@ _core                   types by_identity
 _core.numbers           values fitting
 _core.tensors           projection latent_units
 _core                   keras_internals estimator scale parameter
-_storage                packing container record
+_storage                atomic packing container record
                         schedules
 objectives              problem
 objectives._algorithms  symmetry solution
@@ -54,7 +54,13 @@ def modules_in(order):
 
 
 MODULES = modules_in(ORDER)
-NUMPY_ONLY = ["_core.numbers", "_storage.packing", "_storage.container", "schedules"]
+NUMPY_ONLY = [
+    "_core.numbers",
+    "_storage.atomic",
+    "_storage.packing",
+    "_storage.container",
+    "schedules",
+]
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
 
 

@@ -15,7 +15,7 @@ import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
-from quantal._storage import container
+from quantal._storage import atomic, container
 from quantal._storage.packing import entropy
 from test_discrete import CASES, model_of
 
@@ -358,7 +358,7 @@ def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "model"
     quantal.save(small(), path)
     before = path.read_bytes()
-    monkeypatch.setattr(container.os, "fsync", lambda number: 1 / 0)
+    monkeypatch.setattr(atomic.os, "fsync", lambda number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         quantal.save(small(), path)
     assert path.read_bytes() == before

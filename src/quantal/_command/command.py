@@ -20,6 +20,7 @@ import numpy as np
 
 import quantal
 from quantal._core.numbers.values import Values
+from quantal._storage.atomic import move_file
 
 if TYPE_CHECKING:
     from quantal._command.comparison import Comparison
@@ -473,7 +474,7 @@ def _write(
         parameters = quantal.parameters_of(compared.model)
         plot_values(parameters, title=dataset.name).savefig(picture)
         for name in _FILES:
-            os.replace(pathlib.Path(beside) / name, folder / name)
+            move_file(pathlib.Path(beside) / name, folder / name)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 Path = str | os.PathLike[str]
 
@@ -42,7 +42,7 @@ def write_npz(model: keras.Layer, path: Path) -> list[pathlib.Path]:
         arrays[f"{name}.values"] = parameter.values.numbers
         if parameter.scale is not None:
             arrays[f"{name}.scale"] = ops.convert_to_numpy(parameter.scale)
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return [pathlib.Path(path)]
 
@@ -75,7 +75,7 @@ def write_csv(model: keras.Layer, path: Path) -> list[pathlib.Path]:
     rows.writerow(["index", "code", "value"])
     # A float32 as text that gives it back.
     rows.writerows(zip(range(len(codes)), codes, map(str, weights), strict=True))
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(text.getvalue().encode())
     return [pathlib.Path(path)]
 
@@ -108,7 +108,7 @@ def write_verilog(model: keras.Layer, path: Path) -> list[pathlib.Path]:
         own = place
         if len(named) > 1:
             own = place.with_name(f"{place.stem}.{identifier}{place.suffix}")
-        with moved_into_place(own) as file:
+        with replace_file(own) as file:
             file.write(_memory(name, parameter).encode())
         written.append(own)
     return written

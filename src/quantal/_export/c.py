@@ -22,7 +22,7 @@ from quantal._export.chain import (
     Window,
     chain_of,
 )
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 
 def write_c(model: keras.Model, path: Path) -> list[pathlib.Path]:
@@ -76,7 +76,7 @@ def write_c(model: keras.Model, path: Path) -> list[pathlib.Path]:
     name = name if name[:1].isalpha() else f"model_{name}"
     texts = _Program(chain_of(model, ".c")).written(name, header.name)
     for place, text in zip((source, header), texts, strict=True):
-        with moved_into_place(place) as file:
+        with replace_file(place) as file:
             file.write(text.encode())
     return [source, header]
 

@@ -18,6 +18,7 @@ from quantal._export.onnx import write_onnx, write_onnx_floats
 from quantal._export.onnx_fast import write_onnx_fast
 from quantal._export.openvino import write_openvino, write_openvino_floats
 from quantal._export.plain import write_keras, write_state_dict
+from quantal._storage.atomic import move_file
 
 Writer = Callable[[keras.Model, pathlib.Path], list[pathlib.Path]]
 
@@ -122,7 +123,7 @@ def export(
             report = compared(model, name, written, floats, inputs, chosen.bound)
         # What is opened first comes last.
         for file in reversed(written):
-            os.replace(file, place.parent / file.name)
+            move_file(file, place.parent / file.name)
     moved = [place.parent / file.name for file in written]
     return dataclasses.replace(report, paths=moved)
 

@@ -18,7 +18,7 @@ from quantal._core.parameter import parameters_of
 from quantal._export.folding import folded
 from quantal._export.inputs import like_inputs
 from quantal._export.tables import Table, grid_of, table_of
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 
 def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -71,14 +71,14 @@ def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathl
         )
     with contextlib.redirect_stdout(io.StringIO()):
         data = bytes(made.quantize().quantized_model)
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(data)
     return [pathlib.Path(path)]
 
 
 def write_litert_floats(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The same file with floats, as Keras's exporter writes it; as `write_litert` otherwise."""
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(_converted(folded(model)))
     return [pathlib.Path(path)]
 

@@ -15,7 +15,7 @@ from quantal._core.parameter import parameters_of
 from quantal._export.folding import folded
 from quantal._export.inputs import like_inputs
 from quantal._export.tables import Table, table_of
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 from quantal._storage.packing import Words, digit_table, in_words
 
 WORTH = 512
@@ -55,7 +55,7 @@ def write_onnx_floats(model: keras.Model, path: str | os.PathLike[str]) -> list[
 
 
 def _write(graph: Any, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(graph.SerializeToString(deterministic=True))
     return [pathlib.Path(path)]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantal._core.parameter import parameters_of
 from quantal._export.onnx import converted, import_onnx, replaced, shrink
 from quantal._export.tables import Grid, Table, grid_of, table_of
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 BLOCK = 128
 """Rows of a kernel that share a scale in the file; onnxruntime's kernels take up to 256."""
@@ -77,7 +77,7 @@ def write_onnx_fast(model: keras.Model, path: str | os.PathLike[str]) -> list[pa
     made.graph.initializer.extend(added)
     if not any(opset.domain == "com.microsoft" for opset in made.opset_import):
         made.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(made.SerializeToString(deterministic=True))
     return [pathlib.Path(path)]
 

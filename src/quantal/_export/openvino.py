@@ -11,7 +11,7 @@ import numpy as np
 from quantal._core.parameter import parameters_of
 from quantal._export.onnx import converted, shrink
 from quantal._export.tables import Table, grid_of, table_of
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 
 def write_openvino(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -63,7 +63,7 @@ def _write(made: Any, path: str | os.PathLike[str]) -> list[pathlib.Path]:
         import_openvino().save_model(made, beside, compress_to_fp16=False)
         # The weights first: the .xml is what is opened.
         for ending in (".bin", ".xml"):
-            with moved_into_place(place.with_suffix(ending)) as file:
+            with replace_file(place.with_suffix(ending)) as file:
                 file.write(beside.with_suffix(ending).read_bytes())
     return [place.with_suffix(".xml"), place.with_suffix(".bin")]
 

@@ -7,7 +7,7 @@ import tempfile
 import keras
 
 from quantal._models.convert import bake
-from quantal._storage.container import moved_into_place
+from quantal._storage.atomic import replace_file
 
 Path = str | os.PathLike[str]
 
@@ -26,7 +26,7 @@ def write_keras(model: keras.Model, path: Path) -> list[pathlib.Path]:
         ValueError: As `quantal.bake`.
     """
     plain = bake(model)
-    with moved_into_place(path) as file, tempfile.TemporaryDirectory() as folder:
+    with replace_file(path) as file, tempfile.TemporaryDirectory() as folder:
         beside = pathlib.Path(folder) / "model.keras"
         plain.save(beside)
         file.write(beside.read_bytes())
@@ -53,6 +53,6 @@ def write_state_dict(model: keras.Model, path: Path) -> list[pathlib.Path]:
         )
     import torch
 
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         torch.save(bake(model).state_dict(), file)
     return [pathlib.Path(path)]

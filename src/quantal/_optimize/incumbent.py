@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from quantal._storage.atomic import replace_file
 from quantal.objectives.problem import Floats, Integers, Problem
 
 
@@ -135,15 +136,9 @@ def check_place(file: str | os.PathLike[str] | None) -> None:
 
 
 def written(file: str | os.PathLike[str], **arrays: Any) -> None:
-    """Write arrays beside a file, and move them into its place."""
-    path = pathlib.Path(file)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write arrays to a file, which is replaced as a whole."""
+    with replace_file(file) as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 def read(file: str | os.PathLike[str], name: str, shapes: dict[str, tuple[int | None, ...]]) -> Any:

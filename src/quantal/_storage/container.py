@@ -6,18 +6,17 @@ there when it is whole; a file that is not whole is refused by name.
 Source of the format: https://github.com/huggingface/safetensors#format
 """
 
-import contextlib
 import json
 import math
 import os
-import pathlib
-import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quantal._storage.atomic import replace_file
 
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
@@ -34,31 +33,6 @@ class Contents(NamedTuple):
 
     arrays: dict[str, NDArray[Any]]
     about: dict[str, Any]
-
-
-@contextlib.contextmanager
-def moved_into_place(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file to write, which takes the place of `path` when all went well.
-
-    Whatever goes wrong, `path` is as it was. Writers at the same time do not mix: the
-    last one to finish stays.
-    """
-    place = pathlib.Path(path)
-    handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # As open() would have made it; mkstemp's are for their owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)
-        os.replace(beside, place)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
 
 
 def write(
@@ -103,7 +77,7 @@ def write(
     text += b" " * (-len(text) % 8)
     own = f'"checksum":"{_CHECKSUM}"'.encode()
     text = text.replace(own, f'"checksum":"{zlib.crc32(text):08x}"'.encode(), 1)
-    with moved_into_place(path) as file:
+    with replace_file(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for part in parts:
             file.write(part)

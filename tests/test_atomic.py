@@ -1,0 +1,97 @@
+"""Files are replaced as a whole or not at all."""
+
+import os
+import stat
+import threading
+
+import pytest
+
+from conftest import on_one_backend
+from quantal._storage import atomic
+from quantal._storage.atomic import move_file, replace_file
+
+pytestmark = on_one_backend  # the standard library alone
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write(path, data):
+    with replace_file(path) as file:
+        file.write(data)
+
+
+def test_a_new_file_has_the_mode_of_open(tmp_path, monkeypatch):
+    (tmp_path / "opened").write_bytes(b"")
+    # The umask belongs to the whole process: another thread may open a file meanwhile.
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("touched the umask"))
+    write(tmp_path / "new", b"new")
+    assert mode_of(tmp_path / "new") == mode_of(tmp_path / "opened")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755, 0o444])
+def test_an_existing_file_keeps_its_mode(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write(path, b"new")
+    assert (path.read_bytes(), mode_of(path)) == (b"new", mode)
+    (tmp_path / "finished").write_bytes(b"newer")
+    move_file(tmp_path / "finished", path)
+    assert (path.read_bytes(), mode_of(path)) == (b"newer", mode)
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+def test_an_error_or_an_interrupt_leaves_everything_as_it_was(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail():
+        with replace_file(path) as file:
+            file.write(b"half of the ne")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_at_the_end_leaves_everything_as_it_was(tmp_path, monkeypatch, step):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(atomic.os, step, lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_move(tmp_path, monkeypatch):
+    steps = []
+    for step in ("fsync", "replace"):
+        original = getattr(os, step)
+        monkeypatch.setattr(
+            atomic.os, step, lambda *a, s=step, o=original: (steps.append(s), o(*a))
+        )
+    write(tmp_path / "file", b"new")
+    assert steps == ["fsync", "replace"]
+
+
+def test_a_missing_folder_is_reported(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "none" / "file", b"new")
+
+
+def test_writers_at_the_same_time_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+    parts = [bytes([number]) * 1_000_000 for number in range(8)]
+    threads = [threading.Thread(target=write, args=(path, part)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in parts
+    assert os.listdir(tmp_path) == ["file"]

@@ -29,7 +29,7 @@ estimators              straight_through annealed corrected sampled mean_field a
 layers                  _channels _discrete_layer multiplier discrete
 callbacks               freezing keeping lists pacing statistics
 _models                 clone convert files model_loss
-_optimize               incumbent constraints
+_optimize               budget incumbent checkpoint progress constraints
 _optimize.methods       compiled_steps gradient_starts quadratic_fit population tabu
 objectives._algorithms  quadratic_steps
 _optimize.search        user_loss search

@@ -1,0 +1,193 @@
+"""A budget limits an optimisation, and its spending counts what has been used of it."""
+
+import dataclasses
+import math
+import numbers
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+Clock = Callable[[], float]
+"""A clock returns seconds that only grow, as `time.perf_counter` does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A budget limits how long an optimisation runs: by seconds, by evaluations, or by both.
+
+    A budget of seconds uses a fast machine fully. A budget of evaluations gives the same result
+    on each machine: with it and without seconds, no decision depends on a clock.
+
+    Args:
+        seconds: The most seconds, without those of compiling; None for any number.
+        evaluations: The most losses and differences of losses that are computed; None for
+            any number.
+
+    Raises:
+        ValueError: Both are None, or a limit is not above 0.
+
+    >>> Budget(evaluations=1000)
+    Budget(seconds=None, evaluations=1000)
+    """
+
+    seconds: float | None = None
+    evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is None and self.evaluations is None:
+            raise ValueError(
+                "Budget has neither seconds nor evaluations. Expected one of them, say seconds=10."
+            )
+        for name, limit in (("seconds", self.seconds), ("evaluations", self.evaluations)):
+            if limit is not None and not (isinstance(limit, numbers.Real) and limit > 0):
+                raise ValueError(f"budget has {limit!r} {name}. Expected a number above 0.")
+
+    @classmethod
+    def of(cls, budget: "float | Budget") -> "Budget":
+        """Return a budget as it is, and a number as a budget of so many seconds."""
+        if isinstance(budget, cls):
+            return budget
+        if budget is None:
+            raise ValueError(
+                "budget is None. Expected seconds, or quantal.Budget(evaluations=...)."
+            )
+        return cls(seconds=budget)
+
+
+class Spendable(Protocol):
+    """What a method may ask of the budget that it is given, and what it has to report."""
+
+    def has_budget(self) -> bool:
+        """Return whether seconds and evaluations are left."""
+
+    def count(self, evaluations: int) -> None:
+        """Add evaluations to those that have been used."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds that are left; infinity where no seconds are limited."""
+
+    @property
+    def evaluations_left(self) -> float:
+        """Return the evaluations that are left; infinity where none are limited."""
+
+
+class Spending:
+    """A spending measures what an optimisation has used of its budget.
+
+    Args:
+        budget: The limits.
+        clock: The clock that measures seconds; tests give one of their own.
+        external_evaluations: Returns evaluations that are counted elsewhere, and that this
+            budget has to pay.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        clock: Clock = time.perf_counter,
+        external_evaluations: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.budget = budget
+        self._clock, self._external = clock, external_evaluations
+        self._counted = 0
+        self._watchers: list[Callable[[], None]] = []
+        self._began = clock()
+
+    def restart_clock(self) -> None:
+        """Count seconds from now on: what came before, such as compiling, is not charged."""
+        self._began = self._clock()
+
+    def exclude_seconds(self, seconds: float) -> None:
+        """Give seconds back that were spent on compiling."""
+        self._began += seconds
+
+    def count(self, evaluations: int) -> None:
+        """Add evaluations to those that have been used."""
+        self._counted += evaluations
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call a function at each question for budget: for progress and checkpoints."""
+        self._watchers.append(watcher)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._began
+
+    @property
+    def evaluations(self) -> int:
+        """Return the evaluations so far."""
+        return self._counted + self._external()
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds that are left; infinity where no seconds are limited."""
+        return math.inf if self.budget.seconds is None else self.budget.seconds - self.seconds
+
+    @property
+    def evaluations_left(self) -> float:
+        """Return the evaluations that are left; infinity where none are limited."""
+        if self.budget.evaluations is None:
+            return math.inf
+        return self.budget.evaluations - self.evaluations
+
+    @property
+    def fraction_used(self) -> float:
+        """Return the fraction of the budget that is used, by seconds where these are limited."""
+        if self.budget.seconds is not None:
+            return self.seconds / self.budget.seconds
+        return self.evaluations / (self.budget.evaluations or 1)
+
+    def has_budget(self) -> bool:
+        """Return whether seconds and evaluations are left; tell the watchers."""
+        for watcher in self._watchers:
+            watcher()
+        return self.seconds_left > 0 and self.evaluations_left > 0
+
+    def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
+        """Return whether evaluations fit, and take at most half of the seconds that are left."""
+        return (
+            evaluations <= self.evaluations_left
+            and evaluations * seconds_each <= self.seconds_left / 2
+        )
+
+    def capped(self, evaluations: int) -> int:
+        """Return how many of some evaluations may still be made, one at least."""
+        return int(max(1, min(evaluations, self.evaluations_left)))
+
+    def limited(
+        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+    ) -> "LimitedSpending":
+        """Return the same spending for one method, which has to stop earlier.
+
+        Args:
+            seconds_left: The seconds that have to be left when the method stops.
+            condition: The method has no budget once this returns False.
+        """
+        return LimitedSpending(self, seconds_left, condition)
+
+
+class LimitedSpending:
+    """A limited spending is charged to another one, and ends before it."""
+
+    def __init__(self, whole: Spending, seconds_left: float, condition: Callable[[], bool]) -> None:
+        self._whole, self._reserved, self._condition = whole, seconds_left, condition
+
+    def has_budget(self) -> bool:
+        """Return whether the method may go on."""
+        return self._whole.has_budget() and self.seconds_left > 0 and self._condition()
+
+    def count(self, evaluations: int) -> None:
+        """Add evaluations to those of the whole."""
+        self._whole.count(evaluations)
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds that are left to this method."""
+        return self._whole.seconds_left - self._reserved
+
+    @property
+    def evaluations_left(self) -> float:
+        """Return the evaluations that are left to the whole."""
+        return self._whole.evaluations_left

@@ -232,7 +232,9 @@ def fidelity_table(arguments):
 
 def parameter_like(values, count):
     variable = keras.Variable(np.zeros(count, "f4"))
-    return quantal.Parameter(variable, quantal.Values(values), quantal.estimators.get("auto"))
+    return quantal.Parameter(
+        variable, quantal.Values(values), quantal.estimators.get("straight_through")
+    )
 
 
 def main():

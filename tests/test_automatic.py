@@ -10,7 +10,7 @@ from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal._core.estimator import aside, pulled
 from quantal._core.tensors.projection import projection_of
-from quantal.estimators import Annealed, Automatic, Settling, StraightThrough, get
+from quantal.estimators import Annealed, Settling, StraightThrough, get, resolve
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,11 @@ from quantal.estimators import Annealed, Automatic, Settling, StraightThrough, g
     ],
 )  # fmt: skip
 def test_vectors_settle_and_others_pass_straight_through(shape, kind):
-    assert type(Automatic().suited_to(shape)) is kind
-    assert type(Automatic().suited_to(shape, learnable=True)) is StraightThrough
-    own = Annealed()
-    assert own.suited_to(shape) is own
+    assert type(resolve("auto", shape)) is kind
+    assert type(resolve("auto", shape, learnable=True)) is StraightThrough
+    annealed = Annealed()
+    assert resolve(annealed, shape) is annealed
+    assert type(resolve("annealed", shape)) is Annealed
 
 
 def test_layers_take_what_suits_each_weight():
@@ -39,15 +40,20 @@ def test_layers_take_what_suits_each_weight():
     assert [type(parameter.estimator) for parameter in parameters_of(again)] == kinds
 
 
-def test_automatic_by_hand_is_what_suits():
-    latent = np.array([0.3, -0.2], "float32")
-    soft = numpy(Automatic()(latent, [-1, 1], training=True))
-    np.testing.assert_allclose(soft, latent)
-    matrix = np.tile(latent, (2, 1))
-    np.testing.assert_array_equal(
-        numpy(Automatic()(matrix, [-1, 1], training=True)), [[1, -1], [1, -1]]
-    )
-    assert isinstance(get("auto"), Automatic)
+def test_layers_keep_the_policy_as_their_setting():
+    layer = Discrete(layers.Dense(1), "ternary")
+    layer.build((None, 4))
+    assert layer.estimator == "auto"
+    assert layer.get_config()["estimator"] == "auto"
+    again = Discrete.from_config(layer.get_config())
+    again.build((None, 4))
+    assert again.estimator == "auto"
+    assert type(parameters_of(again)[0].estimator) is Settling
+
+
+def test_auto_is_no_estimator():
+    with pytest.raises(ValueError, match=r"'auto', which is a policy.*resolve\('auto', shape\)"):
+        get("auto")
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])

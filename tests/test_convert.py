@@ -19,7 +19,8 @@ from quantal import (
     k_means,
     parameters_of,
 )
-from quantal._models.convert import exclude_from_weight_decay, has_natural_unit
+from quantal._core.numbers.natural_unit import has_natural_unit
+from quantal._models.convert import exclude_from_weight_decay
 
 
 @keras.saving.register_keras_serializable(package="quantal_tests")

@@ -358,11 +358,11 @@ def _compare(
     """Build, train and compare the two models, once Keras is loaded."""
     from rich.progress import Progress
 
-    from quantal import estimators
     from quantal._command import comparison
+    from quantal.estimators.policy import parse
 
     with _stopping(WRONG_USAGE, ValueError):
-        estimators.get(arguments.estimator)
+        parse(arguments.estimator)
     pair = comparison.build_pair(
         arguments.model, dataset, arguments.values, arguments.estimator, arguments.seed
     )

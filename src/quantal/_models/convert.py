@@ -11,8 +11,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal import estimators
+from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
+from quantal._core.numbers.natural_unit import has_natural_unit
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.scale import Scale
@@ -24,6 +25,7 @@ from quantal._models.clone import (
     rebuilt,
 )
 from quantal._storage.record import restore, stored
+from quantal.estimators.policy import parse
 from quantal.layers import Discrete, LearnableMultiplier
 from quantal.layers._channels import owner_of
 
@@ -365,21 +367,6 @@ def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, model: kera
         inner.weight_decay = None
 
 
-def has_natural_unit(values: Values) -> bool:
-    """Whether a list's numbers are proportions, so that a scale belongs to it.
-
-    They are where all nonzero magnitudes are powers of two, where all are integers, and
-    where the largest magnitude is 1.
-
-    >>> [has_natural_unit(Values(v)) for v in ("ternary", "nf4", [0.3, -0.7])]
-    [True, True, False]
-    """
-    magnitudes = np.abs(values.numbers[values.numbers != 0])
-    powers = np.all(np.frexp(magnitudes)[0] == 0.5)
-    integers = np.all(magnitudes == np.round(magnitudes))
-    return bool(magnitudes.size) and bool(powers or integers or magnitudes.max() == 1)
-
-
 def _check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -399,7 +386,7 @@ class _Choice:
 
     values: Values
     scale: Scale | None
-    estimator: estimators.Estimator
+    estimator: Estimator | str
     why: str
 
     @property
@@ -518,7 +505,7 @@ class _Plan:
         scale = full.get("scale", self._scale)
         if isinstance(scale, str) and scale == "auto":
             scale = Scale("learned", "output") if has_natural_unit(values) else None
-        estimator = estimators.get(full.get("estimator", self._estimator))
+        estimator = parse(full.get("estimator", self._estimator))
         return _Choice(values, Scale.of(scale), estimator, why)
 
     def _refuse_other_kernels(self, owner: keras.Layer, variable: keras.Variable) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from quantal import estimators
 from quantal._core.keras_internals import own_variables
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale, ScaleState, nearest_powers
 from quantal._core.tensors.latent_units import entry_units
 from quantal._storage.record import restore, stored
+from quantal.estimators.policy import AUTO, parse, resolve
 
 
 class DiscreteLayer:
@@ -32,12 +32,13 @@ class DiscreteLayer:
     def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
         """Keep the arguments that both layers take; the parameters come with `build`."""
         self.values = Values.from_config(values)
-        self.estimator = estimators.get(estimator)
+        self.estimator = parse(estimator)
         self.scale = Scale.of(scale)
         self.seed = seed
         self.discrete_parameters = None
+        is_random = self.estimator != AUTO and self.estimator.random
         # Of the layer, so that Keras finds its state: compiled steps would not see another.
-        self.seed_generator = keras.random.SeedGenerator(seed) if self.estimator.random else None
+        self.seed_generator = keras.random.SeedGenerator(seed) if is_random else None
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -82,7 +83,7 @@ class DiscreteLayer:
             )
 
         state = scale = entries = None
-        estimator = self.estimator.suited_to(latent.shape, self.values.learnable)
+        estimator = resolve(self.estimator, latent.shape, self.values.learnable)
         initial = estimator.initial_state
         if initial is not None:
             state = variable("estimator_state", (len(initial),), lambda: initial, False)

@@ -17,7 +17,7 @@ ORDER = """
 _core                   types by_identity
 _core.numbers           values natural_unit fitting
 _core.tensors           projection latent_units
-_core                   keras_internals estimator scale parameter
+_core                   keras_internals estimator scale weight_scope parameter
 _storage                atomic packing container record
                         schedules
 objectives              problem

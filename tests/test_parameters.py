@@ -1,13 +1,16 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from keras import layers
+from keras import layers, ops
 
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
+from quantal._core.weight_scope import weights_replaced
 
 EVERY = {**NAMED, **LONG}
 
@@ -111,6 +114,71 @@ def test_kernel_and_codes_are_plain_arrays_to_numpy():
     assert np.asarray(numpy(layer.codes)).dtype == np.int32
     assert numpy(layer.kernel).dtype == np.float32
     assert tuple(layer.kernel.shape) == (64,)
+
+
+@pytest.mark.parametrize("layer", ["multiplier", "dense"])
+def test_the_weight_is_what_meets_the_data(layer):
+    if layer == "multiplier":
+        discrete, data = LearnableMultiplier("ternary", scale="learned"), np.eye(3)
+    else:
+        discrete = Discrete(layers.Dense(3, use_bias=False), "ternary", scale="learned")
+        data = np.eye(3)
+    outputs = discrete(data)
+    discrete.discrete_parameters[0].scale_state.begin(np.float32(0.3))
+    outputs = numpy(discrete(data))
+    weight = numpy(discrete.weight)
+    np.testing.assert_array_equal(outputs.sum(0) if weight.ndim == 1 else outputs, weight)
+    np.testing.assert_array_equal(weight, np.float32(0.3) * numpy(discrete.kernel))
+    np.testing.assert_array_equal(weight, numpy(discrete.discrete_parameters[0].weight))
+
+
+def test_computing_moves_no_state():
+    layer = built("ternary", estimator="settling", scale="least_squares")
+    parameter = layer.discrete_parameters[0]
+    before = [numpy(variable).copy() for variable in parameter.other_variables]
+    parameter.compute(training=True)
+    for old, variable in zip(before, parameter.other_variables, strict=True):
+        np.testing.assert_array_equal(old, numpy(variable))
+    parameter.advance()
+    assert numpy(parameter.state)[0] == before[0][0] + 1
+    assert not np.array_equal(before[-1], numpy(parameter.scale_state.relative))
+
+
+# Other tensors in place of listed values, within a scope.
+
+
+def test_weights_are_replaced_within_the_scope_alone():
+    one, other = (
+        built([1, -1], size=2, scale=scale).discrete_parameters[0] for scale in (None, "learned")
+    )
+    other.scale_state.begin(np.float32(3))
+    before = numpy(one.weight)
+    with weights_replaced({one: ops.ones(2) * 7, other: ops.ones(2) * 7}):
+        np.testing.assert_array_equal(numpy(one.weight), [7, 7])
+        np.testing.assert_array_equal(numpy(other.weight), [21, 21])
+        with weights_replaced({one: ops.zeros(2)}):
+            np.testing.assert_array_equal(numpy(one.weight), [0, 0])
+            np.testing.assert_array_equal(numpy(other.weight), [21, 21])
+        np.testing.assert_array_equal(numpy(one.weight), [7, 7])
+    np.testing.assert_array_equal(numpy(one.weight), before)
+
+
+def test_a_scope_ends_with_an_error_and_is_its_threads_own():
+    parameter = built([1, -1], size=2).discrete_parameters[0]
+    before = numpy(parameter.weight)
+    elsewhere = []
+
+    def interrupted():
+        with weights_replaced({parameter: ops.zeros(2)}):
+            thread = threading.Thread(target=lambda: elsewhere.append(numpy(parameter.weight)))
+            thread.start()
+            thread.join()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    np.testing.assert_array_equal(elsewhere[0], before)
+    np.testing.assert_array_equal(numpy(parameter.weight), before)
 
 
 def test_parameters_of_finds_each_once():

@@ -83,7 +83,7 @@ def test_gradient_of_a_learned_scale_is_that_of_lsq(values, scale, random):
     upstream = random.normal(size=parameter.shape).astype("float32")
     found = gradient_to(
         parameter.scale_state.relative,
-        lambda: ops.multiply(parameter.forward(training=True), upstream),
+        lambda: ops.multiply(parameter.compute(training=True), upstream),
     )
     own = InNumPy(parameter)
     inside = (own.low <= own.place) & (own.place <= own.high)
@@ -103,7 +103,7 @@ def test_the_gradient_is_the_published_one_for_integers():
     parameter = parameter_of(Values([-4, -3, -2, -1, 0, 1, 2, 3]), "learned", 1.0, (4, 1))
     parameter.scale_state.begin(np.float32(0.5))
     parameter.latent.assign(np.array([[0.3], [-9.0], [2.2], [7.0]], "f4") / 4)
-    found = gradient_to(parameter.scale_state.relative, lambda: parameter.forward(False))
+    found = gradient_to(parameter.scale_state.relative, lambda: parameter.compute(False))
     expected = (0 - 0.3) + -4 + (2 - 2.2) + 3
     # The list goes from -4 to 3; the largest magnitude stands in for Q_P.
     np.testing.assert_allclose(found, 0.5 * expected / np.sqrt(4 * 4), rtol=1e-5)
@@ -115,7 +115,7 @@ def test_gradient_to_the_latents_is_as_if_the_scale_were_constant(values, method
     parameter = parameter_of(values, Scale(method, "output"))
     upstream = random.normal(size=parameter.shape).astype("float32")
     found = gradient_to(
-        parameter.latent, lambda: ops.multiply(parameter.forward(training=True), upstream)
+        parameter.latent, lambda: ops.multiply(parameter.compute(training=True), upstream)
     )
     own = InNumPy(parameter)
     leads_out = ((own.place > own.high) & (upstream < 0)) | ((own.place < own.low) & (upstream > 0))
@@ -135,7 +135,7 @@ def test_a_scale_gets_only_inward_gradients_at_its_limits():
         parameter.latent.assign(np.full((3, 1), 1e6, "f4"))
         found = gradient_to(
             parameter.scale_state.relative,
-            lambda parameter=parameter, sign=upstream: parameter.forward(False) * sign,
+            lambda parameter=parameter, sign=upstream: parameter.compute(False) * sign,
         )
         assert (found != 0) == passes
         # The gradient's sign is that of the upstream where all weights are above the list.
@@ -164,7 +164,9 @@ def moved(own, values, method):
 def test_a_training_step_moves_a_computed_scale_by_its_formula(values, axis, method):
     parameter = parameter_of(values, Scale(method, axis))
     own = InNumPy(parameter)
-    weight = numpy(parameter.forward(training=True))
+    weight = numpy(parameter.compute(training=True))
+    np.testing.assert_array_equal(numpy(parameter.scale_state.relative), np.float32(own.relative))
+    parameter.advance()
     # This step still had the old one.
     np.testing.assert_allclose(weight, own.scale * own.chosen, rtol=1e-6)
     expected = moved(own, values, method)
@@ -177,22 +179,24 @@ def test_a_training_step_moves_a_computed_scale_by_its_formula(values, axis, met
 def test_inference_moves_nothing(method):
     parameter = parameter_of(NAMED["four"], Scale(method, "output"))
     before = numpy(parameter.scale_state.relative)
-    parameter.forward(training=False)
-    _ = parameter.kernel, parameter.codes, parameter.scale
+    parameter.compute(training=False)
+    _ = parameter.kernel, parameter.weight, parameter.codes, parameter.scale
     np.testing.assert_array_equal(numpy(parameter.scale_state.relative), before)
 
 
 def test_a_learned_scale_moves_by_its_gradient_alone():
     parameter = parameter_of(NAMED["four"], "learned")
     before = numpy(parameter.scale_state.relative)
-    parameter.forward(training=True)
+    parameter.compute(training=True)
+    parameter.advance()
     np.testing.assert_array_equal(numpy(parameter.scale_state.relative), before)
 
 
 def test_a_scale_without_a_nonzero_choice_stays():
     parameter = parameter_of(Values("ternary"), "least_squares", 1.25)
     parameter.latent.assign(np.zeros((5, 4), "f4"))
-    parameter.forward(training=True)
+    parameter.compute(training=True)
+    parameter.advance()
     assert float(numpy(parameter.scale_state.relative)) == 1.25
 
 
@@ -202,7 +206,8 @@ def test_least_squares_steps_come_to_rest_at_a_fit(random):
     parameter.start_from(weights)
     fitted = numpy(parameter.scale)
     for _ in range(3):
-        parameter.forward(training=True)
+        parameter.compute(training=True)
+        parameter.advance()
     np.testing.assert_allclose(numpy(parameter.scale), fitted, rtol=1e-5)
 
 
@@ -673,7 +678,7 @@ def test_compiled_codes_are_the_eager_ones(values, scale):
 
     def read(latent):
         with keras.StatelessScope([(parameter.latent, latent)]):
-            return parameter.kernel, parameter.codes, parameter.forward(training=False)
+            return parameter.kernel, parameter.codes, parameter.compute(training=False)
 
     latent = ops.convert_to_tensor(numpy(parameter.latent))
     for eager, fast in zip(read(latent), testing.compiled(read)(latent), strict=True):

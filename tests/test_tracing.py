@@ -214,11 +214,11 @@ class Claiming(layers.Layer):
 
 
 def honest(layer, x, parameter):
-    return ops.matmul(x, parameter.forward(False))
+    return ops.matmul(x, parameter.compute(False))
 
 
 def by_way_of_other_shapes(layer, x, parameter):
-    kernel = ops.reshape(ops.transpose(parameter.forward(False)), (-1,))
+    kernel = ops.reshape(ops.transpose(parameter.compute(False)), (-1,))
     kernel = ops.concatenate([kernel[:7], ops.flip(kernel[7:])])
     kernel = ops.where(np.arange(kernel.shape[0]) % 2 == 0, kernel, 0.3)
     return x[:, :1] * ops.cast(ops.cast(ops.take(kernel, [3, 2, 0, 1]), "float32"), x.dtype)
@@ -226,7 +226,7 @@ def by_way_of_other_shapes(layer, x, parameter):
 
 def by_the_shape_of_the_data(layer, x, parameter):
     # Zeros in the data's shape are not data: nothing meets them here.
-    latent = parameter._numbers() + ops.zeros_like(x[0])
+    latent = parameter.latent_in_list_units + ops.zeros_like(x[0])
     return ops.matmul(x, parameter.estimator(latent, parameter.values))
 
 
@@ -234,7 +234,7 @@ def in_a_scan(layer, x, parameter):
     def step(total, row):
         return total + ops.sum(x) * row, -row
 
-    total, rows = ops.scan(step, ops.zeros((8,)), parameter.forward(False), reverse=True)
+    total, rows = ops.scan(step, ops.zeros((8,)), parameter.compute(False), reverse=True)
     return total + ops.matmul(x, rows)
 
 
@@ -251,27 +251,27 @@ def latent_beside_the_values(layer, x, parameter):
 
 
 def usual_sum(layer, x, parameter):
-    latent = parameter._numbers()
+    latent = parameter.latent_in_list_units
     return ops.matmul(x, latent + ops.stop_gradient(parameter.kernel - latent))
 
 
 def thousandth_more(layer, x, parameter):
-    return ops.matmul(x, parameter.forward(False) + 1e-3)
+    return ops.matmul(x, parameter.compute(False) + 1e-3)
 
 
 def normalized(layer, x, parameter):
-    kernel = parameter.forward(False)
+    kernel = parameter.compute(False)
     return ops.matmul(x, kernel / ops.norm(kernel))
 
 
 def normalized_afterwards(layer, x, parameter):
-    kernel = parameter.forward(False)
+    kernel = parameter.compute(False)
     return ops.matmul(x, kernel) / ops.norm(kernel)
 
 
 def low_rank(layer, x, parameter):
     factor = ops.convert_to_tensor(layer.other)[:, :1]
-    return ops.matmul(x, parameter.forward(False) + factor * ops.transpose(factor))
+    return ops.matmul(x, parameter.compute(False) + factor * ops.transpose(factor))
 
 
 def in_a_loop(layer, x, parameter):
@@ -321,7 +321,7 @@ def test_what_is_overwritten_in_place_is_read_before():
 
     def in_place(layer, x, parameter):
         kernel = ops.zeros_like(layer.other.value)
-        kernel[:4], kernel[4:] = parameter.forward(False)[:4], 0.3
+        kernel[:4], kernel[4:] = parameter.compute(False)[:4], 0.3
         return ops.matmul(x, kernel.mul_(ops.sum(x)))
 
     assert_listed(model_that(in_place))
@@ -370,8 +370,8 @@ def test_a_scale_that_is_not_declared_fails():
     (parameter,) = parameters_of(model)
     parameter.scale_state.begin(0.37)
     assert_listed(model)
-    forward = parameter.forward
-    parameter.forward = lambda training: forward(training) * 1.1
+    compute = parameter.compute
+    parameter.compute = lambda training: compute(training) * 1.1
     with pytest.raises(AssertionError, match="times its scale"):
         assert_listed(model)
 
@@ -383,7 +383,7 @@ def test_a_latent_that_is_never_used_fails():
 
 def test_a_latent_that_meets_no_data_fails():
     def constant(layer, x, parameter):
-        return ops.matmul(ops.ones((1, 8)), parameter.forward(False))
+        return ops.matmul(ops.ones((1, 8)), parameter.compute(False))
 
     with pytest.raises(AssertionError, match="never used"):
         assert_listed(model_that(constant))
@@ -391,7 +391,7 @@ def test_a_latent_that_meets_no_data_fails():
 
 def test_a_mixture_of_two_parameters_fails():
     def product(layer, x, one, other):
-        return ops.matmul(x, one.forward(False) * other.forward(False))
+        return ops.matmul(x, one.compute(False) * other.compute(False))
 
     # Even where every product is in the list.
     with pytest.raises(AssertionError, match=r"a mixture of .*kernel and .*other met the data"):

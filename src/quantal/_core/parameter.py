@@ -1,31 +1,47 @@
-"""A parameter: a latent, a list of values, an estimator, and maybe a scale."""
+"""A parameter is a latent with a list of values, an estimator and maybe a scale.
+
+A number of a parameter is told in one of these coordinate systems:
+
+| system | what a number is | read by |
+|---|---|---|
+| latent | what the optimizer moves, of order one: `list units = offset + unit * latent` (`LatentUnits`) | `latent` |
+| start units | the latent in the units of the list at the scale's start; without a scale these are list units | `_latent_in_start_units` |
+| list units | start units divided by the relative scale: here latents are compared with the list | `latent_in_list_units` |
+| value | a member of the list: the one nearest to the latent in list units | `kernel` |
+| weight | the value times the scale: what meets the data | `weight` |
+| code | the position of a value in the user's list | `codes` |
+| rank | the position of a value in the list in ascending order: for step functions, search and polish | `Values.order` |
+| relative scale | the scale divided by its start: 1 at first, and what an optimizer moves | `scale_state.relative` |
+"""  # noqa: E501 (a table)
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.scale import ScaleState
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
+from quantal._core.types import Tensor
+from quantal._core.weight_scope import replacement_of
 
 
 class Parameter:
-    """One learnable tensor whose values come from a list.
+    """A parameter is one learnable tensor whose values come from a list.
 
-    Layers make parameters; `parameters_of` finds them. The latent belongs to the layer
-    and is what optimizers, weight regularizers and files see, in latent units
+    Layers create parameters; `parameters_of` collects them. The latent belongs to the
+    layer and is what optimizers, weight regularizers and files see, in latent units
     (`LatentUnits`).
 
     Args:
         latent: The float32 variable that the optimizer moves.
-        values: The list; where it starts, if it is learnable.
+        values: The list; its first numbers, if it is learnable.
         estimator: How gradients pass.
         state: float32 variable of the estimator's state, or None.
         scale: The scale's variables, or None.
@@ -52,69 +68,98 @@ class Parameter:
         self.entries = entries
         self.scale_state = scale
         self.seed = seed
-        self.given: Any = None
-        """A float32 tensor that stands for the listed values while it is there, or None."""
         self._first_values = values
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
-        # Made here, outside any compiler's trace.
+        # Created here, outside any compiler's trace.
         self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
     @property
     def path(self) -> str:
-        """The latent's path in its model, for example `"dense/kernel"`."""
+        """The latent's path names it in its model, for example `"dense/kernel"`."""
         return str(self.latent.path)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the latent, the codes and the values."""
+        """Latent, codes, values and weight all have this shape."""
         return tuple(self.latent.shape)
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What is trained: the latent, and a learned scale and list."""
+        """These variables are trained: the latent, a learned scale and a learned list."""
         scale = self.scale_state
         learned = scale.relative if scale is not None and scale.relative.trainable else None
         return [v for v in (self.latent, learned, self.entries) if v is not None]
 
     @property
-    def beside(self) -> list[keras.Variable]:
-        """The variables besides the latent: the estimator's state, the scale's, the list's."""
+    def other_variables(self) -> list[keras.Variable]:
+        """These variables accompany the latent: the estimator's state, the list's, the scale's."""
         scale = self.scale_state
         scales = [] if scale is None else [scale.start, scale.relative]
         return [v for v in (self.state, self.entries, *scales) if v is not None]
 
     @property
     def bits(self) -> int:
-        """Bits of the codes at fixed length, of the scales and of a learned list."""
+        """So many bits hold the codes at fixed length, the scales and a learned list."""
         numbers = 0 if self.scale_state is None else math.prod(self.scale_state.start.shape)
         numbers += 0 if self.entries is None else math.prod(self.entries.shape)
         return math.prod(self.shape) * self._first_values.bits + 32 * numbers
 
     @property
     def values(self) -> Values:
-        """The list; a learnable one with the numbers that it has now."""
+        """The list that values come from; a learnable one has its present numbers."""
         if self.entries is None:
             return self._first_values
         return self._first_values.moved(ops.convert_to_numpy(self._entry_numbers()))
 
     @property
-    def scale(self) -> Any:
-        """The factor on the values: float32 tensor of shape () or one that broadcasts, or None."""
+    def scale(self) -> Tensor | None:
+        """The factor that multiplies the values: float32 tensor that broadcasts, or None."""
         return None if self.scale_state is None else self.scale_state.value()
 
     @property
-    def kernel(self) -> Any:
-        """The chosen values, members of the list: float32 tensor, no gradient."""
-        return self._projection().nearest(self._place())
+    def kernel(self) -> Tensor:
+        """The listed values that the elements have, without the scale.
+
+        They are members of the list: float32 tensor in the parameter's shape, without
+        gradient. `weight` is what meets the data.
+        """
+        return self._projection().nearest(self.latent_in_list_units)
 
     @property
-    def codes(self) -> Any:
-        """The positions of the chosen values in the user's list: int32 tensor."""
-        return self._projection().codes(self._place())
+    def weight(self) -> Tensor:
+        """The numbers that meet the data in inference: `kernel` times `scale`, if there is one.
+
+        A float32 tensor in the parameter's shape, without gradient.
+
+        >>> import keras, quantal
+        >>> layer = quantal.LearnableMultiplier([1, -1], scale="learned")
+        >>> layer.build((None, 2))
+        >>> parameter = layer.discrete_parameters[0]
+        >>> parameter.start_from([0.5, -0.5])
+        >>> keras.ops.convert_to_numpy(parameter.kernel).tolist()
+        [1.0, -1.0]
+        >>> keras.ops.convert_to_numpy(parameter.weight).tolist()
+        [0.5, -0.5]
+        """
+        return ops.stop_gradient(self.compute(training=False))
+
+    @property
+    def codes(self) -> Tensor:
+        """The positions of the elements' values in the user's list: int32 tensor."""
+        return self._projection().codes(self.latent_in_list_units)
+
+    @property
+    def latent_in_list_units(self) -> Tensor:
+        """The latent in the units in which it is compared with the list: float32 tensor.
+
+        It passes gradients to the latent, and none to the scale.
+        """
+        numbers = self._latent_in_start_units()
+        return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
 
     def set_codes(self, codes: ArrayLike, where: ArrayLike | None = None) -> None:
-        """Choose the values: each latent moves onto the value with the given code.
+        """Move each latent onto the value with the given code.
 
         Args:
             codes: Integers of the parameter's shape.
@@ -130,7 +175,14 @@ class Parameter:
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
                 f"{self.shape}. Give one code for each element."
             )
-        self._hold(self.values.take(codes), where)
+        numbers = self.values.take(codes)
+        if self.scale_state is not None:
+            relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
+            numbers = numbers * ops.convert_to_numpy(relative)
+        latents = self._units.latents_of(numbers)
+        if where is not None:
+            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
+        self.latent.assign(latents)
 
     def set_values(self, numbers: ArrayLike) -> None:
         """Give a learnable list other numbers, in the order of its codes.
@@ -145,35 +197,39 @@ class Parameter:
         if self.entries is None or numbers.shape != tuple(self.entries.shape):
             raise ValueError(
                 f"numbers have the shape {numbers.shape}; {self.path} has {self.values!r}. "
-                "Expected a learnable list and numbers in its shape. Make the list with "
+                "Expected a learnable list and numbers in its shape. Create the list with "
                 "Values(..., learnable=True)."
             )
         self.entries.assign(self._entry_units.latents_of(numbers))
 
     def refresh_values(self) -> None:
-        """Move each entry of a learnable list to the mean of the latents that hold it.
+        """Move each entry of a learnable list to the mean of the latents that have its code.
 
-        Entries that no latent holds stay.
+        Entries whose code no latent has stay where they are.
 
         Raises:
             ValueError: The list is not learnable.
         """
         values = self.values
-        codes, places = (ops.convert_to_numpy(t) for t in (self.codes, self._place()))
-        rows = np.atleast_2d(values.numbers).astype(float)
+        lists = np.atleast_2d(values.numbers).astype(float)
+        codes, latents = (
+            ops.convert_to_numpy(tensor) for tensor in (self.codes, self.latent_in_list_units)
+        )
         if values.channels is not None:
-            codes, places = (np.moveaxis(array, values.axis, 0) for array in (codes, places))
-        codes, places = codes.reshape(len(rows), -1), places.reshape(len(rows), -1)
-        for row, own, held in zip(rows, codes, places, strict=True):
-            counts = np.bincount(own, minlength=len(row))
-            sums = np.bincount(own, weights=held, minlength=len(row))
-            row[counts > 0] = sums[counts > 0] / counts[counts > 0]
-        self.set_values(rows.reshape(values.numbers.shape))
+            codes, latents = (np.moveaxis(array, values.axis, 0) for array in (codes, latents))
+        channels = len(lists)
+        for entries, codes_of_channel, latents_of_channel in zip(
+            lists, codes.reshape(channels, -1), latents.reshape(channels, -1), strict=True
+        ):
+            counts = np.bincount(codes_of_channel, minlength=len(entries))
+            sums = np.bincount(codes_of_channel, latents_of_channel, minlength=len(entries))
+            entries[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        self.set_values(lists.reshape(values.numbers.shape))
 
     def start_from(self, weights: ArrayLike) -> None:
         """Start at trained weights: with the scale that loses least, each at its nearest value.
 
-        The latents keep the weights' order and what they are beside the values.
+        The latents keep the weights' order and their differences from the values.
 
         Args:
             weights: Real numbers of the parameter's shape.
@@ -186,59 +242,61 @@ class Parameter:
             weights = weights / scales
         self.latent.assign(self._units.latents_of(weights))
 
-    def forward(self, training: bool) -> Any:
-        """What a layer computes with: float32, with the estimator's gradient.
+    def compute(self, training: bool) -> Tensor:
+        """Compute the weight that meets the data, with the estimator's gradient.
 
-        In training it moves the estimator's state, its seed, and a scale that is
-        computed, on by a step. While values are `given`, it takes these, with the scale.
+        It moves neither state nor scale: `advance` does. A random estimator draws from
+        the layer's seed generator. Within `weights_replaced` the weight is the tensor
+        given there, times the scale.
+
+        Args:
+            training: Whether the estimator may show what training sees, such as soft
+                values; in inference every estimator shows listed ones.
+
+        Returns:
+            A float32 tensor of the parameter's shape.
         """
-        if self.given is not None:
-            return self.given if self.scale is None else self.scale * self.given
+        replacement = replacement_of(self)
+        if replacement is not None:
+            return replacement if self.scale is None else self.scale * replacement
+        projection, latent = self._projection(), self.latent_in_list_units
         state = None if self.state is None else ops.convert_to_tensor(self.state)
-        listed: Any = self._projection()
-        place = self._place()
-        value = self.estimator.forward(place, listed, bool(training), state, self.seed)
+        value = self.estimator.forward(latent, projection, bool(training), state, self.seed)
         if self.entries is not None:
-            # The sum of the gradients of all elements that hold an entry goes to it.
-            entry = listed.entry(place)
+            # An entry gets the sum of the gradients of all elements that have it.
+            entry = projection.entry(latent)  # type: ignore[attr-defined]
             value = value + (entry - ops.stop_gradient(entry))
-        if training and self.state is not None:
-            self.state.assign(self.estimator.next_state(state))
         if self.scale_state is None:
             return value
-        weight = self.scale_state.apply(value, place, listed)
-        if training:
-            self.scale_state.move(ops.stop_gradient(self._numbers()), listed.nearest(place))
-        return weight
+        return self.scale_state.apply(value, latent, projection)
 
-    def moments(self) -> tuple[Any, Any]:
-        """(mean, variance) of the weight whose elements are random choices, with gradients.
+    def advance(self) -> None:
+        """Move the estimator's state, and a scale that is computed, on by a training step.
 
-        For a parameter with the estimator `MeanField`; float32, in the latent's shape.
+        Layers call it once in each training step, after `compute`, which still has the
+        old ones.
         """
-        mean, variance = self.estimator.moments(self._place(), self._projection())  # type: ignore[attr-defined]
+        if self.state is not None:
+            self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
+        if self.scale_state is not None and self.scale_state.is_computed:
+            numbers = ops.stop_gradient(self._latent_in_start_units())
+            self.scale_state.advance(numbers, self.kernel)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of a weight whose elements are random, with gradients.
+
+        It is for a parameter with the estimator `MeanField`; both are float32, in the
+        latent's shape.
+        """
+        latent, projection = self.latent_in_list_units, self._projection()
+        mean, variance = self.estimator.moments(latent, projection)  # type: ignore[attr-defined]
         if self.scale_state is None:
             return mean, variance
         scale = self.scale_state.value()
         return scale * mean, scale * scale * variance
 
-    def _numbers(self) -> Any:
+    def _latent_in_start_units(self) -> Tensor:
         return self._units.values_of(self.latent)
-
-    def _place(self) -> Any:
-        """The latents in the units of the list, the scale taken off."""
-        numbers = self._numbers()
-        return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
-
-    def _hold(self, numbers: NDArray[np.float32], where: ArrayLike | None) -> None:
-        """Put the latents onto numbers in the units of the list."""
-        if self.scale_state is not None:
-            relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
-            numbers = numbers * ops.convert_to_numpy(relative)
-        latents = self._units.latents_of(numbers)
-        if where is not None:
-            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
-        self.latent.assign(latents)
 
     def _projection(self) -> Projection:
         if self._fixed is not None:
@@ -246,7 +304,7 @@ class Parameter:
         axis = self._first_values.axis
         return moving_projection(self._entry_numbers(), axis, len(self.shape))
 
-    def _entry_numbers(self) -> Any:
+    def _entry_numbers(self) -> Tensor:
         return self._entry_units.values_of(self.entries)
 
     def __repr__(self) -> str:
@@ -254,7 +312,7 @@ class Parameter:
 
 
 def parameters_of(model: keras.Layer) -> list[Parameter]:
-    """The parameters of a model or layer, in the order of its layers, each once.
+    """Return the parameters of a model or layer, in the order of its layers, each once.
 
     Args:
         model: A built model or layer; layers inside layers are searched too.
@@ -273,15 +331,15 @@ def parameters_of(model: keras.Layer) -> list[Parameter]:
             f"model is {model!r} of type {type(model).__name__}. Expected a Keras model "
             "or layer. Give the model itself, not its weights or its path."
         )
-    found: dict[int, Parameter] = {}
+    parameters: ByIdentity[Parameter] = ByIdentity()
     for layer in flatten_layers(model):
-        parameters = getattr(layer, "discrete_parameters", ())
-        if parameters is None:
+        parameters_of_layer = getattr(layer, "discrete_parameters", ())
+        if parameters_of_layer is None:
             raise ValueError(
                 f"The layer {layer.name!r} is not built, so its parameters do not exist "
                 "yet. parameters_of needs a built model. Call the model on data, or "
                 "give it an Input, first."
             )
-        for parameter in parameters:
-            found.setdefault(id(parameter.latent), parameter)
-    return list(found.values())
+        for parameter in parameters_of_layer:
+            parameters.setdefault(parameter.latent, parameter)
+    return list(parameters.values())

@@ -240,15 +240,18 @@ class ScaleState:
             surrogate = surrogate + slope * damping * (self.start * relative)
         return as_if(scale * value, surrogate)
 
-    def move(self, numbers: Any, nearest: Any) -> None:
+    @property
+    def is_computed(self) -> bool:
+        """Say whether each training step computes the scale, and no optimizer learns it."""
+        return self.scale.method != "learned"
+
+    def advance(self, numbers: Any, nearest: Any) -> None:
         """After a training step, set a scale that is computed for the next one.
 
         Args:
             numbers: The weights in units of the start.
-            nearest: Their chosen values.
+            nearest: Their nearest values.
         """
-        if self.scale.method == "learned":
-            return
         shape = tuple(self.relative.shape)
         axes = [a for a in range(len(numbers.shape)) if not shape or shape[a] == 1]
 

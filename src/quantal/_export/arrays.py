@@ -139,7 +139,7 @@ def _codes(parameter: Parameter) -> NDArray[Any]:
 
 def _weights(parameter: Parameter) -> NDArray[np.float32]:
     """What the layer computes with: the values, times the scale."""
-    return ops.convert_to_numpy(parameter.forward(training=False))  # type: ignore[no-any-return]
+    return ops.convert_to_numpy(parameter.weight)  # type: ignore[no-any-return]
 
 
 def _memory(name: str, parameter: Parameter) -> str:

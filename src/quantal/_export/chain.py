@@ -394,7 +394,7 @@ class _Reader:
     def _numbers(self, variable: Any) -> Floats:
         """What the layer computes with in place of a variable."""
         parameter = self._parameters.get(id(variable))
-        tensor = variable if parameter is None else parameter.forward(training=False)
+        tensor = variable if parameter is None else parameter.weight
         return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
 
     def _refused(self, layer: Any, how: str = "") -> ValueError:
@@ -496,7 +496,7 @@ def _weights(
     if (scales == scales[:, :1]).all() and (rows == rows[:, :1]).all():
         codes = np.asarray(ops.convert_to_numpy(parameter.codes))
         return Listed(view(codes), lists), scales[:, 0]
-    numbers = np.asarray(ops.convert_to_numpy(parameter.forward(training=False)), np.float64)
+    numbers = np.asarray(ops.convert_to_numpy(parameter.weight), np.float64)
     return view(numbers), np.ones(len(scales))
 
 

@@ -240,7 +240,7 @@ def plain_like(
         factors: What weights are multiplied by, by the `id` of their variables.
     """
     listed = {
-        id(parameter.latent): ops.convert_to_numpy(parameter.forward(training=False))
+        id(parameter.latent): ops.convert_to_numpy(parameter.weight)
         for parameter in parameters_of(model)
     }
 
@@ -335,7 +335,7 @@ def _others(model: keras.Model) -> list[keras.Variable]:
     taken = {
         id(variable)
         for parameter in parameters_of(model)
-        for variable in (parameter.latent, *parameter.beside)
+        for variable in (parameter.latent, *parameter.other_variables)
     }
     return [variable for variable in model.weights if id(variable) not in taken]
 
@@ -448,7 +448,7 @@ class _Plan:
                 continue
             parameter = started[id(variable)]
             weights = ops.convert_to_numpy(variable).astype(float)
-            listed = ops.convert_to_numpy(parameter.forward(training=False)).astype(float)
+            listed = ops.convert_to_numpy(parameter.weight).astype(float)
             size = float(np.sum(weights**2))
             error = float(np.sum((weights - listed) ** 2) / size) ** 0.5 if size else 0.0
             yield Row(variable.path, shape, choice.values, choice.why, bits, parameter.bits, error)

@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
 def _slots(model: keras.Model) -> list[Parameter | keras.Variable]:
     """What of a model is kept: its parameters and its other weights, in their order."""
     parameters = {id(parameter.latent): parameter for parameter in parameters_of(model)}
-    theirs = {id(variable) for p in parameters.values() for variable in p.beside}
+    theirs = {id(variable) for p in parameters.values() for variable in p.other_variables}
     kept: list[Parameter | keras.Variable] = []
     for variable in model.weights:
         if id(variable) in parameters:

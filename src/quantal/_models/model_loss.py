@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import Parameter
+from quantal._core.weight_scope import weights_replaced
 from quantal.objectives.problem import Floats, Integers, Problem
 
 _MOST_NUMBERS = 2**25
@@ -419,13 +420,14 @@ class _Computed:
         penalties = [parameter.latent.regularizer for parameter in self._parameters]
         self.forget()
         try:
-            for parameter, value in zip(self._parameters, values, strict=True):
-                parameter.given, parameter.latent.regularizer = value, None
-            predicted = self._model(x, training=False)
-            loss = compute_loss(self._model, x, y, predicted, weights)
+            for parameter in self._parameters:
+                parameter.latent.regularizer = None
+            with weights_replaced(dict(zip(self._parameters, values, strict=True))):
+                predicted = self._model(x, training=False)
+                loss = compute_loss(self._model, x, y, predicted, weights)
         finally:
             for parameter, penalty in zip(self._parameters, penalties, strict=True):
-                parameter.given, parameter.latent.regularizer = None, penalty
+                parameter.latent.regularizer = penalty
         loss = ops.cast(loss, "float32")
         monitored = loss if self._monitor is None else self._monitor(y, predicted)
         return loss * self._factor, ops.stop_gradient(ops.cast(monitored, "float32"))

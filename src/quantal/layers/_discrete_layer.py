@@ -14,6 +14,7 @@ from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale, ScaleState, nearest_powers
 from quantal._core.tensors.latent_units import entry_units
+from quantal._core.types import Tensor
 from quantal._storage.record import restore, stored
 from quantal.estimators.policy import AUTO, parse, resolve
 
@@ -179,8 +180,20 @@ class DiscreteLayer:
 
     @property
     def kernel(self) -> Any:
-        """The chosen values, exactly from the list: float32 tensor without gradient."""
+        """The listed values that the elements have, without the scale.
+
+        They are members of the list: float32 tensor without gradient. `weight` is what
+        meets the data.
+        """
         return self._only_parameter().kernel
+
+    @property
+    def weight(self) -> Tensor:
+        """The numbers that meet the data in inference: `kernel` times the scale, if there is one.
+
+        A float32 tensor without gradient.
+        """
+        return self._only_parameter().weight
 
     @property
     def codes(self) -> Any:

@@ -227,14 +227,13 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             kwargs.pop("training", None)
         if training and self._passes_moments():
             return self._call_moderated(*args, **kwargs)
-        return self._call_with(
-            {
-                id(p.latent): _like_a_variable(p.forward(bool(training)), p.latent)
-                for p in self.discrete_parameters or ()
-            },
-            *args,
-            **kwargs,
-        )
+        listed: dict[int, Any] = {}
+        for parameter in self.discrete_parameters or ():
+            weight = parameter.compute(bool(training))
+            listed[id(parameter.latent)] = _like_a_variable(weight, parameter.latent)
+            if training:
+                parameter.advance()
+        return self._call_with(listed, *args, **kwargs)
 
     def _call_with(self, listed: dict[int, Any], *args: Any, **kwargs: Any) -> Any:
         """The wrapped layer's call, with given tensors in place of some variables.

@@ -129,9 +129,12 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         return LatentUnits(self.values, len(shape)).latents_of(numbers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        kernel = self._only_parameter().forward(bool(training))
-        kernel = ops.reshape(ops.cast(kernel, self.compute_dtype), self._broadcast_shape)
-        return ops.multiply(inputs, kernel)
+        parameter = self._only_parameter()
+        weight = parameter.compute(bool(training))
+        if training:
+            parameter.advance()
+        weight = ops.reshape(ops.cast(weight, self.compute_dtype), self._broadcast_shape)
+        return ops.multiply(inputs, weight)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -16,7 +16,7 @@ ORDER = """
                         _registration
 _core                   types by_identity
 _core.numbers           values natural_unit fitting
-_core.tensors           projection latent_units
+_core.tensors           backend projection latent_units
 _core                   keras_internals estimator scale weight_scope parameter
 _storage                atomic packing container record
                         schedules

@@ -8,7 +8,6 @@ or a layer of your own:
 >>> assert_hard(quantal.estimators.StraightThrough(), quantal.Values("ternary"))
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors import backend
 from quantal._core.tensors.projection import projection_of
 from quantal.testing.tracing import allowed_numbers, uses_of
 
@@ -30,71 +30,8 @@ def _demand(truth: Any, message: str) -> None:
         raise AssertionError(message)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of tensors under the backend's compiler: XLA, or torch.compile."""
-    backend = keras.config.backend()
-    if backend == "tensorflow":
-        import tensorflow
-
-        return tensorflow.function(function, jit_compile=True)  # type: ignore[no-any-return]
-    if backend == "jax":
-        import jax
-
-        return jax.jit(function)  # type: ignore[no-any-return]
-    if backend == "torch":
-        import torch
-
-        torch._dynamo.reset()
-        fast = torch.compile(function, fullgraph=True)
-
-        def run(*arguments: Any) -> Any:
-            # While it compiles, PyTorch warns about itself.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return fast(*arguments)
-
-        return run
-    raise ValueError(
-        f"The backend is {backend!r}. Expected tensorflow, jax or torch, which have a "
-        "compiler. Set KERAS_BACKEND to one of them."
-    )
-
-
-def gradient_of(function: Callable[[Any], Any], x: ArrayLike, compile: bool = False) -> Any:
-    """The gradient of `sum(function(x))` at `x` as a NumPy array, None where there is none.
-
-    Args:
-        function: From a float32 tensor to a tensor.
-        x: Where to take the gradient.
-        compile: Whether to trace and compile, as `fit` does.
-    """
-    point = np.asarray(x, np.float32)
-    backend = keras.config.backend()
-    if backend == "jax":
-        import jax
-
-        gradient = jax.grad(lambda x: ops.sum(function(x)))
-        return np.asarray((jax.jit(gradient) if compile else gradient)(point))
-    if backend == "tensorflow":
-        import tensorflow
-
-        def differentiate(x: Any) -> Any:
-            with tensorflow.GradientTape() as tape:
-                tape.watch(x)
-                total = ops.sum(function(x))
-            return tape.gradient(total, x)
-
-        run = tensorflow.function(differentiate, jit_compile=True) if compile else differentiate
-        gradient = run(tensorflow.constant(point))
-        return None if gradient is None else gradient.numpy()
-    import torch
-
-    tensor = torch.tensor(point, requires_grad=True)
-    total = (compiled(function) if compile else function)(tensor).sum()
-    if not total.requires_grad:
-        return None
-    total.backward()
-    return None if tensor.grad is None else tensor.grad.numpy()
+compiled = backend.compile
+gradient_of = backend.gradient
 
 
 def edge_cases(values: Values, seed: int = 0) -> NDArray[np.float32]:

@@ -59,8 +59,10 @@ class Called:
         """The gradient (batch, n) of each vector's loss; None where the function has none."""
         if self._in_numpy is not False or np.iscomplexobj(rows):
             return None
+        from quantal._core.tensors.backend import gradient
+
         try:
-            found = _gradient(self.function, rows.astype(np.float32))
+            found = gradient(self.function, rows.astype(np.float32))
         except Exception:  # The function leaves what the backend differentiates.
             return None
         if found is None or found.shape != rows.shape or not np.isfinite(found).all():
@@ -83,31 +85,6 @@ def _shared(function: Callable[[Any], Any], rows: NDArray[Any], jobs: int) -> ND
 
 def _in_process(function: Callable[[Any], Any], rows: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(_to_numpy(function(rows)))
-
-
-def _gradient(function: Callable[[Any], Any], rows: NDArray[np.float32]) -> Any:
-    import keras
-
-    backend = keras.config.backend()
-    if backend == "jax":
-        import jax
-
-        return np.asarray(jax.grad(lambda v: function(v).sum())(rows))
-    if backend == "tensorflow":
-        import tensorflow
-
-        point = tensorflow.constant(rows)
-        with tensorflow.GradientTape() as tape:
-            tape.watch(point)
-            total = keras.ops.sum(function(point))
-        found = tape.gradient(total, point)
-        return None if found is None else found.numpy()
-    import torch
-
-    point = torch.tensor(rows, requires_grad=True, device=keras.ops.zeros(()).device)
-    with torch.enable_grad():
-        (found,) = torch.autograd.grad(function(point).sum(), point)
-    return found.cpu().numpy()
 
 
 def _to_numpy(losses: Any) -> NDArray[Any]:

@@ -1,0 +1,315 @@
+"""The one seam to a framework: compile, differentiate, vectorize, and step out of a graph.
+
+Keras computes the same on JAX, TensorFlow and PyTorch, but leaves compilers, gradients and
+vectorization to each of them. Whatever needs these asks here and names no framework itself.
+"""
+
+import contextlib
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from quantal._core.types import Tensor
+
+Function = Callable[..., Any]
+"""A function of tensors, or of structures of tensors, to the same."""
+
+
+class CannotVectorize(Exception):
+    """The backend has no way to compute an operation for many inputs at once."""
+
+
+def name() -> str:
+    """Return the backend's name: "jax", "tensorflow" or "torch".
+
+    Raises:
+        ValueError: Keras runs on another backend, which has no gradients.
+    """
+    backend = str(keras.config.backend())
+    if backend not in ("jax", "tensorflow", "torch"):
+        raise ValueError(
+            f"The backend is {backend!r}. Expected tensorflow, jax or torch, which have a "
+            "compiler. Set KERAS_BACKEND to one of them."
+        )
+    return backend
+
+
+def compile(function: Function) -> Function:
+    """Return the function under the backend's compiler: XLA, or torch.compile.
+
+    Use it where the compiler itself is wanted, as `fit(jit_compile=True)` does. What it does not
+    support is an error; `graph` is the mild form.
+    """
+    backend = name()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)  # type: ignore[no-any-return]
+    if backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(function, jit_compile=True)  # type: ignore[no-any-return]
+    import torch
+
+    # PyTorch stops compiling after some versions of one function; it begins to count anew here.
+    torch._dynamo.reset()
+    fast = torch.compile(function, fullgraph=True)
+
+    def run(*arguments: Any) -> Any:
+        # While it compiles, PyTorch warns about itself.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fast(*arguments)
+
+    return run
+
+
+def graph(function: Function) -> Function:
+    """Return the function as a graph that is traced once for each shape of its inputs.
+
+    Every model of the backend can be traced: by jax.jit, and by tensorflow.function without XLA.
+    PyTorch computes eagerly, so that there the function itself comes back.
+    """
+    backend = name()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)  # type: ignore[no-any-return]
+    if backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(function)  # type: ignore[no-any-return]
+    return function
+
+
+def value_and_grad(function: Function, has_aux: bool = False) -> Function:
+    """Return a function that gives the value and its gradient to each tensor of the first argument.
+
+    Args:
+        function: From a list of float tensors, and whatever else it takes, to a scalar tensor; with
+            `has_aux` to a pair, the scalar and something that is only handed on.
+        has_aux: Whether the function returns such a pair.
+
+    Returns:
+        A function of the same arguments to a pair: what `function` returns, and a list of
+        gradients. A gradient is 0 where the value does not depend on the tensor.
+    """
+    backend = name()
+    if backend == "jax":
+        import jax
+
+        return jax.value_and_grad(function, has_aux=has_aux)  # type: ignore[no-any-return]
+    if backend == "tensorflow":
+        return _value_and_grad_in_tensorflow(function, has_aux)
+    return _value_and_grad_in_torch(function, has_aux)
+
+
+def _value_and_grad_in_tensorflow(function: Function, has_aux: bool) -> Function:
+    import tensorflow
+
+    def differentiated(points: list[Tensor], *others: Any) -> Any:
+        with tensorflow.GradientTape() as tape:
+            tape.watch(points)
+            result = function(points, *others)
+        zero = tensorflow.UnconnectedGradients.ZERO
+        value = result[0] if has_aux else result
+        return result, tape.gradient(value, points, unconnected_gradients=zero)
+
+    return differentiated
+
+
+def _value_and_grad_in_torch(function: Function, has_aux: bool) -> Function:
+    import torch
+
+    def differentiated(points: list[Tensor], *others: Any) -> Any:
+        points = [point.detach().requires_grad_() for point in points]
+        with torch.enable_grad():
+            result = function(points, *others)
+            value = result[0] if has_aux else result
+            gradients = torch.autograd.grad(value, points, allow_unused=True)
+        return _detached(result), [
+            torch.zeros_like(point) if gradient is None else gradient
+            for point, gradient in zip(points, gradients, strict=True)
+        ]
+
+    return differentiated
+
+
+def vectorize(function: Function) -> Function:
+    """Return a function that computes `function` for many first arguments at once.
+
+    Args:
+        function: From a list of tensors, and whatever else it takes, to a tensor.
+
+    Returns:
+        A function of the same arguments: each tensor of the list has one more axis in front, which
+        the result has too; the other arguments are shared. It raises CannotVectorize where the
+        backend has no vectorized form of an operation; other errors stay what they are.
+    """
+    backend = name()
+    if backend == "jax":
+        return _vectorized_in_jax(function)
+    if backend == "tensorflow":
+        return _vectorized_in_tensorflow(function)
+    return _vectorized_in_torch(function)
+
+
+def _vectorized_in_jax(function: Function) -> Function:
+    import jax
+
+    def vectorized(points: list[Tensor], *others: Any) -> Any:
+        try:
+            return jax.vmap(lambda point: function(point, *others))(points)
+        except NotImplementedError as error:  # "Batching rule for ... not implemented".
+            raise CannotVectorize(str(error)) from error
+
+    return vectorized
+
+
+def _vectorized_in_tensorflow(function: Function) -> Function:
+    import tensorflow
+
+    def vectorized(points: list[Tensor], *others: Any) -> Any:
+        try:
+            return tensorflow.vectorized_map(
+                lambda point: function(point, *others), points, fallback_to_while_loop=False
+            )
+        except (ValueError, NotImplementedError) as error:
+            # Not from the function itself, but from the file that converts its operations.
+            frames = traceback.extract_tb(error.__traceback__)
+            if not any(frame.filename.endswith("pfor.py") for frame in frames):
+                raise
+            raise CannotVectorize(str(error)) from error
+
+    return vectorized
+
+
+def _vectorized_in_torch(function: Function) -> Function:
+    import torch
+
+    def vectorized(points: list[Tensor], *others: Any) -> Any:
+        # Without gradients a discrete layer asks its weight for one, which vmap refuses.
+        try:
+            with torch.enable_grad():
+                mapped = torch.func.vmap(lambda *point: function(list(point), *others))
+                return _detached(mapped(*points))
+        except RuntimeError as error:
+            if not any(word in str(error) for word in ("vmap", "Batching rule")):
+                raise
+            raise CannotVectorize(str(error)) from error
+
+    return vectorized
+
+
+def with_gradients_enabled(function: Function) -> Function:
+    """Return a function that computes as where gradients are asked for, and hands none on.
+
+    PyTorch chooses between ways to multiply matrices by whether a weight requires a gradient, and
+    they differ in the last bit. So a loss is the same with its gradient and without. The other
+    backends compute the same anyway.
+    """
+    if name() != "torch":
+        return function
+    import torch
+
+    def enabled(*arguments: Any) -> Any:
+        with torch.enable_grad():
+            return _detached(function(*arguments))
+
+    return enabled
+
+
+def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
+    """Return the value; in PyTorch requiring a gradient where the variable does, also in inference.
+
+    PyTorch chooses between ways to multiply matrices by whether the weight requires a gradient, and
+    they differ in the last bit. So a discrete layer computes as the plain layer with the listed
+    weights does.
+    """
+    if keras.config.backend() != "torch":
+        return value
+    import torch
+
+    if value.requires_grad or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        return value
+    if torch.compiler.is_compiling() or value.device.type == "meta":
+        return value
+    return value.detach().requires_grad_(variable.value.requires_grad)
+
+
+def gradient(
+    function: Callable[[Tensor], Tensor], x: ArrayLike, compile: bool = False
+) -> NDArray[np.float32] | None:
+    """Return the gradient of `sum(function(x))` at `x` as a NumPy array, None where there is none.
+
+    Args:
+        function: From a float32 tensor to a tensor.
+        x: Where to take the gradient.
+        compile: Whether to trace and compile, as `fit` does.
+
+    >>> gradient(lambda x: x * x, [1.0, -2.0]).tolist()
+    [2.0, -4.0]
+    """
+    point = np.asarray(x, np.float32)
+    backend = name()
+    if backend == "jax":
+        import jax
+
+        differentiated = jax.grad(lambda x: ops.sum(function(x)))
+        return np.asarray((jax.jit(differentiated) if compile else differentiated)(point))
+    if backend == "tensorflow":
+        return _gradient_in_tensorflow(function, point, compile)
+    return _gradient_in_torch(function, point, compile)
+
+
+def _gradient_in_tensorflow(function: Function, point: NDArray[Any], compile: bool) -> Any:
+    import tensorflow
+
+    def differentiate(x: Tensor) -> Tensor:
+        with tensorflow.GradientTape() as tape:
+            tape.watch(x)
+            total = ops.sum(function(x))
+        return tape.gradient(total, x)
+
+    run = tensorflow.function(differentiate, jit_compile=True) if compile else differentiate
+    result = run(tensorflow.constant(point))
+    return None if result is None else result.numpy()
+
+
+def _gradient_in_torch(function: Function, point: NDArray[Any], with_compiler: bool) -> Any:
+    import torch
+
+    tensor = torch.tensor(point, requires_grad=True, device=ops.zeros(()).device)
+    with torch.enable_grad():
+        total = (compile(function) if with_compiler else function)(tensor).sum()
+        if not total.requires_grad:
+            return None
+        (result,) = torch.autograd.grad(total, tensor, allow_unused=True)
+    return None if result is None else result.cpu().numpy()
+
+
+def eager_section() -> AbstractContextManager[Any]:
+    """Return a context in which variables hold numbers, also while TensorFlow traces a graph.
+
+    In it, assigning happens at once and is no step of the graph. The other backends have nothing to
+    step out of.
+    """
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return tensorflow.init_scope()  # type: ignore[no-any-return]
+
+
+def _detached(result: Any) -> Any:
+    """Return tensors of PyTorch, or a tuple of them, without the way to their gradients."""
+    if isinstance(result, tuple):
+        return tuple(part.detach() for part in result)
+    return result.detach()

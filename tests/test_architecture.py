@@ -28,7 +28,7 @@ estimators              straight_through annealed corrected sampled mean_field r
                         regularizers
 layers                  _channels _discrete_layer multiplier discrete
 callbacks               freezing keeping lists pacing statistics
-_models                 clone convert files model_loss
+_models                 clone convert files inputs model_loss
 _optimize               budget incumbent checkpoint progress constraints
 _optimize.methods       compiled_steps gradient_starts quadratic_fit population tabu
 objectives._algorithms  quadratic_steps

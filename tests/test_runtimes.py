@@ -79,11 +79,12 @@ def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
     import onnx
 
     from quantal._export.fidelity import difference, run_file
-    from quantal._export.inputs import drawn_inputs, in_order
+    from quantal._export.inputs import inputs_of
     from quantal._export.onnx import converted, shrink
+    from quantal._models.inputs import arrays_in_order, random_inputs
 
     model = moved(quantal.discretize(network(), values), random)
-    inputs = drawn_inputs(model, 5)
+    inputs = random_inputs(inputs_of(model), batch=5)
     before = converted(model)
     # Here all that is shorter is shrunk, to see each way in small networks.
     after = shrink(before, [p.values.numbers for p in quantal.parameters_of(model)])
@@ -92,7 +93,7 @@ def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
         path = tmp_path / f"{name}.onnx"
         onnx.save(graph, path)
         onnx.checker.check_model(path, full_check=True)
-        found.append(run_file(path, in_order(model, inputs))[0])
+        found.append(run_file(path, arrays_in_order(model, inputs))[0])
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert difference(model, inputs, found[1])[0] < 1e-5
     assert any("packed" in tensor.name for tensor in after.graph.initializer)
@@ -176,10 +177,10 @@ def test_inputs_that_a_model_does_not_tell(tmp_path):
         def call(self, x):
             return self.layer(x)
 
-    from quantal._export.inputs import drawn_inputs
+    from quantal._export.inputs import inputs_of
 
     with pytest.raises(ValueError, match=r"does not tell its inputs.*export to '\.npz'"):
-        drawn_inputs(Own(), 3)
+        inputs_of(Own())
 
 
 @onnx_target

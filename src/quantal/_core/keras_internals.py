@@ -96,8 +96,3 @@ def nodes_of(model: keras.Model) -> Iterator[Any]:
 def graph_outputs(model: keras.Model) -> list[Any]:
     """Return the symbolic outputs of a model's graph; none for a subclassed model."""
     return list(getattr(getattr(model, "_functional", model), "outputs", []))
-
-
-def inputs_structure(model: keras.Model) -> Any:
-    """Return a model's symbolic inputs in the structure that its call takes."""
-    return getattr(model, "_inputs_struct", model.inputs[0])

@@ -12,12 +12,13 @@ import keras
 from quantal._export.arrays import write_csv, write_npz, write_verilog
 from quantal._export.c import write_c
 from quantal._export.fidelity import Figures, Report, compared, size_of, weights_of
-from quantal._export.inputs import drawn_inputs
+from quantal._export.inputs import inputs_of
 from quantal._export.litert import write_litert, write_litert_floats
 from quantal._export.onnx import write_onnx, write_onnx_floats
 from quantal._export.onnx_fast import write_onnx_fast
 from quantal._export.openvino import write_openvino, write_openvino_floats
 from quantal._export.plain import write_keras, write_state_dict
+from quantal._models.inputs import random_inputs
 from quantal._storage.atomic import move_file
 
 Writer = Callable[[keras.Model, pathlib.Path], list[pathlib.Path]]
@@ -119,7 +120,7 @@ def export(
                 (beside / "floats").mkdir()
                 floats = chosen.floats(model, beside / "floats" / place.name)
             if inputs is None:
-                inputs = drawn_inputs(model, 64)
+                inputs = random_inputs(inputs_of(model), batch=64)
             report = compared(model, name, written, floats, inputs, chosen.bound)
         # What is opened first comes last.
         for file in reversed(written):

@@ -18,7 +18,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._export import runtimes
-from quantal._export.inputs import in_order
+from quantal._models.inputs import arrays_in_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ def compared(
     Raises:
         ValueError: The outputs differ by more than the target's bound.
     """
-    arrays = in_order(model, inputs)
+    arrays = arrays_in_order(model, inputs)
     found, took = run_file(paths[0], arrays)
     report = Report(target, paths, weights_of(model), Figures(size_of(paths)))
     if "missing" in took:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from quantal._core.parameter import parameters_of
 from quantal._export.folding import folded
-from quantal._export.inputs import like_inputs
+from quantal._export.inputs import inputs_of
 from quantal._export.tables import Table, grid_of, table_of
+from quantal._models.inputs import zero_inputs
 from quantal._storage.atomic import replace_file
 
 
@@ -85,7 +86,7 @@ def write_litert_floats(model: keras.Model, path: str | os.PathLike[str]) -> lis
 
 def _converted(plain: keras.Model) -> bytes:
     """A plain model as Keras's exporter gives it."""
-    plain(like_inputs(plain, lambda shape, dtype: np.zeros(shape, dtype)))
+    plain(zero_inputs(inputs_of(plain)))
     with (
         tempfile.TemporaryDirectory() as folder,
         warnings.catch_warnings(),

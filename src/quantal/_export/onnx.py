@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from quantal._core.parameter import parameters_of
 from quantal._export.folding import folded
-from quantal._export.inputs import like_inputs
+from quantal._export.inputs import inputs_of
 from quantal._export.tables import Table, table_of
+from quantal._models.inputs import zero_inputs
 from quantal._storage.atomic import replace_file
 from quantal._storage.packing import Words, digit_table, in_words
 
@@ -65,7 +66,7 @@ def converted(model: keras.Model) -> Any:
     onnx = import_onnx()
     plain = folded(model)
     # A model that was never called is refused on JAX.
-    plain(like_inputs(plain, lambda shape, dtype: np.zeros(shape, dtype)))
+    plain(zero_inputs(inputs_of(plain)))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Of the tracers, about themselves.
         warnings.simplefilter("ignore")

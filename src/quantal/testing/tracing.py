@@ -31,6 +31,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._models.inputs import random_inputs, symbolic_inputs
 
 Origin = frozenset[int]
 """What a tensor depends on: places of latents; `_DATA` once the data are among it."""
@@ -84,7 +85,7 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
             "can be traced. Set KERAS_BACKEND to one of them."
         )
     if inputs is None:
-        inputs = _drawn_inputs(model)
+        inputs = _random_inputs(model)
     inputs = keras.tree.map_structure(
         lambda x: None if x is None else ops.convert_to_tensor(x), inputs
     )
@@ -165,26 +166,15 @@ def _is_zero(tensor: Any) -> bool:
     return not _numbers(tensor).any()
 
 
-def _drawn_inputs(model: keras.Layer) -> Any:
-    """Random data for a model's Inputs: 2 rows, 3 wherever else a size is open."""
-    try:
-        # A Sequential has only the flat list, of its one input.
-        specs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    except (AttributeError, ValueError):
+def _random_inputs(model: keras.Layer) -> Any:
+    """Draw data for a model's Inputs: 2 rows, and 3 along other axes of open length."""
+    symbolic = symbolic_inputs(model)
+    if symbolic is None:
         raise ValueError(
             f"inputs is None, but {model.name!r} has no Input that says what it takes. "
             "Expected example data for such a model or layer. Give a batch of them."
-        ) from None
-    random = np.random.default_rng(0)
-
-    def draw(spec: Any) -> Any:
-        sizes = [2 if place == 0 else 3 for place in range(len(spec.shape))]
-        shape = [size or given for size, given in zip(spec.shape, sizes, strict=True)]
-        if "float" in spec.dtype:
-            return ops.convert_to_tensor(random.normal(size=shape), spec.dtype)
-        return ops.convert_to_tensor(random.integers(2, size=shape), spec.dtype)
-
-    return keras.tree.map_structure(draw, specs)
+        )
+    return random_inputs(symbolic, batch=2, open_length=3)
 
 
 # JAX: the call is traced to a jaxpr, which is evaluated together with the origins.

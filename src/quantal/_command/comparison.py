@@ -14,8 +14,9 @@ from sklearn.metrics import accuracy_score, r2_score
 from quantal._command.datasets import Dataset, Split, Unfit, Unreadable, first_line
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
-from quantal.callbacks import PaceToRun
-from quantal.layers import Discrete, LearnableMultiplier
+from quantal.callbacks.pacing import PaceToRun
+from quantal.layers.discrete import Discrete
+from quantal.layers.multiplier import LearnableMultiplier
 
 LEARNING_RATE = 0.01
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from quantal._core.keras_internals import call_of
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.clone import is_container
-from quantal.layers import Discrete, LearnableMultiplier
+from quantal.layers.discrete import Discrete
+from quantal.layers.multiplier import LearnableMultiplier
 
 Shape = tuple[int, ...]
 Floats = NDArray[np.float64]

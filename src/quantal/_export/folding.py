@@ -12,7 +12,8 @@ from quantal._core.keras_internals import call_of, graph_outputs, kernel_variabl
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import Replacement
 from quantal._models.convert import opened, plain_like
-from quantal.layers import Discrete, LearnableMultiplier
+from quantal.layers.discrete import Discrete
+from quantal.layers.multiplier import LearnableMultiplier
 
 Factors = dict[int, NDArray[np.float32]]
 

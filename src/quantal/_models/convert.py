@@ -26,8 +26,9 @@ from quantal._models.clone import (
 )
 from quantal._storage.record import restore, stored
 from quantal.estimators.policy import parse
-from quantal.layers import Discrete, LearnableMultiplier
 from quantal.layers._channels import owner_of
+from quantal.layers.discrete import Discrete
+from quantal.layers.multiplier import LearnableMultiplier
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What goes on around training: pacing, keeping the best, holding, measuring once more."""
 
+import keras  # noqa: F401  first: see quantal._registration
+
 from quantal.callbacks.freezing import FreezeOscillating as FreezeOscillating
 from quantal.callbacks.keeping import KeepBest as KeepBest
 from quantal.callbacks.lists import RefreshLists as RefreshLists

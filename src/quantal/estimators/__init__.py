@@ -12,6 +12,8 @@ Latents come in the units of the list. An estimator is used by a layer, or by ha
 array([ 0.5, -1. ], dtype=float32)
 """
 
+import keras  # noqa: F401  first: see quantal._registration
+
 from quantal._core.estimator import Estimator as Estimator
 from quantal._core.estimator import as_if as as_if
 from quantal._core.estimator import inward as inward

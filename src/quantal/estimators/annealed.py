@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal import schedules
+import quantal.schedules as schedules
 from quantal._core.estimator import (
     Estimator,
     as_if,

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal import estimators
+from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import (
     flatten_layers,
     initializer_of,
@@ -22,7 +22,7 @@ from quantal._core.keras_internals import (
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.scale import Scale
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
-from quantal.estimators.mean_field import moderated
+from quantal.estimators.mean_field import MeanField, moderated
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
 
@@ -78,7 +78,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         values: ValuesLike,
         weights: str | int | Sequence[str | int] = "kernel",
         *,
-        estimator: str | dict[str, Any] | estimators.Estimator = "auto",
+        estimator: str | dict[str, Any] | Estimator = "auto",
         scale: str | Scale | dict[str, Any] | None = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -270,7 +270,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         parameters = self.discrete_parameters or ()
         return (
             len(parameters) == 1
-            and isinstance(parameters[0].estimator, estimators.MeanField)
+            and isinstance(parameters[0].estimator, MeanField)
             and isinstance(self.layer, _LINEAR)
             and self.layer.activation is keras.activations.linear
             and parameters[0].path.endswith("kernel")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal import estimators
+from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.scale import Scale
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
@@ -65,7 +65,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         values: ValuesLike = (-1, 1),
         *,
         axis: int | Sequence[int] = -1,
-        estimator: str | dict[str, Any] | estimators.Estimator = "auto",
+        estimator: str | dict[str, Any] | Estimator = "auto",
         scale: str | Scale | dict[str, Any] | None = None,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,

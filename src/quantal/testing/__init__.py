@@ -1,5 +1,7 @@
 """The laws that every estimator, parameter and model keeps, as checks for your own."""
 
+import keras  # noqa: F401  first: see quantal._registration
+
 from quantal.testing.laws import assert_gradient as assert_gradient
 from quantal.testing.laws import assert_hard as assert_hard
 from quantal.testing.laws import assert_listed as assert_listed

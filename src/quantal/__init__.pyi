@@ -1,0 +1,28 @@
+# The public names, each written once: type checkers read this file, and `__init__.py` loads a
+# name from where this file imports it.
+from . import callbacks as callbacks
+from . import estimators as estimators
+from . import layers as layers
+from . import objectives as objectives
+from . import plots as plots
+from . import regularizers as regularizers
+from . import schedules as schedules
+from . import testing as testing
+from ._core.numbers.fitting import k_means as k_means
+from ._core.numbers.values import Values as Values
+from ._core.parameter import Parameter as Parameter
+from ._core.parameter import parameters_of as parameters_of
+from ._core.scale import Scale as Scale
+from ._export.export import export as export
+from ._models.convert import bake as bake
+from ._models.convert import discretize as discretize
+from ._models.convert import exclude_from_weight_decay as exclude_from_weight_decay
+from ._models.convert import finalize as finalize
+from ._models.files import load as load
+from ._models.files import save as save
+from ._optimize.polish.polish import polish as polish
+from ._optimize.search.search import search as search
+from .layers.discrete import Discrete as Discrete
+from .layers.multiplier import LearnableMultiplier as LearnableMultiplier
+
+__version__: str

@@ -1,0 +1,84 @@
+"""Every public module and name can be the first that a program imports."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import quantal
+from test_architecture import MODULES
+
+PUBLIC_MODULES = [
+    "callbacks", "estimators", "layers", "objectives", "plots", "regularizers", "schedules",
+    "testing",
+]  # fmt: skip
+LOADED = (
+    "import sys; {}; print(sorted({{'keras', 'tensorflow', 'jax', 'torch'}} & set(sys.modules)))"
+)
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for each import")
+
+
+def failing(statements):
+    """The statements that fail as the first of a process, and what they print."""
+    program = os.path.join(os.path.dirname(__file__), "first_imports.py")
+    run = subprocess.run(
+        [sys.executable, program], input="\n".join(statements), capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split("\n")[:-1], run.stderr
+
+
+@needs_fork
+def test_every_public_module_and_name_can_be_the_first_import():
+    statements = [
+        *(f"import quantal.{module}" for module in PUBLIC_MODULES),
+        *(f"from quantal import {name}" for name in quantal.__all__),
+        "from quantal.estimators import StraightThrough",
+        "import keras; import quantal",
+        "import quantal; import keras",
+    ]
+    assert failing(statements)[0] == []
+
+
+@needs_fork
+@pytest.mark.slow
+def test_every_private_file_can_be_the_first_import():
+    # Pickles name private files. The next public name registers the classes.
+    failed, output = failing([f"import {name}; from quantal import Scale" for name in MODULES])
+    assert failed == [], output
+
+
+@needs_fork
+def test_that_check_can_fail():
+    assert failing(["import quantal.nothing"])[0] == ["import quantal.nothing"]
+    assert failing(["import keras"])[0] == ["import keras"]  # quantal's classes are not known
+
+
+def test_public_modules_are_all_of_them():
+    assert set(PUBLIC_MODULES) <= set(quantal.__all__)
+
+
+def loaded_by(statement):
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED.format(statement)], capture_output=True, text=True, check=True
+    )
+    return run.stdout.strip()
+
+
+def test_importing_quantal_loads_no_framework():
+    assert loaded_by("import quantal; quantal.Values('nf4').codes([0.3])") == "[]"
+    assert loaded_by("import quantal.objectives, quantal.schedules") == "[]"
+
+
+def test_that_the_check_of_frameworks_can_fail():
+    assert "keras" in loaded_by("import quantal; quantal.LearnableMultiplier")
+
+
+def test_public_names_resolve_and_unknown_ones_do_not():
+    for name in quantal.__all__:
+        assert getattr(quantal, name) is not None
+    assert set(quantal.__all__) <= set(dir(quantal))
+    with pytest.raises(AttributeError, match="No quantal attribute TernaryDense"):
+        _ = quantal.TernaryDense

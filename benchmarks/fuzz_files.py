@@ -3,7 +3,7 @@
     pip install atheris
     python benchmarks/fuzz_files.py -runs=100000 corpus
 
-The options are libFuzzer's; `corpus` is a folder for what it finds. Checksums are made right again
+The options are libFuzzer's; `corpus` is a folder for what it finds. Digests are made right again
 in half of the inputs: else hardly anything would come past them. Anything but ValueError ends the
 run with a traceback and the input in a file.
 """
@@ -17,6 +17,8 @@ import zlib
 from random import Random
 
 import atheris
+import numpy as np
+from safetensors import SafetensorError, safe_open
 
 with atheris.instrument_imports(include=["quantal"]):
     import quantal
@@ -44,23 +46,17 @@ def seeds():
         yield PATH.read_bytes()
 
 
-def checked(data):
-    """The same file with right checksums, as far as it can be read."""
+def with_right_digests(data):
+    """The same arrays and metadata with right digests, as far as safetensors can read them."""
+    PATH.write_bytes(data)
     try:
-        length = int.from_bytes(data[:8], "little")
-        header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-        about = json.loads(header["__metadata__"]["quantal"])
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                about["checksums"][name] = f"{zlib.crc32(body[begin:end]):08x}"
-        header["__metadata__"] = {"quantal": json.dumps(about), "checksum": "00000000"}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        own = f'"checksum":"{zlib.crc32(text):08x}"'.encode()
-        text = text.replace(b'"checksum":"00000000"', own, 1)
-        return len(text).to_bytes(8, "little") + text + body
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        with safe_open(PATH, framework="np") as file:
+            metadata = json.loads(file.metadata()[container.KEY])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        container.write(PATH, arrays, metadata)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return data
+    return PATH.read_bytes()
 
 
 ODD = [0, 1, -1, 2, 3, 7, 2**20, 2**31, 2**60, 1.5, True, None, "", "x", "coded", [], [0], {}]
@@ -69,56 +65,48 @@ ODD = [0, 1, -1, 2, 3, 7, 2**20, 2**31, 2**60, 1.5, True, None, "", "x", "coded"
 def changed(tree, random):
     """JSON with one thing in it replaced by another."""
     tree = json.loads(json.dumps(tree))
-    at = tree
+    branch = tree
     while True:
-        places = list(at) if isinstance(at, dict) else range(len(at))
-        if not places:
+        keys = list(branch) if isinstance(branch, dict) else range(len(branch))
+        if not keys:
             return tree
-        place = random.choice(places)
-        if isinstance(at[place], (dict, list)) and at[place] and random.random() < 0.8:
-            at = at[place]
+        key = random.choice(keys)
+        if isinstance(branch[key], (dict, list)) and branch[key] and random.random() < 0.8:
+            branch = branch[key]
             continue
-        at[place] = random.choice(ODD)
+        branch[key] = random.choice(ODD)
         return tree
 
 
+def with_changed_header(data, random):
+    length = int.from_bytes(data[:8], "little")
+    text = json.dumps(changed(json.loads(data[8 : 8 + length]), random)).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def with_changed_content(data, random):
+    """A change in the metadata or in the architecture; the digests are right again."""
+    PATH.write_bytes(data)
+    arrays, metadata = container.read(PATH)
+    if random.random() < 0.5:
+        metadata = changed(metadata, random)
+    else:
+        config = json.loads(zlib.decompress(arrays["architecture"].tobytes()))
+        text = json.dumps(changed(config, random)).encode()
+        arrays["architecture"] = np.frombuffer(zlib.compress(text, 9), np.uint8)
+    container.write(PATH, arrays, metadata)
+    return PATH.read_bytes()
+
+
 def mutated(data, most, seed):
-    """Half the time libFuzzer's mutations; else one in the header or in the architecture."""
+    """Half the time libFuzzer's mutations; else one in the header, metadata or architecture."""
     random = Random(seed)
     try:
         if random.random() < 0.5:
-            raise ValueError
-        length = int.from_bytes(data[1:9], "little")
-        header, body = json.loads(data[9 : 9 + length]), data[9 + length :]
-        kind = random.randrange(3)
-        if kind == 0:
-            header = changed(header, random)
-        elif kind == 1:
-            about = json.loads(header["__metadata__"]["quantal"])
-            header["__metadata__"]["quantal"] = json.dumps(changed(about, random))
-        else:
-            begin, end = header["architecture"]["data_offsets"]
-            config = changed(json.loads(zlib.decompress(body[begin:end])), random)
-            new = zlib.compress(json.dumps(config).encode(), 9)
-            header["architecture"]["shape"] = [len(new)]
-            for name, entry in header.items():
-                if name != "__metadata__":
-                    offsets = entry["data_offsets"]
-                    entry["data_offsets"] = [
-                        n + (len(new) - end if n >= end else 0) for n in offsets
-                    ]
-            body = body[:begin] + new + body[end:]
-        text = json.dumps(header).encode()
-        return b"1" + len(text).to_bytes(8, "little") + text + body
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        zlib.error,
-    ):
+            raise ValueError("libFuzzer's turn")
+        change = random.choice([with_changed_header, with_changed_content, with_changed_content])
+        return b"1" + change(data[1:], random)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return atheris.Mutate(data, most)
 
 
@@ -126,8 +114,8 @@ COUNTS = {"inputs": 0, "loaded": 0, "refused": 0}
 
 
 def one(data):
-    # The first byte says whether the checksums are made right.
-    data = checked(data[1:]) if data[:1] == b"1" else data[1:]
+    # The first byte says whether the digests are made right.
+    data = with_right_digests(data[1:]) if data[:1] == b"1" else data[1:]
     PATH.write_bytes(data)
     COUNTS["inputs"] += 1
     try:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import quantal
 from conftest import numpy, on_one_backend
@@ -92,8 +94,8 @@ def test_latents_and_optimizer_stay_behind(tmp_path, random):
     model = small(compiled=True)
     model.fit(random.normal(size=(64, 7)), random.normal(size=(64, 5)), verbose=0)
     quantal.save(model, tmp_path / "model.quantal")
-    arrays, about = container.read(tmp_path / "model.quantal")
-    names = [entry["name"] for entry in about["weights"]]
+    arrays, metadata = container.read(tmp_path / "model.quantal")
+    names = [entry["name"] for entry in metadata["weights"]]
     assert [name.rsplit("/", 1)[1] for name in names] == ["kernel", "kernel", "bias"]
     assert {array.size for name, array in arrays.items() if "kernel" in name} <= {1, 7, 2, 3}
     again = quantal.load(tmp_path / "model.quantal")
@@ -118,14 +120,83 @@ def test_size(values, shares, tmp_path, random):
     assert quantal.save(model, tmp_path / "m") <= 1.01 * entropy(codes) * 1e5 / 8 + 2000
 
 
-def test_safetensors_reads_it(tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
-    quantal.save(small(), tmp_path / "model")
-    theirs = safetensors.load_file(tmp_path / "model")
-    ours = container.read(tmp_path / "model").arrays
-    assert theirs.keys() == ours.keys()
-    for name, array in ours.items():
-        np.testing.assert_array_equal(theirs[name], array)
+# Any safetensors tool reads the files, and may write them again.
+
+
+def rewritten(path, target, change=lambda arrays, metadata: None):
+    """Write a file again by safetensors alone, without regard to its digests."""
+    with safe_open(path, "np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    change(arrays, metadata)
+    save_file(arrays, target, metadata)
+    return target
+
+
+def reordered(data):
+    """The same content with the arrays in the opposite order and other padding."""
+    header, body = parts_of(data)
+    entries = sorted(header.keys() - {"__metadata__"}, reverse=True)
+    new, parts, end = {}, [], 0
+    for name in entries:
+        parts.append(body[slice(*header[name]["data_offsets"])])
+        new[name] = {**header[name], "data_offsets": [end, end + len(parts[-1])]}
+        end += len(parts[-1])
+    return joined({**new, "__metadata__": header["__metadata__"]}, b"".join(parts), padding=21)
+
+
+def test_a_file_written_again_by_safetensors_still_loads(tmp_path, random):
+    model = moved(small(scale="learned"), random)
+    quantal.save(model, tmp_path / "model")
+    again = quantal.load(rewritten(tmp_path / "model", tmp_path / "again"))
+    assert_same(model, again, random.normal(size=(9, 7)))
+    more = rewritten(tmp_path / "model", tmp_path / "more", lambda _, m: m.update(format="np"))
+    assert_same(model, quantal.load(more), random.normal(size=(9, 7)))
+
+
+def test_order_and_padding_do_not_matter(whole, tmp_path):
+    other = reordered(whole)
+    assert len(other) != len(whole)
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "other").write_bytes(other)
+    ones, others = (container.read(tmp_path / name) for name in ("whole", "other"))
+    assert ones.metadata == others.metadata
+    for name, array in ones.arrays.items():
+        np.testing.assert_array_equal(others.arrays[name], array)
+    assert_same(quantal.load(tmp_path / "whole"), quantal.load(tmp_path / "other"), np.ones((2, 7)))
+
+
+def kernel_in(arrays, kind):
+    return max(name for name in arrays if name.endswith(f"kernel.{kind}"))
+
+
+CHANGES = {
+    "a missing array": lambda arrays, _: arrays.pop(kernel_in(arrays, "values")),
+    "another array": lambda arrays, _: arrays.update({"x.values": np.ones(3, np.float32)}),
+    "another list": lambda arrays, _: arrays[kernel_in(arrays, "values")].__imul__(2),
+    "another dtype": lambda arrays, _: arrays.update(
+        {(name := kernel_in(arrays, "values")): arrays[name].view(np.int32)}
+    ),
+    "another shape": lambda arrays, _: arrays.update(
+        {(name := kernel_in(arrays, "values")): arrays[name][None]}
+    ),
+    "other codes": lambda arrays, _: arrays[kernel_in(arrays, "codes")].__ixor__(1),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_array_is_refused_by_name(name, whole, tmp_path):
+    (tmp_path / "model").write_bytes(whole)
+    path = rewritten(tmp_path / "model", tmp_path / "changed", CHANGES[name])
+    with pytest.raises(ValueError, match=r"changed: the array '.*(values|codes)' is not readable"):
+        quantal.load(path)
+
+
+def test_a_file_without_its_metadata_is_refused(whole, tmp_path):
+    (tmp_path / "model").write_bytes(whole)
+    path = rewritten(tmp_path / "model", tmp_path / "changed", lambda _, metadata: metadata.clear())
+    with pytest.raises(ValueError, match="changed: the metadata is not readable: KeyError"):
+        quantal.load(path)
 
 
 # Any arrays come back as they were.
@@ -145,13 +216,22 @@ def test_arrays_come_back(tmp_path_factory, wanted):
         if name != "__metadata__"
     }
     path = tmp_path_factory.getbasetemp() / "arrays"
-    container.write(path, arrays, {"told": [1, "é"]})
-    found, about = container.read(path)
-    assert about["told"] == [1, "é"]
-    assert list(found) == list(arrays)
+    container.write(path, arrays, {"list": [1, "é"]})
+    read, metadata = container.read(path)
+    assert metadata == {"list": [1, "é"]}
+    assert read.keys() == arrays.keys()
     for name, array in arrays.items():
-        assert found[name].dtype == array.dtype
-        assert found[name].tobytes() == array.tobytes()
+        assert (read[name].dtype, read[name].shape) == (array.dtype, array.shape)
+        assert read[name].tobytes() == array.tobytes()
+
+
+@on_one_backend
+def test_arrays_of_any_layout_come_back(tmp_path):
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    arrays = {"big": whole.astype(">f4"), "strided": whole[::2, 1::3], "turned": whole.T}
+    container.write(tmp_path / "arrays", arrays, {})
+    for name, array in container.read(tmp_path / "arrays").arrays.items():
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 @settings(max_examples=20)
@@ -214,71 +294,81 @@ def test_any_bytes(tmp_path_factory, whole, data):
         quantal.load(path)
 
 
-def attacked(whole, change, checksums=True):
-    """The file with a changed header, its checksums made right again."""
-    length = int.from_bytes(whole[:8], "little")
-    header, body = json.loads(whole[8 : 8 + length]), whole[8 + length :]
-    about = json.loads(header["__metadata__"]["quantal"])
-    body = change(header, about, body) or body
-    for name, entry in header.items():
-        if name != "__metadata__" and checksums:
-            try:
-                begin, end = entry["data_offsets"]
-                about["checksums"][name] = f"{zlib.crc32(body[begin:end]):08x}"
-            except (TypeError, KeyError):
-                continue
-    header["__metadata__"] = {"quantal": json.dumps(about), "checksum": "00000000"}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    own = f'"checksum":"{zlib.crc32(text):08x}"'.encode()
-    text = text.replace(b'"checksum":"00000000"', own, 1)
+def parts_of(data):
+    """The header and the arrays' bytes of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def joined(header, body, padding=0):
+    text = json.dumps(header).encode() + b" " * padding
     return len(text).to_bytes(8, "little") + text + body
+
+
+def set_entry(name_of, **fields):
+    """An attack on the header's entry of an array; digests do not come into play."""
+
+    def attack(path):
+        header, body = parts_of(path.read_bytes())
+        header[name_of(header)].update(fields)
+        path.write_bytes(joined(header, body))
+
+    return attack
+
+
+def no_dtype(path):
+    header, body = parts_of(path.read_bytes())
+    del header[codes_name(header)]["dtype"]
+    path.write_bytes(joined(header, body))
+
+
+def entry_that_is_none(path):
+    header, body = parts_of(path.read_bytes())
+    header[codes_name(header)] = [1]
+    path.write_bytes(joined(header, body))
+
+
+def with_right_digests(change):
+    """An attack that changes arrays or metadata and makes the digests right again."""
+
+    def attack(path):
+        arrays, metadata = container.read(path)
+        change(arrays, metadata)
+        container.write(path, arrays, metadata)
+
+    return attack
+
+
+def codes_name(arrays):
+    return min(name for name in arrays if name.endswith(".codes"))
+
+
+def values_name(arrays):
+    return codes_name(arrays).replace(".codes", ".values")
+
+
+def set_weight(**fields):
+    return with_right_digests(lambda arrays, metadata: metadata["weights"][0].update(fields))
+
+
+def set_value(number):
+    def change(arrays, metadata):
+        values = arrays[values_name(arrays)].copy()
+        values[0] = number
+        arrays[values_name(arrays)] = values
+
+    return with_right_digests(change)
 
 
 def replaced_architecture(change):
     """An attack that changes the architecture's JSON."""
 
-    def attack(header, about, body):
-        begin, end = header["architecture"]["data_offsets"]
-        config = json.loads(zlib.decompress(body[begin:end]))
+    def replace(arrays, metadata):
+        config = json.loads(zlib.decompress(arrays["architecture"].tobytes()))
         text = zlib.compress(json.dumps(change(config)).encode())
-        shift = len(text) - (end - begin)
-        header["architecture"].update(shape=[len(text)], data_offsets=[begin, begin + len(text)])
-        for name, entry in header.items():
-            if name not in ("__metadata__", "architecture"):
-                entry["data_offsets"] = [place + shift for place in entry["data_offsets"]]
-        return body[:begin] + text + body[end:]
+        arrays["architecture"] = np.frombuffer(text, np.uint8)
 
-    return attack
-
-
-def codes_name(header):
-    return next(name for name in header if name.endswith(".codes"))
-
-
-def values_name(header):
-    return codes_name(header).replace(".codes", ".values")
-
-
-def set_entry(name_of, **fields):
-    return lambda header, about, body: header[name_of(header)].update(fields)
-
-
-def set_weight(**fields):
-    return lambda header, about, body: about["weights"][0].update(fields)
-
-
-def nan_in_the_list(header, about, body):
-    begin = header[values_name(header)]["data_offsets"][0]
-    return body[:begin] + np.float32("nan").tobytes() + body[begin + 4 :]
-
-
-def another_list(header, about, body):
-    begin = header[values_name(header)]["data_offsets"][0]
-    return body[:begin] + np.float32(7).tobytes() + body[begin + 4 :]
-
-
-def bomb(header, about, body):
-    return replaced_architecture(lambda config: {"zeros": "0" * 2**26})(header, about, body)
+    return with_right_digests(replace)
 
 
 def lambda_layer(config):
@@ -304,21 +394,26 @@ ATTACKS = {
     "overlap": set_entry(values_name, data_offsets=[0, 8]),
     "beyond the end": set_entry(codes_name, shape=[10**9], data_offsets=[0, 10**9]),
     "dtype": set_entry(codes_name, dtype="OBJECT"),
-    "no dtype": lambda header, about, body: header[codes_name(header)].pop("dtype") and None,
-    "entry": lambda header, about, body: header.update({codes_name(header): [1]}),
+    "a dtype that NumPy lacks": set_entry(codes_name, dtype="F8_E4M3"),
+    "too many dimensions": set_entry(codes_name, shape=[2] + [1] * 99),
+    "no dtype": no_dtype,
+    "entry": entry_that_is_none,
     "huge weight": set_weight(shape=[2**60]),
     "huge weight of two": set_weight(shape=[2**20, 2**20]),
     "another shape": set_weight(shape=[6]),
     "another base": set_weight(base=3),
-    "no base": lambda header, about, body: about["weights"][0].pop("base") and None,
+    "no base": with_right_digests(lambda _, metadata: metadata["weights"][0].pop("base")),
     "another packing": set_weight(packing="coded"),
     "a name that is none": set_weight(name=["x"]),
-    "a weight that is none": lambda header, about, body: about["weights"].__setitem__(0, 7),
-    "a weight too few": lambda header, about, body: about["weights"].pop() and None,
-    "another version": lambda header, about, body: about.update(format=2),
-    "NaN in the list": nan_in_the_list,
-    "another list": another_list,
-    "inflates": bomb,
+    "a weight that is none": with_right_digests(
+        lambda _, metadata: metadata["weights"].__setitem__(0, 7)
+    ),
+    "a weight too few": with_right_digests(lambda _, metadata: metadata["weights"].pop()),
+    "another version": with_right_digests(lambda _, metadata: metadata.update(format=2)),
+    "a missing array": with_right_digests(lambda arrays, _: arrays.pop(codes_name(arrays))),
+    "NaN in the list": set_value(np.nan),
+    "another list": set_value(7),
+    "inflates": replaced_architecture(lambda config: {"zeros": "0" * 2**26}),
     "lambda": replaced_architecture(lambda_layer),
     "foreign": replaced_architecture(foreign),
     "no config": replaced_architecture(lambda config: {}),
@@ -326,29 +421,48 @@ ATTACKS = {
 }
 
 
+def attacked(attack, whole, tmp_path):
+    path = tmp_path / "attacked"
+    path.write_bytes(whole)
+    attack(path)
+    return path.read_bytes()
+
+
 @on_one_backend
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(name, whole, tmp_path):
-    refusal(tmp_path, attacked(whole, ATTACKS[name]))
+    refusal(tmp_path, attacked(ATTACKS[name], whole, tmp_path))
 
 
 def test_a_wide_architecture_is_refused_before_it_is_built(whole, tmp_path):
-    assert "has the size" in refusal(tmp_path, attacked(whole, replaced_architecture(wide)))
+    data = attacked(replaced_architecture(wide), whole, tmp_path)
+    assert "has the size" in refusal(tmp_path, data)
 
 
-def test_an_attack_without_a_change_is_none(whole, tmp_path):
-    (tmp_path / "model").write_bytes(attacked(whole, lambda header, about, body: None))
+@pytest.mark.parametrize("attack", [set_entry(codes_name), set_weight(), set_value(1)])
+def test_an_attack_without_a_change_is_none(attack, tmp_path):
+    quantal.save(small([1, -1, 0]), tmp_path / "model")
+    attack(tmp_path / "model")
     quantal.load(tmp_path / "model")
 
 
-def test_deep_json(tmp_path):
+def test_deep_json(whole, tmp_path):
     text = b"[" * 200_000
     refusal(tmp_path, len(text).to_bytes(8, "little") + text)
+    header, body = parts_of(whole)
+    header["__metadata__"]["quantal"] = "[" * 200_000
+    refusal(tmp_path, joined(header, body))
 
 
-def test_names_twice(tmp_path):
-    text = b'{"__metadata__":{"quantal":"{}","checksum":"00000000"},"a":1,"a":2}'
-    assert "twice" in refusal(tmp_path, len(text).to_bytes(8, "little") + text)
+def test_names_twice(whole, tmp_path):
+    text = b'{"__metadata__":{"quantal":"{}"},"a":1,"a":2}'
+    refusal(tmp_path, len(text).to_bytes(8, "little") + text)
+    # A second entry of the same name, and of another shape, after the first one.
+    header, body = parts_of(whole)
+    name = values_name(header)
+    second = json.dumps({name: {**header[name], "shape": [*header[name]["shape"], 1]}})
+    text = (json.dumps(header)[:-1] + "," + second[1:]).encode()
+    assert f"the array {name!r}" in refusal(tmp_path, len(text).to_bytes(8, "little") + text + body)
 
 
 # Nothing is lost.

@@ -1,9 +1,11 @@
-"""Files of format 1, as they were first written: they stay readable, and are written alike.
+"""Files of format 1 stay readable to the bit, and are written alike.
 
 `python tests/test_golden.py` writes them; only for a new format, beside the old ones.
 """
 
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from keras import layers
 
 import quantal
+from conftest import on_one_backend
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of
 from quantal._storage import container
+from test_documents import ROOT, code_blocks
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 LISTS = {
@@ -59,9 +63,46 @@ def test_golden(name, tmp_path):
     assert list(first.arrays) == list(second.arrays)
     for key in set(first.arrays) - {"architecture"}:
         np.testing.assert_array_equal(first.arrays[key], second.arrays[key])
-    assert first.about["weights"] == second.about["weights"]
-    packings = {entry.get("packing") for entry in first.about["weights"]}
+    assert first.metadata["weights"] == second.metadata["weights"]
+    packings = {entry.get("packing") for entry in first.metadata["weights"]}
     assert ("coded" if name == "coded" else "words") in packings
+
+
+READER = """
+import sys
+
+
+class NotInstalled:
+    def find_spec(name, path, target=None):
+        if name in ("keras", "tensorflow", "jax", "torch"):
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, NotInstalled)
+{reader}
+from quantal._storage import container
+
+path, target = sys.argv[1:]
+weights, _ = read(path)
+np.savez(target, *weights.values())
+assert container.read(path).metadata["format"] == 1
+"""
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", LISTS)
+def test_the_documented_reader_needs_no_backend(name, tmp_path):
+    if not (ROOT / "docs").exists():
+        pytest.skip("docs is not beside the installed package")
+    (reader,) = [block for block in code_blocks("docs/format.md") if "def read(" in block]
+    program = READER.format(reader=reader)
+    arguments = [FOLDER / f"{name}.quantal", tmp_path / "weights.npz"]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+    model = model_of(name)
+    expected = [parameter.forward(False) for parameter in parameters_of(model)]
+    with np.load(tmp_path / "weights.npz") as weights:
+        for array, number in zip(weights.values(), [*expected, model.weights[-1]], strict=True):
+            np.testing.assert_array_equal(array, keras.ops.convert_to_numpy(number))
 
 
 if __name__ == "__main__":

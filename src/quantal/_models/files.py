@@ -96,12 +96,12 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     """
     arrays, about = container.read(path)
     if about.get("format") != VERSION or not isinstance(about.get("weights"), list):
-        raise container.refused(path, "the format", f"version {about.get('format')!r}")
+        raise container.refusal(path, "the format", f"version {about.get('format')!r}")
     _check_entries(path, about["weights"])
     model = _rebuilt(path, arrays)
     slots = _slots(model)
     if len(slots) != len(about["weights"]):
-        raise container.refused(
+        raise container.refusal(
             path, "the weights", f"{len(about['weights'])} for {len(slots)} of the architecture"
         )
     for slot, entry in zip(slots, about["weights"], strict=True):
@@ -115,7 +115,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
                     raise ValueError(f"the shape {numbers.shape} for {tuple(slot.shape)}")
                 slot.assign(numbers)
         except (KeyError, TypeError, ValueError) as error:
-            raise container.refused(path, repr(name), f"{type(error).__name__}: {error}") from error
+            raise container.refusal(path, repr(name), error) from error
     return model
 
 
@@ -181,7 +181,7 @@ def _check_entries(path: Any, weights: list[Any]) -> None:
     """Refuse entries without a name; their shapes are compared with the model's later."""
     for entry in weights:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise container.refused(path, "the list of weights", f"{entry!r}")
+            raise container.refusal(path, "the list of weights", f"{entry!r}")
 
 
 def _rebuilt(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
@@ -197,11 +197,9 @@ def _rebuilt(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
         # Layers that Keras does not know, and code, are refused by Keras.
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     except Exception as error:
-        raise container.refused(
-            path, "the architecture", f"{type(error).__name__}: {error}"
-        ) from error
+        raise container.refusal(path, "the architecture", error) from error
     if not isinstance(model, keras.Model) or not model.built:
-        raise container.refused(path, "the architecture", "it is not a built model")
+        raise container.refusal(path, "the architecture", "it is not a built model")
     return model
 
 

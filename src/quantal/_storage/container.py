@@ -1,168 +1,135 @@
-"""Named arrays in one file, in the safetensors format, with checksums.
+"""Named arrays and metadata in one safetensors file, with a digest of each.
 
-Any safetensors reader opens these files. A file is written beside its place and moved
-there when it is whole; a file that is not whole is refused by name.
+Any safetensors tool reads these files, and may write them again: the order of the
+arrays and the padding do not matter, as long as it keeps the metadata.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
 
+import hashlib
 import json
-import math
 import os
-import zlib
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from quantal._storage.atomic import replace_file
 
-LONGEST_HEADER = 100_000_000
-"""Bytes; safetensors' own limit."""
+KEY = "quantal"
+"""The one key of the file's metadata: safetensors writes several in any order."""
+DIGEST_BYTES = 8
+"""A digest guards against damage, which 64 bits miss once in 2^64 files."""
 _DTYPES = {
-    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
-    "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    "float16", "float32", "float64",
 }  # fmt: skip
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_CHECKSUM = "00000000"
+_UNREADABLE = (
+    SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
+)  # fmt: skip
+"""What damaged files raise; AttributeError stands for a dtype that NumPy lacks."""
 
 
 class Contents(NamedTuple):
-    """What a file holds: its arrays by name, and what its writer says of them."""
+    """The contents of a file are its arrays by name, and its metadata."""
 
     arrays: dict[str, NDArray[Any]]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def write(
-    path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]
+    path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
 ) -> int:
-    """Write arrays to a file, in the order given; the file's size in bytes.
+    """Write arrays and metadata to a file and return its size in bytes.
 
-    The same arrays give the same bytes.
+    The same arrays and metadata give the same bytes.
 
     Args:
         path: The file; its folder exists.
-        arrays: By name; booleans, integers and floating-point numbers.
-        about: What JSON can hold, to be read again as it is.
+        arrays: Booleans, integers and floating-point numbers, by name.
+        metadata: Anything that JSON can hold; `digest` and `digests` are replaced.
 
     Raises:
         TypeError: An array has a dtype that the format lacks.
     """
-    header: dict[str, Any] = {}
-    parts, checksums, end = [], {}, 0
-    for name, array in arrays.items():
-        code = _NAMES.get(
-            array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
-        )
-        if code is None:
+    # NumPy makes zero-dimensional arrays one-dimensional here.
+    contiguous = {
+        name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+        for name, array in arrays.items()
+    }
+    for name, array in contiguous.items():
+        if array.dtype.name not in _DTYPES:
             raise TypeError(
                 f"The array {name!r} has the dtype {array.dtype}. Expected one of "
-                f"{', '.join(map(str, _NAMES))}. Convert it."
+                f"{', '.join(sorted(_DTYPES))}. Convert it."
             )
-        part = np.ascontiguousarray(array, _DTYPES[code]).tobytes()
-        parts.append(part)
-        checksums[name] = f"{zlib.crc32(part):08x}"
-        header[name] = {
-            "dtype": code,
-            "shape": list(array.shape),
-            "data_offsets": [end, end + len(part)],
-        }
-        end += len(part)
-    told = json.dumps({**about, "checksums": checksums}, separators=(",", ":"))
-    header = {"__metadata__": {"quantal": told, "checksum": _CHECKSUM}, **header}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    # The data begins at a multiple of eight, for readers that map it into memory.
-    text += b" " * (-len(text) % 8)
-    own = f'"checksum":"{_CHECKSUM}"'.encode()
-    text = text.replace(own, f'"checksum":"{zlib.crc32(text):08x}"'.encode(), 1)
+    digests = {name: _digest_of_array(name, array) for name, array in contiguous.items()}
+    content = {**metadata, "digests": digests}
+    content.pop("digest", None)
+    data = save(contiguous, {KEY: _json({**content, "digest": _digest_of_json(content)})})
     with replace_file(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
-            file.write(part)
-    return 8 + len(text) + end
+        file.write(data)
+    return len(data)
 
 
 def read(path: str | os.PathLike[str]) -> Contents:
-    """Read a file that `write` made.
+    """Read a file that `write` wrote, or another safetensors writer wrote again.
 
-    Every size is checked before memory is taken for it, and every byte against its
-    checksum.
+    Every size is checked before memory is taken for it, and every array against its
+    digest.
 
     Raises:
-        ValueError: The file is another, or was changed; it names the file and the place.
+        ValueError: The file is another one or was changed. The message names the file
+            and what in it differs.
         OSError: The file cannot be opened.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        header, about, start = _header(path, file, size)
-        body = file.read(size - start)
-    arrays: dict[str, NDArray[Any]] = {}
-    end = 0
-    for name, entry in header.items():
-        dtype, shape, begin, stop = _entry(path, name, entry)
-        if begin != end or stop > len(body):
-            raise refused(path, f"the place of {name!r}", f"{begin} to {stop} after {end}")
-        end = stop
-        if math.prod(shape) * dtype.itemsize != stop - begin:
-            raise refused(path, f"the size of {name!r}", f"{shape} in {stop - begin} bytes")
-        part = memoryview(body)[begin:stop]
-        if f"{zlib.crc32(part):08x}" != about["checksums"].get(name):
-            raise refused(path, f"the bytes of {name!r}", "a wrong checksum")
-        arrays[name] = np.frombuffer(part, dtype).reshape(shape)
-    if end != len(body):
-        raise refused(path, "the end", f"{len(body) - end} bytes more")
-    return Contents(arrays, about)
+    part = "the header"
+    try:
+        with safe_open(path, framework="np") as file:
+            part = "the metadata"
+            metadata = json.loads((file.metadata() or {})[KEY])
+            if metadata.pop("digest") != _digest_of_json(metadata):
+                raise ValueError("its digest differs")
+            digests = dict(metadata.pop("digests"))
+            for name in sorted(digests.keys() ^ set(file.keys())):
+                part = f"the array {name!r}"
+                raise ValueError("it is missing" if name in digests else "it was added")
+            arrays = {}
+            for name, digest in digests.items():
+                part = f"the array {name!r}"
+                arrays[name] = file.get_tensor(name)
+                if _digest_of_array(name, arrays[name]) != digest:
+                    raise ValueError("its digest differs")
+    except _UNREADABLE as error:
+        raise refusal(path, part, error) from error
+    return Contents(arrays, metadata)
 
 
-def refused(path: str | os.PathLike[str], place: str, found: str) -> ValueError:
-    """What to raise for a file that is not as `write` makes them."""
+def refusal(path: str | os.PathLike[str], part: str, problem: Exception | str) -> ValueError:
+    """Return the error for a file with a part that `write` cannot have written."""
+    if isinstance(problem, Exception):
+        problem = f"{type(problem).__name__}: {problem}"
     return ValueError(
-        f"{os.fspath(path)}: {place} is not readable: {found}. Expected a whole file as "
+        f"{os.fspath(path)}: {part} is not readable: {problem}. Expected a whole file as "
         "quantal.save writes it. Take an unchanged copy, or save the model again."
     )
 
 
-def _header(
-    path: str | os.PathLike[str], file: BinaryIO, size: int
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The arrays' entries, what the writer says, and where the data begins."""
-    length = int.from_bytes(file.read(8), "little")
-    if size < 10 or length > min(LONGEST_HEADER, size - 8):
-        raise refused(path, "the header", f"it claims {length} of {size} bytes")
-    text = file.read(length)
-    try:
-        header = json.loads(text.decode(), object_pairs_hook=_once)
-        metadata = header.pop("__metadata__")
-        about = json.loads(metadata["quantal"], object_pairs_hook=_once)
-        checksum = str(metadata["checksum"])
-        checked = isinstance(about["checksums"], dict)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise refused(path, "the header", f"{type(error).__name__}: {error}") from None
-    own = f'"checksum":"{checksum}"'.encode()
-    blank = text.replace(own, f'"checksum":"{_CHECKSUM}"'.encode(), 1)
-    if not checked or len(checksum) != 8 or f"{zlib.crc32(blank):08x}" != checksum:
-        raise refused(path, "the header", "a wrong checksum")
-    return header, about, 8 + length
+def _digest_of_array(name: str, array: NDArray[Any]) -> str:
+    """Return the digest of an array's name, dtype, shape and bytes."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    digest.update(_json([name, array.dtype.name, list(array.shape)]).encode())
+    digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return made
+def _digest_of_json(content: Any) -> str:
+    return hashlib.blake2b(_json(content).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def _entry(
-    path: str | os.PathLike[str], name: str, entry: Any
-) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
-    try:
-        dtype = np.dtype(_DTYPES[entry["dtype"]])
-        shape, (begin, stop) = tuple(entry["shape"]), entry["data_offsets"]
-        numbers = (*shape, begin, stop)
-    except (KeyError, TypeError, ValueError) as error:
-        raise refused(path, f"the entry of {name!r}", f"{type(error).__name__}: {error}") from None
-    if not all(type(n) is int and 0 <= n < 2**60 for n in numbers) or len(shape) > 32:
-        raise refused(path, f"the entry of {name!r}", f"{numbers}")
-    return dtype, shape, begin, stop
+def _json(content: Any) -> str:
+    """Return the one JSON text of some content: without spaces, keys sorted, ASCII."""
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)

@@ -99,7 +99,7 @@ def test_the_documented_reader_needs_no_backend(name, tmp_path):
     arguments = [FOLDER / f"{name}.quantal", tmp_path / "weights.npz"]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
     model = model_of(name)
-    expected = [parameter.forward(False) for parameter in parameters_of(model)]
+    expected = [parameter.weight for parameter in parameters_of(model)]
     with np.load(tmp_path / "weights.npz") as weights:
         for array, number in zip(weights.values(), [*expected, model.weights[-1]], strict=True):
             np.testing.assert_array_equal(array, keras.ops.convert_to_numpy(number))

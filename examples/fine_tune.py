@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers
 
 import quantal
-from quantal.testing.laws import assert_listed
+from quantal.testing import assert_listed
 
 RULES = {
     "ternary, a scale per channel": "ternary",
@@ -97,7 +97,8 @@ def main():
     print(f"free weights: {accuracy(free, testing):.2f} %\n")
 
     for name, rule in RULES.items():
-        discrete, report = quantal.discretize(free, rule, report=True)
+        discrete = quantal.discretize(free, rule)
+        report = quantal.summary(discrete, compared_with=free, rules=rule)
         rounded = accuracy(discrete, testing)
         train(discrete, training, asked.epochs, 1e-3)
         assert_listed(discrete, testing[0][:2].astype("float32"))

@@ -23,9 +23,10 @@ objectives              losses minimax magnitude autocorrelation
 objectives._algorithms  autocorrelation_steps relaxation_bound sphere_decoding
 estimators              straight_through annealed corrected sampled mean_field registry policy
                         regularizers
-layers                  _channels _discrete_layer multiplier discrete
+layers                  _channels _substitutes _discrete_layer multiplier discrete
 callbacks               freezing keeping lists pacing statistics
-_models                 clone convert files inputs model_loss
+_models                 walk clone weight_decay finalize bake rules discretize summary files
+_models                 inputs model_loss
 _optimize               budget incumbent checkpoint progress constraints
 _optimize.methods       compiled_steps gradient_starts quadratic_fit population tabu
 objectives._algorithms  quadratic_steps

@@ -20,7 +20,7 @@ from quantal import (
     parameters_of,
 )
 from quantal._core.numbers.natural_unit import has_natural_unit
-from quantal._models.convert import exclude_from_weight_decay
+from quantal._models.weight_decay import exclude_from_weight_decay
 
 
 @keras.saving.register_keras_serializable(package="quantal_tests")
@@ -212,7 +212,7 @@ def test_a_subclassed_model_loads_its_weights_when_it_is_discretized_again(rando
 
 
 def chosen(model, rules, **arguments):
-    _, report = discretize(model, rules, report=True, **arguments)
+    report = quantal.summary(discretize(model, rules, **arguments))
     return {row.path.split("/", 1)[-1]: row.values for row in report.rows if row.values}
 
 
@@ -304,7 +304,9 @@ def test_trained_weights_start_at_their_nearest_values_in_their_order(random):
 
 def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
     model, _ = sequential(random)
-    discrete, report = discretize(model, {"one": "ternary", "two": None}, report=True)
+    rules = {"one": "ternary", "two": None}
+    discrete = discretize(model, rules)
+    report = quantal.summary(discrete, compared_with=model, rules=rules)
     found = {row.path.split("/", 1)[-1]: row for row in report.rows}
     one = found["one/kernel"]
     weights = numpy(model.get_layer("one").kernel)
@@ -329,7 +331,8 @@ def test_what_is_discrete_already_stays(random):
     x = Discrete(layers.Dense(4), "binary")(LearnableMultiplier([1, -1])(inputs))
     model = keras.Model(inputs, layers.Dense(2)(x))
     x = rows(random, 6)
-    discrete, report = discretize(model, "nf4", report=True)
+    discrete = discretize(model, "nf4")
+    report = quantal.summary(discrete, compared_with=model, rules="nf4")
     assert [p.values for p in parameters_of(discrete)] == [
         Values([1, -1]),
         Values("binary"),
@@ -463,7 +466,7 @@ def test_models_that_cannot_be_converted_are_refused_by_name(random):
     closed(rows(random, 4))
     assert "'closed' cannot be reached" in refused(closed)
     closed = keras.Sequential([keras.Input((4,)), NoConfig(print)])
-    assert "type NoConfig cannot be made again" in refused(closed)
+    assert "type NoConfig cannot be created" in refused(closed)
     with pytest.raises(TypeError, match="Expected a Keras model"):
         bake(layers.Dense(3))
 
@@ -476,7 +479,7 @@ def test_lora_and_quantized_layers_are_refused_by_name():
         warnings.simplefilter("ignore")
         model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="small")])
         model.quantize("int8")
-    assert "layer 'small' is quantized" in refused(model)
+    assert "layer 'small' uses Keras's quantization" in refused(model)
 
 
 def test_rules_that_name_nothing_are_refused_with_the_nearest_paths(random):

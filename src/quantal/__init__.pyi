@@ -14,12 +14,13 @@ from ._core.parameter import Parameter as Parameter
 from ._core.parameter import parameters_of as parameters_of
 from ._core.scale import Scale as Scale
 from ._export.export import export as export
-from ._models.convert import bake as bake
-from ._models.convert import discretize as discretize
-from ._models.convert import exclude_from_weight_decay as exclude_from_weight_decay
-from ._models.convert import finalize as finalize
+from ._models.bake import bake as bake
+from ._models.discretize import discretize as discretize
 from ._models.files import load as load
 from ._models.files import save as save
+from ._models.finalize import finalize as finalize
+from ._models.summary import summary as summary
+from ._models.weight_decay import exclude_from_weight_decay as exclude_from_weight_decay
 from ._optimize.polish.polish import polish as polish
 from ._optimize.search.search import search as search
 from .layers.discrete import Discrete as Discrete

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import call_of
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._models.clone import is_container
-from quantal.layers.discrete import Discrete
+from quantal._models.walk import is_container
+from quantal.layers._substitutes import QUANTIZATION, substitutes_of
+from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
 Shape = tuple[int, ...]
@@ -205,9 +206,7 @@ class _Reader:
             backwards.append(_Call(layer, tuple(sources[0].shape[1:]), tuple(tensor.shape[1:])))
             tensor = sources[0]
         for call in reversed(backwards):
-            layer = call.layer
-            while isinstance(layer, Discrete):
-                layer = layer.layer
+            layer = unwrapped(call.layer)
             if isinstance(layer, keras.Model):
                 yield from self.calls(layer)
             else:
@@ -220,8 +219,9 @@ class _Reader:
             raise self._refused(layer)
         if getattr(layer, "data_format", None) == "channels_first":
             raise self._refused(layer, "with the channels first")
-        if getattr(layer, "quantization_mode", None) is not None:
-            raise self._refused(layer, "with Keras's quantization")
+        # LoRA needs no refusal: `kernel` is then the sum of all terms.
+        if QUANTIZATION in substitutes_of(layer):
+            raise self._refused(layer, f"with {QUANTIZATION}")
         _READERS[type(layer)](self, call)
 
     def nothing(self, call: _Call) -> None:

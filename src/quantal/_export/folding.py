@@ -8,14 +8,16 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
 from quantal._core.parameter import parameters_of
+from quantal._models.bake import plain_clone
 from quantal._models.clone import Replacement
-from quantal._models.convert import opened, plain_like
-from quantal.layers.discrete import Discrete
+from quantal._models.finalize import trainable
+from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
-Factors = dict[int, NDArray[np.float32]]
+Factors = ByIdentity[NDArray[np.float32]]
 
 
 def folded(model: keras.Model) -> keras.Model:
@@ -30,8 +32,8 @@ def folded(model: keras.Model) -> keras.Model:
     Args:
         model: A built model.
     """
-    model = opened(model)
-    factors: Factors = {}
+    model = trainable(model)
+    factors: Factors = ByIdentity()
     gone: set[int] = set()
     for multiplier, before, after in _neighbours(model):
         numbers = _numbers(multiplier)
@@ -39,7 +41,7 @@ def folded(model: keras.Model) -> keras.Model:
             continue
         of_neighbour = _of_outputs(before, numbers) or _of_inputs(after, numbers)
         # A weight takes one multiplier: a second would need the first's product.
-        if of_neighbour and not set(of_neighbour) & set(factors):
+        if of_neighbour and not any(weight in factors for weight in of_neighbour):
             factors.update(of_neighbour)
             gone.add(id(multiplier))
 
@@ -50,9 +52,9 @@ def folded(model: keras.Model) -> keras.Model:
         else:
             constant = np.reshape(_numbers(layer), layer._broadcast_shape[1:])
             plain = layers.Rescaling(constant.tolist(), name=name, dtype=dtype)
-        return plain, plain, []
+        return Replacement(plain, plain, [])
 
-    return plain_like(model, replace, factors)
+    return plain_clone(model, replace, factors)
 
 
 def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:
@@ -91,29 +93,23 @@ def _neighbours(model: keras.Model) -> Any:
 
 def _of_outputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
     """Factors of a layer's weights that multiply its outputs; none where it cannot be."""
-    layer = _inner(layer)
+    layer = unwrapped(layer)
     if isinstance(layer, layers.BatchNormalization):
         weights = [layer.gamma, layer.beta] if layer.scale and layer.axis == -1 else []
-        return {id(weight): numbers for weight in weights if weight is not None}
+        return ByIdentity([(weight, numbers) for weight in weights if weight is not None])
     if not _is_product(layer) or layer.activation is not keras.activations.linear:
-        return {}
-    return {
-        id(weight): numbers  # Along the last axis of both.
-        for weight in (kernel_variable(layer), layer.bias)
-        if weight is not None
-    }
+        return ByIdentity()
+    weights = [kernel_variable(layer), layer.bias]
+    # Along the last axis of both.
+    return ByIdentity([(weight, numbers) for weight in weights if weight is not None])
 
 
 def _of_inputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
     """Factors of a layer's weights that multiply its inputs; none where it cannot be."""
-    layer = _inner(layer)
-    return {id(kernel_variable(layer)): numbers[:, None]} if _is_product(layer) else {}
-
-
-def _inner(layer: Any) -> Any:
-    while isinstance(layer, Discrete):
-        layer = layer.layer
-    return layer
+    layer = unwrapped(layer)
+    if not _is_product(layer):
+        return ByIdentity()
+    return ByIdentity([(kernel_variable(layer), numbers[:, None])])
 
 
 def _is_product(layer: Any) -> bool:

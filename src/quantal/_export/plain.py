@@ -6,7 +6,7 @@ import tempfile
 
 import keras
 
-from quantal._models.convert import bake
+from quantal._models.bake import bake
 from quantal._storage.atomic import replace_file
 
 Path = str | os.PathLike[str]

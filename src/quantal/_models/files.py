@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._models.walk import check_model
 from quantal._storage import container
 from quantal._storage.record import restore, stored
 
@@ -52,16 +53,7 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     >>> load(path).layers[0].codes.shape == (3,)
     True
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"model is {model!r} of type {type(model).__name__}. Expected a Keras model. Put "
-            "the layer into keras.Sequential."
-        )
-    if not model.built:
-        raise ValueError(
-            f"The model {model.name!r} is not built, so it has no weights yet. Expected a "
-            "built model. Call it on data, or give it an Input, first."
-        )
+    check_model(model)
     arrays: dict[str, NDArray[Any]] = {"architecture": _architecture(model)}
     weights: list[dict[str, Any]] = []
     for slot in _slots(model):

@@ -25,6 +25,7 @@ from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal.estimators.mean_field import MeanField, moderated
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
+from quantal.layers._substitutes import refuse_substitute
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -168,13 +169,10 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for inner in flatten_layers(self.layer)
             for parameter in getattr(inner, "discrete_parameters", None) or ()
         }
-        innermost = self.layer
-        while isinstance(innermost, Discrete):
-            innermost = innermost.layer
         names = [name for name in self.weight_names if isinstance(name, str)]
         return [
             variable
-            for place, variable in enumerate(innermost.weights)
+            for place, variable in enumerate(unwrapped(self).weights)
             if id(variable) not in taken
             and (
                 place in self.weight_names
@@ -208,16 +206,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     def _refuse_other_kernels(self) -> None:
         for layer in flatten_layers(self.layer):
-            for what, on in (
-                ("LoRA", getattr(layer, "lora_enabled", False)),
-                ("Keras's quantization", layer.quantization_mode is not None),
-            ):
-                if on:
-                    raise ValueError(
-                        f"The layer {layer.name!r} inside {self.name!r} uses {what}, which "
-                        "puts other numbers in place of the listed ones. A discrete layer "
-                        "computes with listed values only. Wrap a layer without it."
-                    )
+            refuse_substitute(layer, "Wrap a layer without it.", f" inside {self.name!r}")
 
     def _call_listed(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped layer's call, with listed values in place of the latents."""
@@ -315,6 +304,13 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         discrete._first_scales = {}
         discrete._start_latents()
         return discrete
+
+
+def unwrapped(layer: keras.Layer) -> keras.Layer:
+    """Return the layer inside all `Discrete` wrappers around it, or the layer itself."""
+    while isinstance(layer, Discrete):
+        layer = layer.layer
+    return layer
 
 
 _LINEAR = (

@@ -1,0 +1,104 @@
+"""Turn a discrete model into a plain Keras model."""
+
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.parameter import parameters_of
+from quantal._models.clone import Replacement, clone_replacing, compile_like, copy_value
+from quantal._models.finalize import trainable
+from quantal._models.walk import check_model
+from quantal.layers.discrete import unwrapped
+from quantal.layers.multiplier import LearnableMultiplier
+
+
+def bake(model: keras.Model) -> keras.Model:
+    """Return a plain Keras model that computes what a discrete model computes in inference.
+
+    Use it to hand a model on: nothing in it is quantal's. Every discrete weight becomes
+    an ordinary one that holds the listed values (times their scale); a
+    `LearnableMultiplier` becomes an EinsumDense. Predictions are equal to the bit.
+
+    `discretize` puts the weights back on their list: a raw list with `scale=None`. With a
+    fitted scale the codes come back where the weights determine them. A channel that
+    uses only the smaller ones of some powers of two does not.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        A new model, compiled as the old one is. The old one is left as it is.
+
+    Raises:
+        TypeError: The model is no Keras model.
+        ValueError: It is not built, or a layer in it cannot be created from its config.
+
+    Example:
+    >>> import keras, quantal
+    >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier([1, -1])])
+    >>> plain = quantal.bake(model)
+    >>> [type(layer).__name__ for layer in plain.layers]
+    ['EinsumDense']
+    """
+    check_model(model)
+    model = trainable(model)
+    new = plain_clone(model, _einsum_dense)
+    if model.compiled:
+        compile_like(model, new)
+    return new
+
+
+def plain_clone(
+    model: keras.Model,
+    replace: Callable[[LearnableMultiplier], Replacement],
+    factors: Mapping[object, NDArray[np.float32]] | None = None,
+) -> keras.Model:
+    """Clone a model with ordinary weights in place of discrete ones; not compiled.
+
+    Args:
+        model: A built model, not finalized.
+        replace: Returns the replacement of a multiplier.
+        factors: Arrays that weights are multiplied by, as a `ByIdentity` of their
+            variables.
+    """
+    listed = ByIdentity(
+        [
+            (parameter.latent, ops.convert_to_numpy(parameter.weight))
+            for parameter in parameters_of(model)
+        ]
+    )
+    new, pairs = clone_replacing(
+        model,
+        lambda layer: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
+        unwrapped,
+    )
+    for old_variable, new_variable in pairs:
+        if old_variable in listed:
+            new_variable.assign(listed[old_variable])
+        else:
+            copy_value(old_variable, new_variable)
+        if factors and old_variable in factors:
+            numbers = ops.convert_to_numpy(new_variable)
+            new_variable.assign(numbers * factors[old_variable])
+    return new
+
+
+def _einsum_dense(layer: LearnableMultiplier) -> Replacement:
+    """Replace a multiplier by an EinsumDense that multiplies as it does."""
+    rank = layer.input_spec.ndim
+    labels = "abcdefghijklmnopqrstuvwxyz"[:rank]
+    kernel = "".join(labels[axis] for axis in layer.kernel_axes)
+    sizes = layer.input_spec.axes
+    plain = keras.layers.EinsumDense(
+        f"{labels},{kernel}->{labels}",
+        output_shape=tuple(sizes.get(axis) for axis in range(1, rank)),
+        activity_regularizer=layer.activity_regularizer,
+        dtype=layer.dtype_policy,
+        name=layer.name,
+        trainable=layer.trainable,
+    )
+    return Replacement(plain, plain, [parameter.latent for parameter in parameters_of(layer)])

@@ -1,0 +1,215 @@
+"""Rules that say which weight of a model goes on which list.
+
+`Rules` matches names and nothing else. `specs_of` resolves what it matched into lists,
+scales and estimators, and refuses what cannot be listed.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.estimator import Estimator
+from quantal._core.numbers.natural_unit import has_natural_unit
+from quantal._core.numbers.values import Values
+from quantal._core.parameter import parameters_of
+from quantal._core.scale import Scale
+from quantal._models.walk import outermost_layers, weights_of
+from quantal.estimators.policy import parse
+from quantal.layers._channels import owner_of
+from quantal.layers._substitutes import refuse_substitute
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A weight's match: why it goes on a list or stays free.
+
+    Attributes:
+        why: The reason, for people.
+        pattern: The rule's expression, or None where no rule names the weight.
+        rule: What the rule says: a list, a function or a full specification; None where
+            the weight stays as it is.
+    """
+
+    why: str
+    pattern: str | None = None
+    rule: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The rules of `discretize`, as an ordered mapping from expressions.
+
+    Attributes:
+        by_pattern: A list, function, full specification or None for each expression.
+        is_mapping: Whether the user gave a mapping of expressions, or one rule for
+            every kernel.
+    """
+
+    by_pattern: Mapping[str, Any]
+    is_mapping: bool
+
+    @classmethod
+    def of(cls, rules: Any) -> "Rules":
+        """Return the rules that an argument of `discretize` stands for."""
+        if isinstance(rules, Mapping) and "values" not in rules:
+            return cls(dict(rules), True)
+        return cls({"": rules}, False)
+
+    def match(self, variable: keras.Variable) -> Match:
+        """Return the match of one weight with the first rule that names it."""
+        reason = "no rule names it"
+        for pattern, rule in self.by_pattern.items():
+            if not re.search(pattern, variable.path):
+                continue
+            is_kernel = variable.name.endswith("kernel")
+            if not is_kernel and not (rule is not None and variable.name in pattern):
+                reason = "stays free unless its name is spelled"
+                continue
+            if rule is None:
+                return Match(f"rule {pattern!r} leaves it free", pattern)
+            return Match(f"rule {pattern!r}" if self.is_mapping else "every kernel", pattern, rule)
+        return Match(reason)
+
+    def match_all(self, model: keras.Model, keep_ends: bool = False) -> ByIdentity[Match]:
+        """Return the match of every weight of a model.
+
+        Args:
+            model: A built model.
+            keep_ends: Whether the first and the last layer that the rules name stay free.
+        """
+        latents = ByIdentity([(parameter.latent, None) for parameter in parameters_of(model)])
+        matches = ByIdentity([(v, self.match(v)) for v in weights_of(model)])
+        for latent in latents:
+            matches[latent] = Match("on its list already", matches[latent].pattern)
+        if keep_ends:
+            named = [
+                layer
+                for layer in outermost_layers(model)
+                if any(v in matches and matches[v].rule is not None for v in layer.weights)
+            ]
+            for variable in (v for layer in named[:1] + named[-1:] for v in layer.weights):
+                if variable in matches and matches[variable].rule is not None:
+                    pattern = matches[variable].pattern
+                    matches[variable] = Match("first or last layer", pattern)
+        return matches
+
+
+@dataclasses.dataclass(frozen=True)
+class ListSpec:
+    """The list, scale and estimator that one weight gets."""
+
+    values: Values
+    scale: Scale | None
+    estimator: Estimator | str
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """The key of a wrapper: weights of a layer with the same key share one."""
+        return self.values, self.scale, repr(self.estimator)
+
+
+def specs_of(
+    model: keras.Model, rules: Any, scale: Any, estimator: Any, keep_ends: bool
+) -> ByIdentity[ListSpec]:
+    """Return what each weight that the rules name is to become.
+
+    Args:
+        model: A built model.
+        rules: As for `discretize`; so are the others.
+        scale: For rules without a scale of their own.
+        estimator: For rules without an estimator of their own.
+        keep_ends: Whether the first and the last layer that the rules name stay free.
+
+    Raises:
+        ValueError: A rule names no weight, or one that cannot be listed; or a list,
+            scale or estimator is not valid.
+    """
+    parsed = Rules.of(rules)
+    matches = parsed.match_all(model, keep_ends)
+    _refuse_idle_rules(parsed, model, matches)
+    defaults = {"scale": scale, "estimator": estimator}
+    specs: ByIdentity[ListSpec] = ByIdentity()
+    for layer in outermost_layers(model):
+        for variable in layer.weights:
+            rule = matches[variable].rule if variable in matches else None
+            if rule is not None and variable not in specs:
+                _refuse_unlistable(owner_of(layer, variable), variable)
+                specs[variable] = _spec(rule, variable, defaults)
+    _refuse_unreached(model, matches, specs)
+    return specs
+
+
+def _spec(rule: Any, variable: keras.Variable, defaults: Mapping[str, Any]) -> ListSpec:
+    """Return the specification that a rule gives for a weight."""
+    entries = dict(rule) if isinstance(rule, Mapping) else {"values": rule}
+    if set(entries) - {"values", "scale", "estimator"} or "values" not in entries:
+        raise ValueError(
+            f"A rule has the keys {sorted(map(str, entries))}. Expected 'values', and "
+            "optionally 'scale' and 'estimator'. Leave the others out."
+        )
+    entries = {**defaults, **entries}
+    values, scale = entries["values"], entries["scale"]
+    if callable(values):
+        weights: NDArray[np.float32] = ops.convert_to_numpy(variable).astype(np.float32)
+        values = values(weights)
+    values = Values(values)
+    if isinstance(scale, str) and scale == "auto":
+        scale = Scale("learned", "output") if has_natural_unit(values) else None
+    return ListSpec(values, Scale.of(scale), parse(entries["estimator"]))
+
+
+def _refuse_unlistable(owner: keras.Layer, variable: keras.Variable) -> None:
+    """Refuse a weight that does not meet the data itself, or not in float32."""
+    refuse_substitute(
+        owner, "Merge or undo that before, or leave the layer free by a rule with None."
+    )
+    if keras.backend.standardize_dtype(variable.dtype) != "float32":
+        raise ValueError(
+            f"The weight {variable.path!r} of the layer {owner.name!r} is {variable.dtype}. "
+            "Weights go on a list from float32 numbers only. Give the layer a mixed dtype, "
+            "or leave it free by a rule with None."
+        )
+
+
+def _refuse_unreached(
+    model: keras.Model, matches: ByIdentity[Match], specs: ByIdentity[ListSpec]
+) -> None:
+    """Refuse rules that put a weight on a list which no layer of the model holds."""
+    for variable in weights_of(model):
+        if matches[variable].rule is not None and variable not in specs:
+            raise ValueError(
+                f"The weight {variable.path!r} belongs to the model {model.name!r} "
+                "itself, not to a layer of it. Only layers can be put on a list from "
+                "outside. Move it into a layer, or leave it free by a rule with None."
+            )
+
+
+def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Match]) -> None:
+    """Refuse rules that name no weight: they are misspelled."""
+    paths = [variable.path for variable in model.weights]
+    matched = {match.pattern for match in matches.values()}
+    for pattern in rules.by_pattern:
+        if pattern in matched:
+            continue
+        if not rules.is_mapping:
+            raise ValueError(
+                f"The model {model.name!r} has no kernel to put on the list. It "
+                f"has {', '.join(paths) or 'no weights'}. Give a mapping that spells the "
+                "name of the weight."
+            )
+        nearest = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
+        is_taken = any(re.search(pattern, path) for path in paths)
+        raise ValueError(
+            f"The rule {pattern!r} names no weight"
+            f"{' that a rule before it leaves' if is_taken else ''}. Nearest are: "
+            f"{', '.join(nearest) or 'none'}. Give an expression that is found in a path; "
+            "for other weights than kernels it must spell the weight's name."
+        )

@@ -1,0 +1,107 @@
+"""The layers and weights of a model, in the order in which this library visits them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.parameter import parameters_of
+from quantal.layers.discrete import unwrapped
+
+
+def check_model(model: Any, argument: str = "model") -> None:
+    """Refuse anything but a built Keras model.
+
+    Args:
+        model: The object to check.
+        argument: The argument's name, for the error.
+
+    Raises:
+        TypeError: The object is no Keras model.
+        ValueError: The model is not built.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{argument} is {model!r} of type {type(model).__name__}. Expected a Keras model. "
+            "Give a keras.Model; a single layer goes into keras.Sequential."
+        )
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights yet. Expected a "
+            "built model. Call it on data, or begin it with an Input, first."
+        )
+
+
+def is_container(layer: keras.Layer) -> bool:
+    """Return whether a layer is a sequence or graph of layers and nothing else."""
+    classes: dict[str, Any] = {kind.__name__: kind for kind in type(layer).__mro__}
+    container = classes.get("Sequential") or classes.get("Functional")
+    return container is not None and getattr(type(layer), "call", None) is container.call
+
+
+def outermost_layers(model: keras.Layer) -> Iterator[keras.Layer]:
+    """Yield the outermost layers of a model, each once.
+
+    The walk descends into the models inside a model, but not into composite layers: a
+    layer that another layer holds is not yielded.
+    """
+    seen: ByIdentity[None] = ByIdentity()
+
+    def walk(layer: keras.Layer, is_top: bool) -> Iterator[keras.Layer]:
+        if layer in seen or isinstance(layer, keras.layers.InputLayer):
+            return
+        seen[layer] = None
+        if is_container(layer):
+            for inner in layer.layers:
+                yield from walk(inner, False)
+        elif is_top:
+            for value in layer_attributes(layer).values():
+                for inner in layers_among(value):
+                    yield from walk(inner, False)
+        else:
+            yield layer
+
+    yield from walk(model, True)
+
+
+def layer_attributes(layer: keras.Layer) -> dict[str, Any]:
+    """Return the attributes of a layer that are layers or hold some.
+
+    PyTorch's modules are among them, TensorFlow's bookkeeping (`_self_...`) is not.
+    """
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if not name.startswith("_self_") and layers_among(value)
+    }
+
+
+def layers_among(value: Any) -> list[keras.Layer]:
+    """Return the layers that an attribute is or holds, in what Keras tracks for its user."""
+    if isinstance(value, keras.Layer):
+        return [value]
+    if not (isinstance(value, tuple) or type(value).__name__.startswith("Tracked")):
+        return []
+    entries = value.values() if isinstance(value, dict) else value
+    return [layer for entry in entries for layer in layers_among(entry)]
+
+
+def weights_of(model: keras.Model) -> list[keras.Variable]:
+    """Return the weights of a model layer by layer, without the variables of parameters.
+
+    Latents are among them; scales, learned lists and the states of estimators are not.
+    A model and one that `discretize`, `bake` or `finalize` made of it have these weights
+    in the same order, which `model.weights` does not promise for subclassed models.
+    """
+    skipped: ByIdentity[None] = ByIdentity(
+        [(v, None) for parameter in parameters_of(model) for v in parameter.other_variables]
+    )
+    weights: list[keras.Variable] = []
+    layers = [unwrapped(layer) for layer in outermost_layers(model)]
+    for variable in (v for layer in [*layers, model] for v in layer.weights):
+        if variable not in skipped:
+            skipped[variable] = None
+            weights.append(variable)
+    return weights

@@ -1,0 +1,39 @@
+"""Features of Keras that compute with other numbers than a layer's kernel."""
+
+import keras
+
+LORA = "LoRA"
+QUANTIZATION = "Keras's quantization"
+
+
+def substitutes_of(layer: keras.Layer) -> list[str]:
+    """Return the names of what takes the place of a layer's kernel, usually none.
+
+    LoRA adds a product of two narrow matrices; Keras's quantization computes with
+    integers. A list would then hold numbers that do not meet the data.
+    """
+    substitutes = []
+    if getattr(layer, "lora_enabled", False):
+        substitutes.append(LORA)
+    if getattr(layer, "quantization_mode", None) is not None:
+        substitutes.append(QUANTIZATION)
+    return substitutes
+
+
+def refuse_substitute(layer: keras.Layer, advice: str, where: str = "") -> None:
+    """Refuse a layer whose kernel is not what meets the data.
+
+    Args:
+        layer: The layer to check.
+        advice: A sentence that says how to fix it.
+        where: Words behind the layer's name in the error, such as `" inside 'wrapper'"`.
+
+    Raises:
+        ValueError: The layer uses LoRA or Keras's quantization.
+    """
+    substitutes = substitutes_of(layer)
+    if substitutes:
+        raise ValueError(
+            f"The layer {layer.name!r}{where} uses {' and '.join(substitutes)}, which puts "
+            "other numbers in place of its kernel. Only plain kernels go on a list. " + advice
+        )

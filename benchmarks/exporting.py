@@ -21,9 +21,10 @@ import numpy as np
 from keras import layers
 
 import quantal
+from quantal._core.numbers.entropy import entropy
 from quantal._export.export import TARGETS
 from quantal._export.fidelity import difference, run_file, size_of
-from quantal._storage.packing import entropy, pack
+from quantal._storage.packing import pack
 from quantal._storage.record import restore, stored
 
 FOUR = [1, -1, 0.5, -0.5]

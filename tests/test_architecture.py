@@ -12,7 +12,7 @@ SOURCE = pathlib.Path(quantal.__file__).parent
 ORDER = """
                         _registration
 _core                   types by_identity
-_core.numbers           values natural_unit fitting
+_core.numbers           presets checks entropy k_means values natural_unit fitting
 _core.tensors           backend projection latent_units
 _core                   keras_internals estimator scale weight_scope parameter
 _storage                atomic packing container record

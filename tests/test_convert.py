@@ -16,7 +16,6 @@ from quantal import (
     Values,
     bake,
     discretize,
-    k_means,
     parameters_of,
 )
 from quantal._core.numbers.natural_unit import has_natural_unit
@@ -192,7 +191,7 @@ class TestEveryKindOfModel:
 @pytest.mark.parametrize("make", [sequential, sequences, images])
 def test_it_saves_and_loads(make, random, tmp_path):
     model, x = make(random)
-    discrete = discretize(model, lambda weights: k_means(weights, 4))
+    discrete = discretize(model, lambda weights: Values.k_means(weights, 4, learnable=True))
     discrete.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert_equal(outputs_of(loaded, x), outputs_of(discrete, x))
@@ -257,7 +256,7 @@ def test_weights_of_one_layer_on_different_lists(random, tmp_path):
     kernels = [w for w in model.weights if w.name == "kernel"]
     rules = {
         kernels[0].path: "binary",
-        kernels[1].path: lambda weights: k_means(weights, 3),
+        kernels[1].path: lambda weights: Values.k_means(weights, 3, learnable=True),
         "gain": [0.5, 1],
     }
     discrete = discretize(model, rules)
@@ -273,7 +272,7 @@ def test_weights_of_one_layer_on_different_lists(random, tmp_path):
 
 def test_lists_per_channel(random):
     model, _ = images(random)
-    rules = {"/conv2d[_0-9]*/kernel": lambda weights: k_means(weights, 4, axis=-1)}
+    rules = {"/conv2d[_0-9]*/kernel": lambda w: Values.k_means(w, 4, axis=-1, learnable=True)}
     parameter = parameters_of(discretize(model, rules))[0]
     assert parameter.values.channels == 4
     for channel, listed in enumerate(parameter.values.numbers):

@@ -17,8 +17,8 @@ import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from quantal._core.numbers.entropy import entropy
 from quantal._storage import atomic, container
-from quantal._storage.packing import entropy
 from test_discrete import CASES, model_of
 
 

@@ -6,13 +6,12 @@ import pytest
 
 from conftest import on_one_backend
 from lists import NAMED
-from quantal import Values, k_means
-from quantal._core.numbers import fitting
+from quantal import Values
+from quantal._core.numbers import fitting, k_means
 from quantal._core.numbers.fitting import (
     least_squares_scale,
     mean_absolute_scale,
     mean_magnitude,
-    squared_error,
 )
 
 pytestmark = on_one_backend  # NumPy alone
@@ -31,6 +30,13 @@ every_list = pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
 
 
 # The scale by least squares.
+
+
+def squared_error(weights, values, scale=1.0):
+    """The sum of `(w - scale * nearest(w / scale))^2` over all weights."""
+    weights = np.asarray(weights, float)
+    nearest = scale * values.nearest(weights / scale).astype(float)
+    return float(np.sum((weights - nearest) ** 2))
 
 
 def weights_of(kind, count=60):
@@ -154,14 +160,8 @@ def test_large_weights_are_fast(random):
     weights = random.normal(size=100_000)
     start = time.process_time()
     least_squares_scale(weights, NAMED["nf4"])
-    k_means(weights, 16)
+    Values.k_means(weights, 16)
     assert time.process_time() - start < 15
-
-
-def test_squared_error(random):
-    weights = random.normal(size=(7, 3))
-    expected = np.sum((weights - 0.5 * np.sign(weights)) ** 2)
-    np.testing.assert_allclose(squared_error(weights, Values("binary"), 0.5), expected)
 
 
 # The scale by mean magnitude.
@@ -217,7 +217,7 @@ def test_k_means_is_optimal(seed):
         1000 + random.normal(size=size),
     ][seed % 4]
     for count in (1, 2, 3, 5):
-        values = k_means(weights, count)
+        values = Values.k_means(weights, count)
         different = len(np.unique(weights))
         assert len(values) == min(count, different)
         found, least = loss(weights, values), least_loss(weights, min(count, different))
@@ -231,14 +231,14 @@ def test_k_means_is_optimal(seed):
 )
 def test_k_means_of_a_normal_sample(count, least):
     weights = np.random.RandomState(0).randn(4096)
-    assert len(weights) > fitting.MOST_CELLS
-    found = loss(weights, k_means(weights, count)) / len(weights)
+    assert len(weights) > k_means.MOST_CELLS
+    found = loss(weights, Values.k_means(weights, count)) / len(weights)
     np.testing.assert_allclose(found, least, rtol=1e-4)
 
 
 def test_k_means_are_means_of_what_is_nearest_to_them(random):
     weights = random.standard_cauchy(size=20_000)
-    values = k_means(weights, 9)
+    values = Values.k_means(weights, 9)
     codes = values.codes(weights)
     means = [weights[codes == code].mean() for code in range(9)]
     np.testing.assert_allclose(values.numbers, means, rtol=1e-4)
@@ -247,25 +247,25 @@ def test_k_means_are_means_of_what_is_nearest_to_them(random):
 def test_k_means_per_channel(random):
     weights = random.normal(size=(3, 40, 2)) * np.array([1, 50])
     for axis, channels in ((-1, 2), (0, 3)):
-        values = k_means(weights, 4, axis=axis)
+        values = Values.k_means(weights, 4, axis=axis)
         assert (values.channels, len(values), values.axis) == (channels, 4, axis)
         for channel in range(channels):
-            alone = k_means(np.take(weights, channel, axis), 4)
+            alone = Values.k_means(np.take(weights, channel, axis), 4)
             np.testing.assert_array_equal(values.numbers[channel], alone.numbers)
-        together = loss(weights, k_means(weights, 4))
+        together = loss(weights, Values.k_means(weights, 4))
         assert np.sum((weights - values.nearest(weights)) ** 2) < together
 
 
-def test_k_means_is_learnable_unless_told():
-    assert k_means([1, 2, 3], 2).learnable
-    assert not k_means([1, 2, 3], 2, learnable=False).learnable
-    assert not k_means([[1, 2, 3]], 2, axis=0, learnable=False).learnable
+def test_k_means_is_learnable_if_asked():
+    assert not Values.k_means([1, 2, 3], 2).learnable
+    assert Values.k_means([1, 2, 3], 2, learnable=True).learnable
+    assert Values.k_means([[1, 2, 3]], 2, axis=0, learnable=True).learnable
 
 
 def test_k_means_of_few_different_numbers():
-    assert k_means([2, 1, 2, 2, 1], 4).tolist() == [1, 2]
-    assert k_means([0.5], 1).tolist() == [0.5]
-    assert k_means([1, np.nan, 3, np.inf], 2).tolist() == [1, 3]
+    assert Values.k_means([2, 1, 2, 2, 1], 4).tolist() == [1, 2]
+    assert Values.k_means([0.5], 1).tolist() == [0.5]
+    assert Values.k_means([1, np.nan, 3, np.inf], 2).tolist() == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -281,4 +281,4 @@ def test_k_means_of_few_different_numbers():
 )
 def test_k_means_refuses(weights, arguments, words):
     with pytest.raises(ValueError, match=words):
-        k_means(weights, **arguments)
+        Values.k_means(weights, **arguments)

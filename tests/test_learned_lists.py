@@ -161,7 +161,7 @@ def test_first_latents_lie_beside_the_midpoints_of_their_channel():
     for channel in range(3):
         own = Values(ROWS.numbers[channel])
         distances = np.abs(numbers[:, channel, None] - own.midpoints)
-        assert np.all(distances.min(axis=1) <= 0.051 * own.gaps.max() / 2)
+        assert np.all(distances.min(axis=1) <= 0.051 * np.diff(own.ascending).max() / 2)
         assert set(own.codes(numbers[:, channel])) == {0, 1, 2}
 
 

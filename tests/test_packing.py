@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import on_one_backend
-from quantal._storage.packing import LONGEST, Packed, Words, entropy, look_up, pack, unpack
+from quantal._core.numbers.entropy import entropy
+from quantal._storage.packing import LONGEST, Packed, Words, look_up, pack, unpack
 
 pytestmark = on_one_backend  # NumPy alone
 

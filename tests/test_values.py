@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +9,7 @@ from hypothesis import strategies as st
 from conftest import on_one_backend
 from lists import LONG, NAMED, floats, lists
 from quantal import Values
+from quantal._core.numbers import presets
 
 pytestmark = on_one_backend  # NumPy alone
 
@@ -185,6 +189,30 @@ def test_config_round_trip_and_identity(values):
     assert hash(again) == hash(values)
     assert list(again) == values.tolist()
     assert all(number in values for number in values)
+
+
+def test_get_takes_lists_names_configs_and_values():
+    values = Values([[1, -1], [2, 0]], learnable=True, axis=0)
+    assert Values.get(values) is values
+    assert Values.get(values.get_config()) == values
+    assert Values.get("signed:2") == Values.get([-2, -1, 0, 1]) == Values.signed(2)
+
+
+def test_presets_have_their_constructors_names():
+    for name in presets.NAMES:
+        word, _, bits = name.partition(":")
+        constructor = getattr(Values, word)
+        assert Values(name) == (constructor(int(bits)) if bits else constructor())
+
+
+def test_copies_are_equal_and_cannot_be_changed():
+    values = Values([3, 1, 2], learnable=True)
+    values.nearest(1.2)
+    for again in (copy.deepcopy(values), pickle.loads(pickle.dumps(values))):
+        assert again == values
+        np.testing.assert_array_equal(again.codes([3, 1, 2]), [0, 1, 2])
+        with pytest.raises(ValueError, match="read-only"):
+            again.numbers[0] = 3
 
 
 def test_equality_is_of_numbers_and_order():

@@ -32,14 +32,14 @@ def train(
 ) -> float:
     """How far the fitted list's squared error is above the optimum, in percent.
 
-    "k_means" is `quantal.k_means`. An estimator trains a learnable list by gradient: a
+    "k_means" is `Values.k_means`. An estimator trains a learnable list by gradient: a
     vector of 4,096 elements from K values, evenly spaced over the numbers at first,
     is fitted to the numbers themselves, with `compile` and `fit`.
     """
     numbers = numbers_of(name)
     best = json.loads(path.read_text())[name][f"K{count}_mse"]
     if estimator == "k_means":
-        values = quantal.k_means(numbers, count)
+        values = quantal.Values.k_means(numbers, count)
     else:
         values = _trained(numbers, count, estimator, rate, seed, steps)
     chosen = values.nearest(numbers).astype(float)

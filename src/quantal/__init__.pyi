@@ -8,7 +8,6 @@ from . import plots as plots
 from . import regularizers as regularizers
 from . import schedules as schedules
 from . import testing as testing
-from ._core.numbers.fitting import k_means as k_means
 from ._core.numbers.values import Values as Values
 from ._core.parameter import Parameter as Parameter
 from ._core.parameter import parameters_of as parameters_of

@@ -30,7 +30,7 @@ class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
     """A sum over latents of a function of where each lies in its gap of the list."""
 
     def __init__(self, values: ValuesLike, strength: float) -> None:
-        self.values = Values.from_config(values)
+        self.values = Values.get(values)
         self.strength = not_negative("strength", strength)
         # Made here, outside any compiler's trace.
         self._forms = {rank: self._form_for(rank) for rank in self._ranks()}
@@ -68,7 +68,7 @@ class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
-        return {"values": self.values.to_config(), "strength": self.strength}
+        return {"values": self.values.get_config(), "strength": self.strength}
 
 
 @keras.saving.register_keras_serializable(package="quantal")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.numbers.entropy import entropy
+
 LONGEST = 65536
 """The most values that a list of packed codes may have."""
 WORTH = 0.99
@@ -183,22 +185,6 @@ def look_up(packed: Packed, values: ArrayLike) -> NDArray[np.float32]:
             raise _corrupt(packed, "codes behind the last that are not 0")
         found[-rest:] = values[last[:rest]]
     return found
-
-
-def entropy(codes: ArrayLike) -> float:
-    """Bits a code below which no coder of single codes comes, for codes used so often.
-
-    Args:
-        codes: Integers, any shape, not empty.
-
-    Source: Shannon, "A Mathematical Theory of Communication", 1948.
-
-    >>> entropy([0, 1, 2, 3])
-    2.0
-    """
-    counts = np.unique(np.asarray(codes), return_counts=True)[1]
-    shares = counts / counts.sum()
-    return abs(float((shares * np.log2(shares)).sum()))
 
 
 _BLOCK = 2**16  # Words that are put together or taken apart at a time.

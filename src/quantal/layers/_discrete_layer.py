@@ -32,7 +32,7 @@ class DiscreteLayer:
 
     def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
         """Keep the arguments that both layers take; the parameters come with `build`."""
-        self.values = Values.from_config(values)
+        self.values = Values.get(values)
         self.estimator = parse(estimator)
         self.scale = Scale.of(scale)
         self.seed = seed
@@ -46,7 +46,7 @@ class DiscreteLayer:
         return {
             **super().get_config(),  # type: ignore[misc]
             **({"finalized": True} if self.finalized else {}),
-            "values": self.values.to_config(),
+            "values": self.values.get_config(),
             "estimator": keras.saving.serialize_keras_object(self.estimator),
             "scale": None if self.scale is None else self.scale.to_config(),
             "seed": self.seed,

@@ -174,7 +174,7 @@ def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:
 def _checked(values: Any) -> NDArray[Any]:
     """A list in float64 or complex128: float32 would round a resistor's value."""
     if isinstance(values, (str, Values)):
-        row = Values.from_config(values).numbers.astype(np.float64)
+        row = Values.get(values).numbers.astype(np.float64)
     else:
         row = np.asarray(values)
         row = row.astype(np.complex128 if row.dtype.kind == "c" else np.float64)

@@ -4,8 +4,6 @@ NumPy only. Both are least-squares problems on one axis, and both are solved by 
 structure: the optimal codes are intervals of the sorted numbers.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,20 +12,6 @@ from quantal._core.numbers.values import Values
 MOST_CROSSINGS = 2**22
 """Crossings of a midpoint up to which every scale is tried; beyond, a sample decides
 where to start."""
-
-MOST_CELLS = 2048
-"""Cells that the numbers are gathered in before the best K intervals are sought."""
-
-
-def squared_error(weights: ArrayLike, values: Values, scale: float = 1.0) -> float:
-    """Sum of `(w - scale * nearest(w / scale))^2` over all weights.
-
-    >>> round(squared_error([0.9, -0.5], Values("binary")), 9)
-    0.26
-    """
-    weights = np.asarray(weights, float)
-    nearest = scale * values.nearest(weights / scale).astype(float)
-    return float(np.sum((weights - nearest) ** 2))
 
 
 def least_squares_scale(weights: ArrayLike, values: Values) -> float:
@@ -194,112 +178,3 @@ def mean_magnitude(values: Values) -> NDArray[np.float32]:
     count = np.maximum((magnitudes > 0).sum(axis=-1), 1)
     mean = magnitudes.sum(axis=-1) / count
     return np.asarray(np.where(mean > 0, mean, 1.0), np.float32)
-
-
-def k_means(
-    weights: ArrayLike, count: int, *, axis: int | None = None, learnable: bool = True
-) -> Values:
-    """The `count` values that stand for the weights with the least squared error.
-
-    Use it to share weights (deep compression): 16 values fitted to a trained kernel
-    are where a learnable list starts.
-
-    In one dimension clusters are intervals of the sorted numbers. The weights are
-    gathered in at most `MOST_CELLS` cells, the best intervals of cells found by dynamic
-    programming, and their ends refined on all the weights by Lloyd's iteration. Time
-    `n log n + K MOST_CELLS^2`, memory `n + MOST_CELLS^2`.
-
-    Args:
-        weights: Real numbers of any shape; not all of them NaN or infinite.
-        count: How many values, at least 1. Fewer come back where the weights have
-            fewer different numbers.
-        axis: The axis of channels that get lists of their own; None for one list.
-        learnable: Whether training shall move the values on.
-
-    Returns:
-        The values in ascending order.
-
-    Raises:
-        ValueError: `count` is below 1, no weight is finite, or a channel has fewer
-            different numbers than another.
-
-    Source: the dynamic programme is that of Wang and Song, "Ckmeans.1d.dp", The R
-    Journal 2011; the use, Han, Mao, Dally, "Deep Compression", ICLR 2016.
-
-    >>> k_means([1, 1.2, 5, 5.2, 9], 3)
-    Values([1.1, 5.1, 9.0], learnable=True)
-    """
-    if axis is not None:
-        rows = np.moveaxis(np.asarray(weights, float), axis, 0)
-        lists = [k_means(row, count).tolist() for row in rows]
-        return Values(lists, axis=axis, learnable=learnable)
-    numbers = np.sort(np.asarray(weights, float).ravel())
-    numbers = numbers[np.isfinite(numbers)]
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ValueError(f"count is {count!r}. Expected an integer of at least 1. Give, say, 16.")
-    if not numbers.size:
-        raise ValueError(
-            "weights holds no finite number. The values are fitted to the weights. Give a "
-            "trained weight."
-        )
-    different = np.unique(numbers.astype(np.float32))
-    if len(different) <= count:
-        return Values(different, learnable=learnable)
-    ends = _lloyd(numbers, _best_intervals(numbers, int(count)))
-    # Two means may fall together in float32.
-    means = np.unique(_means(numbers, ends).astype(np.float32))
-    return Values(means, learnable=learnable)
-
-
-def _means(numbers: NDArray[Any], ends: NDArray[np.intp]) -> NDArray[np.float64]:
-    filled = np.flatnonzero(np.diff(ends) > 0)
-    sums = np.add.reduceat(numbers, ends[:-1][filled])
-    return np.asarray(sums / np.diff(ends)[filled])
-
-
-def _lloyd(numbers: NDArray[np.float64], ends: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Ends of clusters of the sorted numbers, moved until each number is nearest its mean."""
-    for _ in range(1000):
-        means = _means(numbers, ends)
-        inner = np.searchsorted(numbers, (means[1:] + means[:-1]) / 2)
-        moved = np.concatenate([[0], inner, [len(numbers)]])
-        if np.array_equal(moved, ends):
-            break
-        ends = moved
-    return ends
-
-
-def _best_intervals(numbers: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Ends of the best `count` intervals of cells of the sorted numbers."""
-    if len(numbers) <= MOST_CELLS:
-        edges = np.arange(len(numbers) + 1)
-    else:
-        # Half of the cells of equal count, half of equal width: neither the middle nor
-        # the tails are gathered too coarsely.
-        by_count = np.linspace(0, len(numbers), MOST_CELLS // 2 + 1).round().astype(int)
-        widths = np.linspace(numbers[0], numbers[-1], MOST_CELLS // 2 + 1)
-        by_width = np.searchsorted(numbers, widths)
-        edges = np.unique(np.concatenate([by_count, by_width]))
-    centred = numbers - numbers.mean()
-    sums = np.concatenate([[0.0], np.cumsum(centred)])[edges]
-    squares = np.concatenate([[0.0], np.cumsum(centred**2)])[edges]
-    counts = edges.astype(float)
-    cells = len(edges)
-    lengths = counts[None, :] - counts[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cost = (squares[None, :] - squares[:, None]) - (
-            sums[None, :] - sums[:, None]
-        ) ** 2 / lengths
-    cost[~(lengths > 0)] = np.inf
-    total = cost[0].copy()
-    starts = []
-    for _ in range(min(count, cells - 1) - 1):
-        through = total[:, None] + cost
-        starts.append(through.argmin(axis=0))
-        total = through.min(axis=0)
-    end = cells - 1
-    chosen = [end]
-    for start in reversed(starts):
-        end = int(start[end])
-        chosen.append(end)
-    return edges[np.array([*chosen, 0][::-1])]

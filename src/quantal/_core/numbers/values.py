@@ -1,27 +1,31 @@
-"""Which values exist: a list of numbers in the user's order, and the nearest one.
+"""A list of numbers in the user's order, and the nearest listed value to any number.
 
-NumPy only. A *code* is the position of a value in the user's list. Everything that
-needs order (nearest, brackets) works on the sorted list and translates back, so an
-unsorted list is as good as a sorted one.
+A *code* is the position of a value in the user's list. Everything that needs order
+(nearest value, brackets) works on the sorted list and translates back, so that a list
+may come in any order. NumPy alone: no framework is needed.
 """
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LONGEST_LIST = 65_536
-
-_SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
-_LARGEST = float(np.finfo(np.float32).max)
+from quantal._core.numbers import presets
+from quantal._core.numbers.checks import (
+    SMALLEST_NORMAL,
+    checked_axis,
+    checked_codes,
+    checked_list,
+)
+from quantal._core.numbers.entropy import entropy
+from quantal._core.numbers.k_means import k_means
 
 
 class Values:
-    """A list of distinct real numbers, in the user's order.
+    """A `Values` is a list of distinct real numbers, in the user's order.
 
     Use it to name the values that a parameter may take. A plain list, a tuple or the
     name of a preset is accepted wherever a `Values` is.
@@ -38,15 +42,15 @@ class Values:
             `"nonzero_powers_of_two:4"`, `"additive_powers_of_two:4"` (the number
             behind the colon is the bits per value). -0.0 is 0.0. An array of shape
             (channels, K) gives each channel a list of its own.
-        learnable: Whether training moves the list's entries, too: then the numbers
-            here are where they start, and a parameter's `values` where they are.
+        learnable: Whether training moves the list's entries, too. Then the numbers
+            here are where they start, and a parameter's `values` are where they are now.
         axis: The axis of the weight that holds the channels, for lists per channel.
 
     Attributes:
         low: The smallest value, of all channels.
         high: The largest value, of all channels.
-        learnable: As given.
-        axis: As given.
+        learnable: Whether training moves the entries.
+        axis: The axis of the channels.
 
     Raises:
         TypeError: The list holds booleans, complex numbers, strings or other things
@@ -69,14 +73,14 @@ class Values:
         self, values: "ValuesLike", *, learnable: bool | None = None, axis: int | None = None
     ) -> None:
         if isinstance(values, str):
-            values = _preset(values)
+            values = presets.numbers_of(values)
         if isinstance(values, Values):
             numbers = values.numbers
             learnable = values.learnable if learnable is None else learnable
             axis = values.axis if axis is None else axis
         else:
-            numbers = _checked(values)
-        self._set(numbers, bool(learnable), _checked_axis(-1 if axis is None else axis))
+            numbers = checked_list(values)
+        self._set(numbers, bool(learnable), checked_axis(-1 if axis is None else axis))
 
     def _set(self, numbers: NDArray[np.float32], learnable: bool, axis: int) -> None:
         numbers.flags.writeable = False
@@ -88,71 +92,74 @@ class Values:
 
     @classmethod
     def binary(cls) -> Self:
-        """-1 and 1.
+        """Return the list of -1 and 1.
 
         >>> Values.binary()
         Values([-1.0, 1.0])
         """
-        return cls([-1, 1])
+        return cls(presets.binary())
 
     @classmethod
     def ternary(cls) -> Self:
-        """-1, 0 and 1.
+        """Return the list of -1, 0 and 1.
 
         >>> Values.ternary()
         Values([-1.0, 0.0, 1.0])
         """
-        return cls([-1, 0, 1])
+        return cls(presets.ternary())
 
     @classmethod
     def zero_one(cls) -> Self:
-        """0 and 1: the preset `"zero_one"`.
+        """Return the list of 0 and 1.
 
-        >>> Values.zero_one() == Values("zero_one")
-        True
+        >>> Values.zero_one()
+        Values([0.0, 1.0])
         """
-        return cls([0, 1])
+        return cls(presets.zero_one())
 
     @classmethod
     def signed(cls, bits: int, step: float = 1.0) -> Self:
-        """The 2^bits multiples of `step` from -2^(bits-1) to 2^(bits-1) - 1.
+        """Return the 2^bits multiples of `step` from -2^(bits-1) to 2^(bits-1) - 1.
 
         >>> Values.signed(2, step=0.5)
         Values([-1.0, -0.5, 0.0, 0.5])
         """
-        _check_bits("signed", bits, 1)
-        half = 2 ** (bits - 1)
-        return cls(np.arange(-half, half) * float(step))
+        return cls(presets.signed(bits, step))
 
     @classmethod
     def unsigned(cls, bits: int, step: float = 1.0) -> Self:
-        """The 2^bits multiples of `step` from 0 to 2^bits - 1.
+        """Return the 2^bits multiples of `step` from 0 to 2^bits - 1.
 
         >>> Values.unsigned(2)
         Values([0.0, 1.0, 2.0, 3.0])
         """
-        _check_bits("unsigned", bits, 1)
-        return cls(np.arange(2**bits) * float(step))
+        return cls(presets.unsigned(bits, step))
 
     @classmethod
-    def powers_of_two(cls, bits: int, zero: bool = True, largest: float = 1.0) -> Self:
-        """Plus and minus `largest`, `largest`/2, `largest`/4, ..., with zero or without.
+    def powers_of_two(cls, bits: int, largest: float = 1.0) -> Self:
+        """Return 0 and plus and minus `largest`, `largest`/2, `largest`/4, ...
 
-        With zero there are 2^bits - 1 values, without it 2^bits.
+        There are 2^bits - 1 values. Multiplying by one is a shift of bits.
 
         >>> Values.powers_of_two(3)
         Values([-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0])
-        >>> Values.powers_of_two(2, zero=False, largest=4)
+        """
+        return cls(presets.powers_of_two(bits, largest))
+
+    @classmethod
+    def nonzero_powers_of_two(cls, bits: int, largest: float = 1.0) -> Self:
+        """Return plus and minus `largest`, `largest`/2, `largest`/4, ..., without 0.
+
+        There are 2^bits values.
+
+        >>> Values.nonzero_powers_of_two(2, largest=4)
         Values([-4.0, -2.0, 2.0, 4.0])
         """
-        _check_bits("powers_of_two", bits, 2 if zero else 1, 7)
-        count = 2 ** (bits - 1) - (1 if zero else 0)
-        magnitudes = float(largest) * 2.0 ** -np.arange(count)
-        return cls(_mirrored(magnitudes, zero))
+        return cls(presets.nonzero_powers_of_two(bits, largest))
 
     @classmethod
     def additive_powers_of_two(cls, bits: int, largest: float = 1.0) -> Self:
-        """Sums of powers of two: denser than powers of two at the ends of the range.
+        """Return sums of powers of two, denser than powers of two at the ends of the range.
 
         The magnitude's `bits - 1` bits are split into terms of two bits, and one term
         of one bit where the number is odd. A term is 0 or one of its powers of two;
@@ -165,19 +172,11 @@ class Values:
         >>> Values.additive_powers_of_two(3, largest=0.5)
         Values([-0.5, -0.25, -0.125, 0.0, 0.125, 0.25, 0.5])
         """
-        _check_bits("additive_powers_of_two", bits, 2, 16)
-        pairs, single = divmod(bits - 1, 2)
-        terms: list[list[float]] = [[0.0] for _ in range(pairs + single)]
-        dealt = [*range(pairs)] * 2 + [*range(pairs, pairs + single)] + [*range(pairs)]
-        for exponent, term in enumerate(dealt, start=1):
-            terms[term].append(2.0**-exponent)
-        sums = functools.reduce(np.add.outer, terms, np.zeros(())).ravel()
-        magnitudes = np.sort(sums[sums > 0])
-        return cls(_mirrored(magnitudes * (float(largest) / magnitudes[-1]), zero=True))
+        return cls(presets.additive_powers_of_two(bits, largest))
 
     @classmethod
     def nf4(cls) -> Self:
-        """The 16 values of 4-bit NormalFloat: quantiles of a normal number, and zero.
+        """Return the 16 values of 4-bit NormalFloat: quantiles of a normal number, and zero.
 
         Source: Dettmers, Pagnoni, Holtzman, Zettlemoyer, "QLoRA", NeurIPS 2023,
         appendix E.
@@ -185,19 +184,71 @@ class Values:
         >>> len(Values.nf4()), Values.nf4().bits
         (16, 4)
         """
-        return cls(_NF4)
+        return cls(presets.nf4())
+
+    @classmethod
+    def k_means(
+        cls, weights: ArrayLike, count: int, *, axis: int | None = None, learnable: bool = False
+    ) -> Self:
+        """Return the `count` values that stand for weights with the least squared error.
+
+        Use it to share weights (deep compression): 16 values fitted to a trained kernel
+        are a good start for a learnable list. The result is the optimum, up to the
+        resolution of the 2,048 cells into which many weights are gathered.
+
+        Args:
+            weights: Real numbers of any shape; not all of them NaN or infinite.
+            count: How many values, at least 1. The list is shorter where the weights
+                have fewer different numbers.
+            axis: The axis of the channels that get lists of their own; None for one list.
+            learnable: Whether training moves the values.
+
+        Returns:
+            The values in ascending order.
+
+        Raises:
+            ValueError: `count` is below 1, no weight is finite, or a channel has fewer
+                different numbers than another.
+
+        Source: the use, Han, Mao, Dally, "Deep Compression", ICLR 2016; the exact
+        method, Wang and Song, "Ckmeans.1d.dp", The R Journal 2011.
+
+        >>> Values.k_means([1, 1.2, 5, 5.2, 9], 3)
+        Values([1.1, 5.1, 9.0])
+        """
+        if axis is None:
+            return cls(k_means(weights, count), learnable=learnable)
+        rows = np.moveaxis(np.asarray(weights, float), axis, 0)
+        lists = [k_means(row, count).tolist() for row in rows]
+        return cls(lists, axis=axis, learnable=learnable)
+
+    @classmethod
+    def get(cls, identifier: "ValuesLike | dict[str, Any]") -> "Values":
+        """Return the `Values` that a list, a preset's name, a config or a `Values` stands for.
+
+        Args:
+            identifier: What the constructor accepts, or what `get_config` returned. A
+                `Values` is returned as it is.
+
+        >>> Values.get([1, -1])
+        Values([1.0, -1.0])
+        """
+        if isinstance(identifier, Values):
+            return identifier
+        return cls(**identifier) if isinstance(identifier, dict) else cls(identifier)
 
     @property
     def numbers(self) -> NDArray[np.float32]:
-        """The list in the user's order: float32, shape (K,) or (channels, K), read-only.
+        """The listed numbers in the user's order: float32, shape (K,), read-only.
 
-        What is derived from it below has the channels in front, too, where there are any.
+        Lists per channel have the shape (channels, K) here, and the channels in front in
+        `order`, `ascending` and `midpoints`, too.
         """
         return self._numbers
 
     @property
     def channels(self) -> int | None:
-        """How many channels have a list of their own; None for one list for all."""
+        """The number of channels that have a list of their own; None for one list for all."""
         return None if self._numbers.ndim == 1 else len(self._numbers)
 
     @functools.cached_property
@@ -214,9 +265,9 @@ class Values:
     def midpoints(self) -> NDArray[np.float32]:
         """For each value but the smallest, the smallest float32 number nearest to it.
 
-        That is the midpoint to its lower neighbour, rounded up to float32. Shape
-        (K - 1,), ascending. A learnable list's midpoints, which are taken anew in every
-        step, are rounded to nearest.
+        It is the midpoint to the value's lower neighbour, rounded up to float32. Shape
+        (K - 1,), ascending. The midpoints of a learnable list, which are computed anew in
+        every step, are rounded to nearest.
         """
         if self.learnable:
             low, high = self.ascending[..., :-1], self.ascending[..., 1:]
@@ -232,17 +283,12 @@ class Values:
         too_low = (middle < total / 2) | ((middle == total / 2) & (lost > 0))
         middle = np.where(too_low, np.nextafter(middle, np.float32(np.inf)), middle)
         # Processors may read numbers below the smallest normal one as zero.
-        safe = np.where(middle > 0, np.float32(_SMALLEST_NORMAL), np.float32(0))
-        return np.where(np.abs(middle) < _SMALLEST_NORMAL, safe, middle)
-
-    @functools.cached_property
-    def gaps(self) -> NDArray[np.float64]:
-        """Distances between neighbours in ascending order: float64, shape (K - 1,)."""
-        return np.diff(self.ascending.astype(float))
+        safe = np.where(middle > 0, np.float32(SMALLEST_NORMAL), np.float32(0))
+        return np.where(np.abs(middle) < SMALLEST_NORMAL, safe, middle)
 
     @property
     def bits(self) -> int:
-        """Bits of one code of fixed length: the smallest integer >= log2 K.
+        """The bits of one code of fixed length: the smallest integer >= log2 K.
 
         >>> [Values(np.arange(k)).bits for k in (1, 2, 3, 4, 5)]
         [0, 1, 2, 2, 3]
@@ -250,7 +296,7 @@ class Values:
         return (len(self) - 1).bit_length()
 
     def codes(self, x: ArrayLike) -> NDArray[np.int32]:
-        """The positions, in the user's list, of the values nearest to `x`.
+        """Return the positions, in the user's list, of the values nearest to `x`.
 
         Args:
             x: Real numbers of any shape; read as float32.
@@ -262,15 +308,15 @@ class Values:
         if self.channels is None:
             return _codes(self.order, self.midpoints, x)
         rows = self._channels_first(x)
-        found = [_codes(*row) for row in zip(self.order, self.midpoints, rows, strict=True)]
-        return np.moveaxis(np.stack(found), 0, self.axis)
+        codes = [_codes(*row) for row in zip(self.order, self.midpoints, rows, strict=True)]
+        return np.moveaxis(np.stack(codes), 0, self.axis)
 
     def nearest(self, x: ArrayLike) -> NDArray[np.float32]:
-        """The listed values nearest to `x`: float32, the shape of `x`."""
+        """Return the listed values nearest to `x`: float32, in the shape of `x`."""
         return self.take(self.codes(x))
 
     def take(self, codes: ArrayLike) -> NDArray[np.float32]:
-        """The values at the given codes: float32, the shape of `codes`.
+        """Return the values at the given codes: float32, in the shape of `codes`.
 
         Raises:
             TypeError: The codes are not integers.
@@ -279,7 +325,7 @@ class Values:
         >>> Values([1, -1, 0.5]).take([2, 0])
         array([0.5, 1. ], dtype=float32)
         """
-        codes = self._checked_codes(codes)
+        codes = checked_codes(codes, len(self))
         if self.channels is None:
             return self._numbers[codes]
         rows = self._channels_first(codes)
@@ -287,25 +333,23 @@ class Values:
         return np.moveaxis(flat.reshape(rows.shape), 0, self.axis)
 
     def usage(self, codes: ArrayLike) -> NDArray[np.int64]:
-        """How often each value of the list occurs: int64, shape (K,)."""
-        return np.bincount(self._checked_codes(codes).ravel(), minlength=len(self))
+        """Count how often each value of the list occurs: int64, shape (K,)."""
+        return np.bincount(checked_codes(codes, len(self)).ravel(), minlength=len(self))
 
     def entropy(self, codes: ArrayLike) -> float:
-        """Bits per element that an ideal entropy coder needs for these codes.
+        """Return the bits per element that an ideal entropy coder needs for these codes.
 
-        Shannon's -sum p log2 p with the observed shares p; 0 where there is no code.
+        It is Shannon's -sum p log2 p with the observed shares p; without codes it is 0.
 
         >>> Values("binary").entropy([0, 1, 1, 0])
         1.0
         """
-        counts = self.usage(codes)
-        shares = counts[counts > 0] / max(counts.sum(), 1)
-        return float(np.sum(shares * np.log2(1 / shares)))
+        return entropy(checked_codes(codes, len(self)))
 
     def tolist(self) -> list[Any]:
-        """The list as Python floats, each the shortest that reads back the same.
+        """Return the list as Python floats, each the shortest that reads back the same.
 
-        A list of lists where each channel has its own.
+        Lists per channel come as a list of lists.
 
         >>> Values([0.1, -3]).tolist()
         [0.1, -3.0]
@@ -314,21 +358,16 @@ class Values:
             return [float(str(number)) for number in self._numbers]
         return [[float(str(number)) for number in row] for row in self._numbers]
 
-    def to_config(self) -> Any:
-        """What JSON can hold: the list, or a dict of the constructor's arguments."""
+    def get_config(self) -> Any:
+        """Return the list or a dict of the constructor's arguments, as JSON can hold them."""
         if self.learnable or self.channels is not None:
             return {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
         return self.tolist()
 
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """The `Values` that `to_config` described, or of a list as it is."""
-        return cls(**config) if isinstance(config, dict) else cls(config)
-
     def moved(self, numbers: ArrayLike) -> Self:
-        """The same list with other numbers, such as those that training came to.
+        """Return the same list with other numbers, such as those that training came to.
 
-        Unlike in a new list, two of them may have become equal: then what lies below
+        Unlike in a new list, two numbers may have become equal. Then what lies below
         them goes to the one that is earlier in the user's order, all else to the later.
         """
         moved = type(self).__new__(type(self))
@@ -339,7 +378,7 @@ class Values:
         """Refuse a shape that does not have one position for each channel's list.
 
         Raises:
-            ValueError: There are lists per channel, and the shape's axis has another size.
+            ValueError: There are lists per channel, and their axis has another size.
         """
         if self.channels is None:
             return
@@ -354,23 +393,6 @@ class Values:
     def _channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         self.check_channels(x.shape)
         return np.moveaxis(x, self.axis, 0)
-
-    def _checked_codes(self, codes: ArrayLike) -> NDArray[Any]:
-        codes = np.asarray(codes)
-        if codes.size == 0:
-            return codes.astype(np.int32)
-        if codes.dtype.kind not in "iu":
-            raise TypeError(
-                f"codes are of dtype {codes.dtype}. Codes are positions in the list, "
-                "integers. Give integers, or use nearest() to go from numbers to values."
-            )
-        if codes.min() < 0 or codes.max() >= len(self):
-            raise ValueError(
-                f"codes go from {codes.min()} to {codes.max()}. The list has "
-                f"{len(self)} values, so codes go from 0 to {len(self) - 1}. "
-                "Check which list the codes were made for."
-            )
-        return codes
 
     def __len__(self) -> int:
         return int(self._numbers.shape[-1])
@@ -392,9 +414,10 @@ class Values:
     def __hash__(self) -> int:
         return hash((self._numbers.tobytes(), self.learnable))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The list alone: what has been derived from it is derived again.
-        return _restored, (type(self), np.array(self._numbers), self.learnable, self.axis)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copies of NumPy arrays are writeable.
+        self.__dict__.update(state)
+        self._numbers.flags.writeable = False
 
     def __repr__(self) -> str:
         if self.channels is None and len(self) <= 16:
@@ -407,173 +430,8 @@ class Values:
 ValuesLike = Values | str | Iterable[float] | Iterable[Iterable[float]] | NDArray[Any]
 
 
-def _restored(
-    kind: type[Values], numbers: NDArray[np.float32], learnable: bool, axis: int
-) -> Values:
-    restored = kind.__new__(kind)
-    restored._set(numbers, learnable, axis)
-    return restored
-
-
 def _codes(
     order: NDArray[np.int32], midpoints: NDArray[np.float32], x: NDArray[np.float32]
 ) -> NDArray[np.int32]:
     count = np.searchsorted(midpoints, x, side="right")
     return order[np.where(np.isnan(x), 0, count)]
-
-
-def _checked_axis(axis: Any) -> int:
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(
-            f"axis is {axis!r}. Expected an integer, the axis of the weight that holds the "
-            "channels. Give -1 for the last one."
-        )
-    return int(axis)
-
-
-def _checked(values: ValuesLike) -> NDArray[np.float32]:
-    """The user's list as float32, or an error that says what to mend."""
-    given = _as_real_array(values)
-    if not 1 <= given.shape[-1] <= LONGEST_LIST or not given.size:
-        raise ValueError(
-            f"values has {given.shape[-1]} entries. A list has 1 to {LONGEST_LIST:,}. "
-            "Give at least one number, and merge what lies close together in a longer list."
-        )
-    _refuse(
-        given,
-        ~np.isfinite(given),
-        "{}. Every listed value must be a finite number. Remove it or put a number in its place.",
-    )
-    _refuse(
-        given,
-        (np.abs(given) > _LARGEST) | ((np.abs(given) < _SMALLEST_NORMAL) & (given != 0)),
-        "{}, which float32 cannot hold. "
-        f"Magnitudes go from {_SMALLEST_NORMAL:.3g} to {_LARGEST:.3g}, or are 0. "
-        "Multiply the whole list by a factor and divide the layer's output by it.",
-    )
-    numbers = given.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
-    for channel, row in enumerate(np.atleast_2d(numbers)):
-        order = np.argsort(row, kind="stable")
-        same = np.flatnonzero(np.diff(row[order]) == 0)
-        if same.size:
-            first, second = (
-                int(entry) if numbers.ndim == 1 else (channel, int(entry))
-                for entry in sorted(order[same[0] : same[0] + 2])
-            )
-            fell_together = given[first] != given[second]
-            raise ValueError(
-                f"values[{_place(first)}] = {given[first]} and values[{_place(second)}] = "
-                f"{given[second]} are the same number{' in float32' if fell_together else ''}. "
-                "The values of a list must differ. Remove one of them."
-            )
-    return numbers
-
-
-def _refuse(given: NDArray[np.float64], wrong: NDArray[np.bool_], words: str) -> None:
-    if wrong.any():
-        place = tuple(int(axis) for axis in np.argwhere(wrong)[0])
-        raise ValueError(f"values[{_place(place)}] is " + words.format(given[place]))
-
-
-def _place(place: int | tuple[int, ...]) -> str:
-    return ", ".join(map(str, place)) if isinstance(place, tuple) else str(place)
-
-
-def _as_real_array(values: Any) -> NDArray[np.float64]:
-    """A list as one dimension, lists per channel as two."""
-    if isinstance(values, (set, frozenset, dict)):
-        raise TypeError(
-            f"values is a {type(values).__name__}, which has no order. A code is a "
-            "position in the list, so the order matters. Give a list or a tuple."
-        )
-    if hasattr(values, "__array__"):
-        array = np.asarray(values)
-        if array.ndim not in (1, 2):
-            raise ValueError(
-                f"values has the shape {array.shape}. A list has one dimension, lists for "
-                "channels have two. Give one number after another, or a row for each channel."
-            )
-        if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-            raise TypeError(_not_real("values", f"of dtype {array.dtype}"))
-        return array.astype(np.float64)
-    if not isinstance(values, Iterable) or isinstance(values, (bytes, bytearray)):
-        raise TypeError(
-            f"values is {values!r} of type {type(values).__name__}. Expected a list of "
-            f"numbers or a preset's name ({', '.join(_PRESETS)}). "
-            "For a single value give a list of one."
-        )
-    entries = list(values)
-    if entries and all(isinstance(e, (list, tuple)) or np.ndim(e) == 1 for e in entries):
-        rows = [_as_real_array(entry) for entry in entries]
-        if len({row.shape for row in rows}) > 1:
-            raise ValueError(
-                f"values has rows of {', '.join(str(row.size) for row in rows[:8])} entries. "
-                "The lists of all channels have the same length. Make them equally long."
-            )
-        return np.stack(rows)
-    for position, entry in enumerate(entries):
-        if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (Real, np.floating)):
-            raise TypeError(
-                _not_real(f"values[{position}]", f"{entry!r} of type {type(entry).__name__}")
-            )
-    try:
-        return np.array([float(entry) for entry in entries], np.float64)
-    except OverflowError as error:
-        raise ValueError(
-            f"values holds an integer beyond every floating-point range ({error}). "
-            f"Magnitudes go up to {_LARGEST:.3g}. Divide the whole list by a factor."
-        ) from None
-
-
-def _not_real(name: str, what: str) -> str:
-    return (
-        f"{name} is {what}. Listed values are real numbers (integers or floats; not "
-        "booleans, complex numbers or text). Convert it, for example True to 1."
-    )
-
-
-def _mirrored(magnitudes: NDArray[np.float64], zero: bool) -> NDArray[np.float64]:
-    return np.sort(np.concatenate([-magnitudes, [0.0] if zero else [], magnitudes]))
-
-
-def _check_bits(name: str, bits: int, fewest: int, most: int = 16) -> None:
-    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):
-        raise TypeError(f"{name}: bits is {bits!r}. Expected an integer. Give, say, 4.")
-    if not fewest <= bits <= most:
-        raise ValueError(
-            f"{name}: bits is {bits}. Expected {fewest} to {most}. Give a number between them."
-        )
-
-
-_NF4 = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
-    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
-    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)  # fmt: skip
-
-_PRESETS: dict[str, Callable[..., Values]] = {
-    "binary": Values.binary,
-    "ternary": Values.ternary,
-    "zero_one": Values.zero_one,
-    "nf4": Values.nf4,
-    "signed:4": Values.signed,
-    "unsigned:4": Values.unsigned,
-    "powers_of_two:4": Values.powers_of_two,
-    "nonzero_powers_of_two:4": functools.partial(Values.powers_of_two, zero=False),
-    "additive_powers_of_two:4": Values.additive_powers_of_two,
-}
-
-
-def _preset(name: str) -> Values:
-    match = re.fullmatch(r"([a-z0-9_]+)(:[0-9]{1,2})?", name.strip())
-    if match:
-        word, bits = match.groups()
-        if bits and f"{word}:4" in _PRESETS:
-            return _PRESETS[f"{word}:4"](int(bits[1:]))
-        if not bits and word in _PRESETS:
-            return _PRESETS[word]()
-    raise ValueError(
-        f"values is the name {name!r}. Expected one of {', '.join(_PRESETS)} (4 stands "
-        "for the bits per value). For other values give a list of numbers."
-    )

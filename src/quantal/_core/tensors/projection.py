@@ -16,6 +16,7 @@ ulp beside the list.
 """
 
 import math
+import weakref
 from typing import Any
 
 import keras
@@ -347,18 +348,29 @@ def projection_of(values: Values, rank: int = 1) -> Projection:
         values: The list, or the lists per channel.
         rank: Of the tensors that it is used on; lists per channel need it.
     """
-    # Not functools.cache: torch's compiler looks through it and makes it anew.
+    by_rank = _PROJECTIONS.get(id(values))
+    if by_rank is None:
+        by_rank = _PROJECTIONS[id(values)] = {}
+        # The entry goes with the list, before another object can get its identity.
+        weakref.finalize(values, _PROJECTIONS.pop, id(values))
+    rank = 1 if values.channels is None else rank
+    projection = by_rank.get(rank)
+    if projection is None:
+        projection = by_rank[rank] = _new_projection(values, rank)
+    return projection
+
+
+_PROJECTIONS: dict[int, dict[int, Projection]] = {}
+"""The projections of each list, by its identity and the rank.
+
+PyTorch's compiler traces this look-up, but neither functools.cache nor a WeakKeyDictionary,
+which compares lists by their numbers."""
+
+
+def _new_projection(values: Values, rank: int) -> Projection:
     if values.channels is None:
-        found: Projection | None = values.__dict__.get("_projection")
-        if found is None:
-            found = values.__dict__["_projection"] = Projection(values)
-        return found
-    rows: dict[int, Projection] = values.__dict__.setdefault("_projections", {})
-    if rank not in rows:
-        rows[rank] = RowsProjection(
-            values.ascending, values.midpoints, values.order, values.axis, rank
-        )
-    return rows[rank]
+        return Projection(values)
+    return RowsProjection(values.ascending, values.midpoints, values.order, values.axis, rank)
 
 
 def moving_projection(numbers: Any, axis: int, rank: int) -> RowsProjection:

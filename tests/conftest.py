@@ -1,27 +1,62 @@
+import datetime
 import os
 
 import hypothesis
 import numpy as np
 import pytest
 
-# One backend a process: KERAS_BACKEND chooses it, before anything imports Keras.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# One backend a process: KERAS_BACKEND chooses it, before anything imports Keras. "none" is no
+# backend: Keras cannot be imported, and files marked `without_keras` do not ask for it.
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
 
 hypothesis.settings.register_profile("quantal", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("quantal")
 
 
 on_one_backend = pytest.mark.skipif(
-    keras.config.backend() != "torch",
+    BACKEND != "torch",
     reason="what it tests is the same on every backend; PyTorch compiles nothing",
 )
+
+# Of a product of cases each run takes one of so many, another one on each backend and day:
+# three days, or three backends and a day, see all of them, and scripts/test-nightly always does.
+ROTATION = 3
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--rotate", action="store_true", help=f"run one in {ROTATION} of tests marked `product`"
+    )
+
+
+def in_turn(tests, backend, day):
+    """The tests of a product that are run on a day, by the number of the backend."""
+    return tests[(backend + day) % ROTATION :: ROTATION]
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("rotate"):
+        return
+    products = {}
+    for item in items:
+        if item.get_closest_marker("product"):
+            products.setdefault((item.path, item.originalname), []).append(item)
+    backend = ["tensorflow", "jax", "torch"].index(BACKEND)
+    day = datetime.datetime.now(datetime.UTC).date().toordinal()
+    turn = {item for tests in products.values() for item in in_turn(tests, backend, day)}
+    waiting = [item for item in items if item.get_closest_marker("product") and item not in turn]
+    config.hook.pytest_deselected(items=waiting)
+    items[:] = [item for item in items if item not in set(waiting)]
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
+    if BACKEND == "none":
+        yield
+        return
+    import keras
+
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     yield
@@ -34,11 +69,15 @@ def random():
 
 
 def numpy(tensor):
+    import keras
+
     return keras.ops.convert_to_numpy(tensor)
 
 
 def gradient_to(variable, function, compile=False):
     """The gradient of the sum of what a function of layers gives, to one of their variables."""
+    import keras
+
     from quantal import testing
 
     def of(number):

@@ -1,13 +1,13 @@
 """The order of folders and files: each imports only from those above it."""
 
 import ast
-import pathlib
 
 import pytest
 
-import quantal
+from repository import SOURCE
 
-SOURCE = pathlib.Path(quantal.__file__).parent
+pytestmark = pytest.mark.without_keras
+
 # A folder a line, its files in order. `docs/design.md` says what each is for.
 ORDER = """
                         _registration

@@ -6,11 +6,10 @@ import threading
 
 import pytest
 
-from conftest import on_one_backend
 from quantal._storage import atomic
 from quantal._storage.atomic import move_file, replace_file
 
-pytestmark = on_one_backend  # the standard library alone
+pytestmark = pytest.mark.without_keras  # the standard library alone
 
 
 def mode_of(path):

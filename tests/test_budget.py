@@ -10,6 +10,8 @@ from quantal._optimize.checkpoint import Checkpoint, fingerprint
 from quantal._optimize.incumbent import Incumbent
 from quantal._optimize.progress import Progress
 
+pytestmark = pytest.mark.without_keras
+
 
 class Clock:
     """A clock that a test moves on."""

@@ -3,15 +3,13 @@
 import doctest
 import importlib
 import inspect
-import re
 
 import keras
 import pytest
 
 import quantal
-from test_architecture import MODULES, SOURCE
-
-ROOT = SOURCE.parent.parent
+from conftest import on_one_backend
+from repository import MODULES, ROOT, code_blocks
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -30,6 +28,7 @@ def public_things():
                 yield f"{name}.{word}", thing
 
 
+@on_one_backend
 @pytest.mark.parametrize(
     ("path", "thing"), [pytest.param(*found, id=found[0]) for found in public_things()]
 )
@@ -41,13 +40,6 @@ def test_public_things_have_docstrings(path, thing):
                 continue  # Keras says what it does
             if not word.startswith("_") and callable(getattr(member, "__func__", member)):
                 assert inspect.getdoc(getattr(thing, word)), f"{path}.{word}"
-
-
-def code_blocks(document):
-    path = ROOT / document
-    if not path.exists():
-        return []
-    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
 DOCUMENTS = [

@@ -6,11 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from conftest import on_one_backend
-
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 pytestmark = [
-    on_one_backend,
+    pytest.mark.without_keras,
     pytest.mark.skipif(not EXAMPLES.exists(), reason="examples are not beside the package"),
 ]
 

@@ -4,7 +4,6 @@ import time
 import numpy as np
 import pytest
 
-from conftest import on_one_backend
 from lists import NAMED
 from quantal import Values
 from quantal._core.numbers import fitting, k_means
@@ -14,7 +13,7 @@ from quantal._core.numbers.fitting import (
     mean_magnitude,
 )
 
-pytestmark = on_one_backend  # NumPy alone
+pytestmark = pytest.mark.without_keras  # NumPy alone
 
 ROWS = Values([[1, -1, 0.5], [0.25, 3, -2], [0, 1, 2]])
 LISTS = {

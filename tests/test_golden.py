@@ -16,7 +16,7 @@ import quantal
 from conftest import on_one_backend
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of
 from quantal._storage import container
-from test_documents import ROOT, code_blocks
+from repository import ROOT, code_blocks
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 LISTS = {

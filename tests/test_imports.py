@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import quantal
-from test_architecture import MODULES
+from repository import MODULES
 
 PUBLIC_MODULES = [
     "callbacks", "estimators", "layers", "objectives", "plots", "regularizers", "schedules",

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import on_one_backend
 from quantal._core.numbers.entropy import entropy
 from quantal._storage.packing import LONGEST, Packed, Words, look_up, pack, unpack
 
-pytestmark = on_one_backend  # NumPy alone
+pytestmark = pytest.mark.without_keras  # NumPy alone
 
 
 @st.composite

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from conftest import on_one_backend
 from quantal import schedules
 
-pytestmark = on_one_backend  # NumPy alone
+pytestmark = pytest.mark.without_keras  # NumPy alone
 
 
 def test_hyperbolic_halves_and_never_ends():

@@ -5,11 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from conftest import on_one_backend
 from quantal.objectives.magnitude import Magnitude
 from quantal.objectives.problem import Problem
 
-pytestmark = on_one_backend
+pytestmark = pytest.mark.without_keras
 
 
 def every_vector(problem):

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from conftest import on_one_backend
 from quantal._export.tables import grid_of, table_of
 
-pytestmark = on_one_backend  # NumPy alone
+pytestmark = pytest.mark.without_keras  # NumPy alone
 
 NF4 = np.array([-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004,
                 0, 0.0795803, 0.1609302, 0.24611230, 0.33791524, 0.44070983, 0.5626170, 0.7229568,

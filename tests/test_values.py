@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import on_one_backend
 from lists import LONG, NAMED, floats, lists
 from quantal import Values
 from quantal._core.numbers import presets
 
-pytestmark = on_one_backend  # NumPy alone
+pytestmark = pytest.mark.without_keras  # NumPy alone
 
 # Laws 1 and 2 on tensors are in test_projection.py; here, NumPy.
 

@@ -25,7 +25,7 @@ from quantal._core.numbers.entropy import entropy
 from quantal._export.export import TARGETS
 from quantal._export.fidelity import difference, run_file, size_of
 from quantal._storage.packing import pack
-from quantal._storage.record import restore, stored
+from quantal._storage.record import record_of, restore
 
 FOUR = [1, -1, 0.5, -0.5]
 
@@ -222,12 +222,12 @@ def fidelity_table(arguments):
         parameter = parameter_like(values, count)
         parameter.set_codes(codes)
         kernel = keras.ops.convert_to_numpy(parameter.kernel)
-        arrays, is_coded = stored(parameter)
+        record = record_of(parameter)
         other = parameter_like(values, count)
-        restore(other, arrays, is_coded)
+        restore(other, record)
         wrong += not np.array_equal(kernel, keras.ops.convert_to_numpy(other.kernel))
         wrong += not np.array_equal(codes, keras.ops.convert_to_numpy(other.codes))
-        coded += is_coded
+        coded += record.coded
     print(f"{arguments.arrays} arrays, {coded} of them coded: {wrong} not identical")
 
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 with atheris.instrument_imports(include=["quantal"]):
     import quantal
-    from quantal._storage import container, packing  # noqa: F401
+    from quantal._storage import container, packing, radix, rans  # noqa: F401
 
 import keras
 from keras import layers

@@ -15,7 +15,7 @@ _core                   types by_identity
 _core.numbers           presets checks entropy k_means values natural_unit fitting
 _core.tensors           backend projection latent_units
 _core                   keras_internals estimator scale weight_scope parameter
-_storage                atomic packing container record
+_storage                atomic names codes radix rans packing container record
                         schedules
 objectives              problem
 objectives._algorithms  symmetry solution
@@ -55,6 +55,10 @@ MODULES = modules_in(ORDER)
 NUMPY_ONLY = [
     "_core.numbers",
     "_storage.atomic",
+    "_storage.names",
+    "_storage.codes",
+    "_storage.radix",
+    "_storage.rans",
     "_storage.packing",
     "_storage.container",
     "schedules",

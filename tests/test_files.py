@@ -493,7 +493,7 @@ def test_writers_at_the_same_time_do_not_mix(tmp_path):
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(TypeError, match=r"Expected a Keras model\. Put the layer into"):
+    with pytest.raises(TypeError, match=r"Expected a Keras model\. Give a keras\.Model"):
         quantal.save(LearnableMultiplier(), tmp_path / "m")
     with pytest.raises(ValueError, match="is not built"):
         quantal.save(keras.Sequential([layers.Dense(1)]), tmp_path / "m")

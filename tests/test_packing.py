@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantal._core.numbers.entropy import entropy
-from quantal._storage.packing import LONGEST, Packed, Words, look_up, pack, unpack
+from quantal._storage.codes import LONGEST, Packed
+from quantal._storage.packing import pack, unpack
+from quantal._storage.radix import Words
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
 
@@ -23,13 +25,11 @@ def packable(draw):
 
 
 @given(packable())
-def test_the_same_codes_again(made):
-    codes, base = made
+def test_the_same_codes_again(codes_and_base):
+    codes, base = codes_and_base
     packed = pack(codes, base)
     assert packed.length == len(codes)
     np.testing.assert_array_equal(unpack(packed), codes)
-    values = np.random.default_rng(0).normal(size=base).astype(np.float32)
-    np.testing.assert_array_equal(look_up(packed, values), values[codes])
     assert len(packed.data) <= Words.densest(base).bytes_of(len(codes))
 
 
@@ -121,8 +121,8 @@ def damaged(draw, packed):
 
 @settings(max_examples=200)
 @given(st.data(), packable())
-def test_damage_is_refused_or_gives_codes_of_the_list(data, made):
-    packed = damaged(data.draw, pack(*made))
+def test_damage_is_refused_or_gives_codes_of_the_list(data, codes_and_base):
+    packed = damaged(data.draw, pack(*codes_and_base))
     try:
         codes = unpack(packed)
     except ValueError:
@@ -180,5 +180,3 @@ def test_bad_input():
         pack(np.zeros(0, int), 0)
     with pytest.raises(ValueError, match="base is 65537"):
         pack(np.zeros(0, int), 65537)
-    with pytest.raises(ValueError, match=r"values have the shape \(3,\). Expected \(2,\)"):
-        look_up(pack([0, 1], 2), [1, 2, 3])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._storage.atomic import replace_file
+from quantal._storage.names import unused_name
 
 Path = str | os.PathLike[str]
 
@@ -118,11 +119,7 @@ def _named(model: keras.Layer) -> dict[str, Parameter]:
     """The parameters by names of their own."""
     named: dict[str, Parameter] = {}
     for parameter in parameters_of(model):
-        name, count = parameter.path, 1
-        while name in named:
-            count += 1
-            name = f"{parameter.path}#{count}"
-        named[name] = parameter
+        named[unused_name(parameter.path, named)] = parameter
     if not named:
         raise ValueError(
             f"The model {model.name!r} has no discrete weight. Expected one, whose codes can "

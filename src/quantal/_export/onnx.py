@@ -17,7 +17,7 @@ from quantal._export.inputs import inputs_of
 from quantal._export.tables import Table, table_of
 from quantal._models.inputs import zero_inputs
 from quantal._storage.atomic import replace_file
-from quantal._storage.packing import Words, digit_table, in_words
+from quantal._storage.radix import Words, digit_table, encode
 
 WORTH = 512
 """A tensor becomes digits where that saves as many bytes: the nodes take some, too."""
@@ -178,7 +178,7 @@ class _Rewriting:
     def _codes(self, name: str, table: Table) -> str:
         """The codes as int32 in the tensor's shape, unpacked from bytes."""
         words = _byte_words(max(table.numbers.shape[-1], 2))
-        data = np.frombuffer(in_words(table.codes.ravel(), words), np.uint8)
+        data = np.frombuffer(encode(table.codes.ravel(), words), np.uint8)
         if words.digits > 1:
             packed = self._tensor(f"{name}/packed", data)
             places = self._node("Cast", [packed], f"{name}/bytes", to=_INT32)

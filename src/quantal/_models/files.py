@@ -1,8 +1,9 @@
-"""A model on disk as inference needs it: codes, lists, scales, the other weights."""
+"""Save a model on disk as inference needs it, and load it: codes, lists, scales, weights."""
 
 import json
 import os
 import zlib
+from collections.abc import Container
 from typing import Any
 
 import keras
@@ -10,16 +11,20 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.walk import check_model
 from quantal._storage import container
-from quantal._storage.record import restore, stored
+from quantal._storage.names import unused_name
+from quantal._storage.record import Record, record_of, restore
 
-_KINDS = ("codes", "values", "scale")
 VERSION = 1
-"""Of the format; docs/format.md describes it."""
-_DENSEST = 2**16  # Elements that a byte may stand for: nearly equal codes take next to nothing.
-_LARGEST_ARCHITECTURE = 2**26  # Bytes of its JSON.
+"""The version of the format, which docs/format.md describes."""
+_KINDS = ("codes", "values", "scale")
+_DENSEST = 2**16
+"""The most elements that a byte may stand for: nearly equal codes take next to nothing."""
+_LARGEST_ARCHITECTURE = 2**26
+"""The most bytes of an architecture's JSON, so that a small file cannot fill the memory."""
 
 
 def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
@@ -29,10 +34,10 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     are left behind: to go on with training, keep `model.save`. The file is in the
     safetensors format; `docs/format.md` describes it, with a reader in forty lines.
 
-    Of every parameter it holds the packed codes, the list and the scale; of other
-    weights their numbers; and the model's architecture, without what it was compiled
-    with. The same model gives the same bytes. The file is written beside `path` and
-    moved into place.
+    The file holds the packed codes, the list and the scale of every parameter; the
+    numbers of every other weight; and the model's architecture, without what it was
+    compiled with. The same model gives the same bytes. The file is replaced as a whole:
+    whatever goes wrong, an old one is as it was.
 
     Args:
         model: A built Keras model.
@@ -42,8 +47,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
         The file's size in bytes.
 
     Raises:
-        TypeError: It is not a Keras model.
-        ValueError: The model is not built, or Keras cannot tell its architecture.
+        TypeError: The model is not a Keras model.
+        ValueError: The model is not built, or Keras cannot describe its architecture.
 
     >>> import keras, quantal, tempfile, os
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
@@ -56,22 +61,21 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     check_model(model)
     arrays: dict[str, NDArray[Any]] = {"architecture": _architecture(model)}
     weights: list[dict[str, Any]] = []
-    for slot in _slots(model):
-        name = _unused(slot.path, arrays)
-        if isinstance(slot, Parameter):
-            weights.append({"name": name, **_put(slot, name, arrays)})
+    for weight in _saved_weights(model):
+        name = unused_name(weight.path, _taken_names(arrays))
+        if isinstance(weight, Parameter):
+            record = record_of(weight)
+            arrays.update({f"{name}.{kind}": array for kind, array in record.arrays.items()})
+            weights.append({"name": name, **_entry(weight, record)})
         else:
-            numbers = ops.convert_to_numpy(slot.value)
-            if str(numbers.dtype) == "bfloat16":
-                numbers = numbers.astype(np.float32)
-            arrays[name] = numbers
+            arrays[name] = _numbers(weight)
             weights.append({"name": name})
-    about = {"format": VERSION, "keras": keras.__version__, "weights": weights}
-    return container.write(path, arrays, about)
+    metadata = {"format": VERSION, "keras": keras.__version__, "weights": weights}
+    return container.write(path, arrays, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> keras.Model:
-    """The model that `save` wrote, as a Keras model; it predicts the same to the bit.
+    """Load a model that `save` wrote; it predicts the same to the bit.
 
     Its discrete layers are there, each latent on its value: it can be read, baked,
     exported, and trained on, though from where rounding left it. It is not compiled.
@@ -81,51 +85,58 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     Args:
         path: The file.
 
+    Returns:
+        The Keras model.
+
     Raises:
-        ValueError: The file is another, or was changed; or a layer is not known to
-            Keras. It names the file and the place.
+        ValueError: The file is another one or was changed, or a layer is not known to
+            Keras. The message names the file and what in it differs.
         OSError: The file cannot be opened.
     """
-    arrays, about = container.read(path)
-    if about.get("format") != VERSION or not isinstance(about.get("weights"), list):
-        raise container.refusal(path, "the format", f"version {about.get('format')!r}")
-    _check_entries(path, about["weights"])
-    model = _rebuilt(path, arrays)
-    slots = _slots(model)
-    if len(slots) != len(about["weights"]):
+    arrays, metadata = container.read(path)
+    entries = _checked_entries(path, metadata)
+    model = _architecture_of(path, arrays)
+    weights = _saved_weights(model)
+    if len(weights) != len(entries):
         raise container.refusal(
-            path, "the weights", f"{len(about['weights'])} for {len(slots)} of the architecture"
+            path, "the weights", f"{len(entries)} for {len(weights)} of the architecture"
         )
-    for slot, entry in zip(slots, about["weights"], strict=True):
-        name = entry["name"]
+    for weight, entry in zip(weights, entries, strict=True):
         try:
-            if isinstance(slot, Parameter):
-                _take(slot, entry, arrays)
+            if isinstance(weight, Parameter):
+                _restore(weight, entry, arrays)
             else:
-                numbers = arrays[name]
-                if numbers.shape != tuple(slot.shape):
-                    raise ValueError(f"the shape {numbers.shape} for {tuple(slot.shape)}")
-                slot.assign(numbers)
+                numbers = arrays[entry["name"]]
+                if numbers.shape != tuple(weight.shape):
+                    raise ValueError(f"the shape {numbers.shape} for {tuple(weight.shape)}")
+                weight.assign(numbers)
         except (KeyError, TypeError, ValueError) as error:
-            raise container.refusal(path, repr(name), error) from error
+            raise container.refusal(path, repr(entry["name"]), error) from error
     return model
 
 
-def _slots(model: keras.Model) -> list[Parameter | keras.Variable]:
-    """What of a model is kept: its parameters and its other weights, in their order."""
-    parameters = {id(parameter.latent): parameter for parameter in parameters_of(model)}
-    theirs = {id(variable) for p in parameters.values() for variable in p.other_variables}
-    kept: list[Parameter | keras.Variable] = []
-    for variable in model.weights:
-        if id(variable) in parameters:
-            kept.append(parameters[id(variable)])
-        elif id(variable) not in theirs:
-            kept.append(variable)
-    return kept
+def _saved_weights(model: keras.Model) -> list[Parameter | keras.Variable]:
+    """Return a model's parameters and its other weights, in the order of its weights."""
+    parameters = ByIdentity([(p.latent, p) for p in parameters_of(model)])
+    left_out = ByIdentity([(v, None) for p in parameters.values() for v in p.other_variables])
+    return [
+        parameters.get(variable, variable) for variable in model.weights if variable not in left_out
+    ]
+
+
+def _numbers(variable: keras.Variable) -> NDArray[Any]:
+    numbers = ops.convert_to_numpy(variable.value)
+    # NumPy, and so the container, has no bfloat16 of its own; float32 holds each exactly.
+    return numbers.astype(np.float32) if str(numbers.dtype) == "bfloat16" else numbers
+
+
+def _taken_names(arrays: dict[str, Any]) -> Container[str]:
+    """Return the names of arrays, and those of the parameters that they belong to."""
+    return {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
 
 
 def _architecture(model: keras.Model) -> NDArray[np.uint8]:
-    """The model's config, as deflated JSON."""
+    """Return the model's config, as deflated JSON."""
     try:
         config = json.loads(model.to_json())
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -138,56 +149,19 @@ def _architecture(model: keras.Model) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
 
 
-def _unused(name: str, arrays: dict[str, Any]) -> str:
-    """The name, with a number where it is taken: layers may share one."""
-    taken = {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
-    found, count = name, 1
-    while found in taken:
-        count += 1
-        found = f"{name}#{count}"
-    return found
-
-
-def _put(parameter: Parameter, name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Add a parameter's arrays; what its codes' bytes mean."""
-    values, held = parameter.values, stored(parameter)
-    arrays.update({f"{name}.{what}": array for what, array in held.arrays.items()})
-    entry: dict[str, Any] = {
-        "shape": list(parameter.shape),
-        "base": len(values),
-        "packing": "coded" if held.coded else "words",
-    }
-    return entry if values.channels is None else {**entry, "axis": values.axis}
-
-
-def _take(parameter: Parameter, entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Set a parameter from its arrays."""
-    shape, base = tuple(entry["shape"]), entry["base"]
-    if shape != parameter.shape or base != len(parameter.values):
-        raise ValueError(f"the shape {shape} and a list of {base}")
-    own = {name: arrays[key] for name in _KINDS if (key := f"{entry['name']}.{name}") in arrays}
-    restore(parameter, own, entry["packing"] == "coded")
-
-
-def _check_entries(path: Any, weights: list[Any]) -> None:
-    """Refuse entries without a name; their shapes are compared with the model's later."""
-    for entry in weights:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise container.refusal(path, "the list of weights", f"{entry!r}")
-
-
-def _rebuilt(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
-    """The model of a file's architecture, its weights not yet set."""
-    elements = _DENSEST * sum(array.nbytes for array in arrays.values())
+def _architecture_of(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
+    """Return the model of a file's architecture; its weights are not yet set."""
+    most_elements = _DENSEST * sum(array.nbytes for array in arrays.values())
     try:
-        coder = zlib.decompressobj()
-        text = coder.decompress(arrays["architecture"].tobytes(), _LARGEST_ARCHITECTURE)
-        if not coder.eof:
+        inflater = zlib.decompressobj()
+        text = inflater.decompress(arrays["architecture"].tobytes(), _LARGEST_ARCHITECTURE)
+        if not inflater.eof:
             raise ValueError("it is too long")
         config = json.loads(text)
-        _refuse_huge(config, elements)
+        _refuse_huge(config, most_elements)
         # Layers that Keras does not know, and code, are refused by Keras.
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
         raise container.refusal(path, "the architecture", error) from error
     if not isinstance(model, keras.Model) or not model.built:
@@ -206,3 +180,38 @@ def _refuse_huge(config: Any, most: int) -> None:
             _refuse_huge(value, most)
     elif type(config) is int and abs(config) > most:
         raise ValueError(f"it has the size {config}")
+
+
+def _entry(parameter: Parameter, record: Record) -> dict[str, Any]:
+    """Return what a reader must know of a parameter besides its arrays."""
+    values = parameter.values
+    entry: dict[str, Any] = {
+        "shape": list(parameter.shape),
+        "base": len(values),
+        "packing": "coded" if record.coded else "words",
+    }
+    return entry if values.channels is None else {**entry, "axis": values.axis}
+
+
+def _checked_entries(path: Any, metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of the weights, each of which has a name.
+
+    Their shapes are compared with the model's later.
+    """
+    entries = metadata.get("weights")
+    if metadata.get("format") != VERSION or not isinstance(entries, list):
+        raise container.refusal(path, "the format", f"version {metadata.get('format')!r}")
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise container.refusal(path, "the list of weights", f"{entry!r}")
+    return entries
+
+
+def _restore(parameter: Parameter, entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Set a parameter from the arrays of its entry."""
+    shape, base = tuple(entry["shape"]), entry["base"]
+    if shape != parameter.shape or base != len(parameter.values):
+        raise ValueError(f"the shape {shape} and a list of {base}")
+    name = entry["name"]
+    by_kind = {kind: arrays[key] for kind in _KINDS if (key := f"{name}.{kind}") in arrays}
+    restore(parameter, Record.from_arrays(by_kind, entry["packing"] == "coded"))

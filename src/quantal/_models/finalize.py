@@ -9,7 +9,7 @@ from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import copy_value
 from quantal._models.walk import check_model
-from quantal._storage.record import restore, stored
+from quantal._storage.record import record_of, restore
 
 _DISCRETE_LAYERS = ("quantal>Discrete", "quantal>LearnableMultiplier")
 """The names under which Keras knows the layers that can be finalized."""
@@ -62,7 +62,7 @@ def _copy(model: keras.Model, is_final: bool) -> keras.Model:
     _mark(config, is_final)
     new = keras.saving.deserialize_keras_object(config, safe_mode=False)
     for old_parameter, parameter in zip(parameters_of(model), parameters_of(new), strict=True):
-        restore(parameter, *stored(old_parameter))
+        restore(parameter, record_of(old_parameter))
     for old_variable, variable in zip(_free_weights(model), _free_weights(new), strict=True):
         copy_value(old_variable, variable)
     return new

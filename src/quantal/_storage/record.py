@@ -1,4 +1,4 @@
-"""A parameter as inference needs it: packed codes, list and scale, as arrays."""
+"""A parameter as inference needs it: packed codes, list and scale."""
 
 import math
 from collections.abc import Mapping
@@ -9,42 +9,66 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
-from quantal._storage.packing import Packed, pack, unpack
+from quantal._storage.codes import Packed
+from quantal._storage.packing import pack, unpack
 
 
-class Stored(NamedTuple):
-    """The arrays of a parameter, by what they are: `codes`, `values` and maybe `scale`.
+class Record(NamedTuple):
+    """A record holds the arrays of a parameter, and how its codes are packed.
 
     Attributes:
-        arrays: `codes` uint8, `values` float32, `scale` float32 where there is one.
-        coded: How the codes are packed; see `quantal._storage.packing.Packed`.
+        codes: Packed codes, uint8 of shape (bytes,).
+        values: The list in the order of the codes, float32 of shape (K,) or
+            (channels, K).
+        scale: A factor on the values, float32 of a shape that broadcasts; or None.
+        coded: Whether the codes are entropy-coded; see `Packed`.
     """
 
-    arrays: dict[str, NDArray[Any]]
+    codes: NDArray[np.uint8]
+    values: NDArray[np.float32]
+    scale: NDArray[np.float32] | None
     coded: bool
 
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays are `codes`, `values` and, where there is one, `scale`."""
+        arrays: dict[str, NDArray[Any]] = {"codes": self.codes, "values": self.values}
+        return arrays if self.scale is None else {**arrays, "scale": self.scale}
 
-def stored(parameter: Parameter) -> Stored:
-    """A parameter's arrays."""
-    values = parameter.values
-    packed = pack(ops.convert_to_numpy(parameter.codes), len(values))
-    arrays: dict[str, NDArray[Any]] = {
-        "codes": np.frombuffer(packed.data, np.uint8),
-        "values": np.asarray(values.numbers, np.float32),
-    }
-    if parameter.scale is not None:
-        arrays["scale"] = np.asarray(ops.convert_to_numpy(parameter.scale), np.float32)
-    return Stored(arrays, packed.coded)
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], coded: bool) -> "Record":
+        """Return the record of arrays that were read from a file.
+
+        Args:
+            arrays: As `Record.arrays`; others are ignored.
+            coded: Whether the codes are entropy-coded.
+
+        Raises:
+            KeyError: There are no codes or no values.
+        """
+        return cls(arrays["codes"], arrays["values"], arrays.get("scale"), coded)
 
 
-def restore(parameter: Parameter, arrays: Mapping[str, NDArray[Any]], coded: bool) -> None:
-    """Set a parameter from its arrays; each latent moves onto its value.
+def record_of(parameter: Parameter) -> Record:
+    """Return the record of a parameter."""
+    packed = pack(ops.convert_to_numpy(parameter.codes), len(parameter.values))
+    scale = parameter.scale
+    return Record(
+        codes=np.frombuffer(packed.data, np.uint8),
+        values=np.asarray(parameter.values.numbers, np.float32),
+        scale=None if scale is None else np.asarray(ops.convert_to_numpy(scale), np.float32),
+        coded=packed.coded,
+    )
+
+
+def restore(parameter: Parameter, record: Record) -> None:
+    """Set a parameter from a record; each latent moves onto its value.
 
     Raises:
-        KeyError: An array is missing.
-        ValueError: They are not of such a parameter.
+        KeyError: The parameter has a scale, and the record has none.
+        ValueError: The record is not that of such a parameter.
     """
-    values = arrays["values"]
+    values = record.values
     if values.shape != parameter.values.numbers.shape:
         raise ValueError(f"the list's shape {values.shape}")
     if not np.isfinite(values).all():
@@ -54,12 +78,17 @@ def restore(parameter: Parameter, arrays: Mapping[str, NDArray[Any]], coded: boo
     if not np.array_equal(parameter.values.numbers, values):
         raise ValueError(f"the list {values.tolist()[:9]}, another than the architecture's")
     if parameter.scale_state is not None:
-        scale = arrays["scale"]
-        if scale.shape != tuple(parameter.scale_state.start.shape):
-            raise ValueError(f"the scale's shape {scale.shape}")
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise ValueError("a scale that is not positive")
-        parameter.scale_state.begin(scale)
+        _restore_scale(parameter.scale_state, record.scale)
     length = math.prod(parameter.shape)
-    codes = unpack(Packed(arrays["codes"].tobytes(), len(parameter.values), length, coded))
-    parameter.set_codes(codes.reshape(parameter.shape).astype(np.int32))
+    packed = Packed(record.codes.tobytes(), len(parameter.values), length, record.coded)
+    parameter.set_codes(unpack(packed).reshape(parameter.shape).astype(np.int32))
+
+
+def _restore_scale(state: Any, scale: NDArray[np.float32] | None) -> None:
+    if scale is None:
+        raise KeyError("scale")
+    if scale.shape != tuple(state.start.shape):
+        raise ValueError(f"the scale's shape {scale.shape}")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise ValueError("a scale that is not positive")
+    state.begin(scale)

@@ -15,7 +15,7 @@ from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale, ScaleState, nearest_powers
 from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
-from quantal._storage.record import restore, stored
+from quantal._storage.record import Record, record_of, restore
 from quantal.estimators.policy import AUTO, parse, resolve
 
 
@@ -136,9 +136,9 @@ class DiscreteLayer:
             super().save_own_variables(store)  # type: ignore[misc]
             return
         for place, parameter in enumerate(self.discrete_parameters or ()):
-            held = stored(parameter)
-            store[f"{place}.coded"] = np.array(held.coded)
-            for name, array in held.arrays.items():
+            record = record_of(parameter)
+            store[f"{place}.coded"] = np.array(record.coded)
+            for name, array in record.arrays.items():
                 store[f"{place}.{name}"] = array
 
     def load_own_variables(self, store: Any) -> None:
@@ -153,7 +153,7 @@ class DiscreteLayer:
                     for name, array in _arrays(store).items()
                     if name.startswith(f"{place}.")
                 }
-                restore(parameter, own, bool(own["coded"]))
+                restore(parameter, Record.from_arrays(own, bool(own["coded"])))
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{parameter.path} is not readable from the file: {error}. Expected the "

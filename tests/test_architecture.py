@@ -1,10 +1,11 @@
 """The order of folders and files: each imports only from those above it."""
 
 import ast
+import re
 
 import pytest
 
-from repository import SOURCE
+from repository import ROOT, SOURCE
 
 pytestmark = pytest.mark.without_keras
 
@@ -87,6 +88,20 @@ def upward_only(module, text, modules=MODULES):
     packages = {name for name in imports_of(text) if any(m.startswith(f"{name}.") for m in below)}
     own_packages = {module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)}
     return sorted((imports_of(text) & below) | (packages - own_packages))
+
+
+def floors_in(design):
+    """The folders in the table of floors of docs/design.md, from top to bottom."""
+    table = design.split("## The floors")[1].split("## ")[0]
+    return re.findall(r"^\| `([\w.]+)` \|", table, flags=re.MULTILINE)
+
+
+def test_the_design_names_the_floors():
+    if not (ROOT / "docs").exists():
+        pytest.skip("docs is not beside the tests")
+    floors = floors_in((ROOT / "docs" / "design.md").read_text())
+    assert set(floors) == {line[:24].strip() for line in ORDER.splitlines()} - {""}
+    assert len(floors) == len(set(floors))
 
 
 def test_every_file_has_its_place():

@@ -33,8 +33,12 @@ _optimize.methods       compiled_steps gradient_starts quadratic_fit population 
 objectives._algorithms  quadratic_steps
 _optimize.search        user_loss search
 _optimize.polish        annealing polish
-_export                 runtimes inputs tables fidelity plain folding arrays chain c onnx onnx_fast
-_export                 openvino litert export
+_export                 packages lists inputs grid coded_tensor target folding
+_export.chain           steps geometry weights reader
+_export.c               text encoding definitions program
+_export.onnx            graphs repairs convert shrink standard fast
+_export                 arrays plain openvino litert registry report runtimes running fidelity
+_export                 export
 testing                 tracing laws
                         plots
 _command                datasets comparison command

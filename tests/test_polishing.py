@@ -1,16 +1,25 @@
 """Polish lowers a trained model's loss, and never raises it."""
 
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import pytest
 
 import quantal
 from conftest import numpy, on_one_backend
-from quantal._models import model_loss as objective
-from quantal._optimize.polish import annealing as tempering
-from quantal._optimize.polish import polish as polishing
+from quantal._models.batches import Batches
+from quantal._models.compiled_loss import CompiledLoss
+from quantal._models.model_loss import ModelLoss
+from quantal._optimize.budget import Budget, Spending
+from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.polish.annealing import Annealing
+from quantal._optimize.polish.ascending_lists import AscendingLists
+from quantal._optimize.polish.curvature import Curvature
+from quantal._optimize.polish.full_batch import FullBatch
+from quantal._optimize.polish.minibatch import Minibatch
+from quantal._optimize.polish.ranked_loss import RankedLoss
+from quantal._optimize.polish.report import PolishReport
+from quantal._optimize.polish.state import PolishState
+from quantal._optimize.polish.validation import Kept, Selection
 
 LISTS = {
     "signs": [1, -1],
@@ -58,15 +67,46 @@ def loss_of(model, x, y):
     return float(model.evaluate(x, y, batch_size=len(x), verbose=0))
 
 
-def polished(model, x, y, budget=None, evaluations=300, **named):
-    return quantal.polish(model, x, y, budget, evaluations=evaluations, verbose=0, **named)
+def polished(model, x, y, evaluations=300, **named):
+    return quantal.polish(model, x, y, Budget(evaluations=evaluations), verbose=0, **named)
+
+
+PROVING = Budget(seconds=20)
+"""Exact methods need seconds; these do not decide, because a proof ends it long before."""
+
+
+def ranked_loss(model, x, y, batch_size=1000, loss=RankedLoss, **named):
+    """The loss of a model's data by ranks."""
+    parameters = quantal.parameters_of(model)
+    compiled = CompiledLoss(model, parameters)
+    batches = Batches((x, y, None), batch_size)
+    return loss(ModelLoss(compiled, batches), AscendingLists(parameters), **named)
+
+
+def state_of(
+    model, x, y, batch_size, evaluations, validation=None, selection=Selection,
+    curvature=Curvature, loss=RankedLoss,
+):  # fmt: skip
+    """What the methods of polishing share, with parts that a test may replace."""
+    spending = Spending(Budget(evaluations=evaluations))
+    objective = ranked_loss(model, x, y, batch_size, loss, count=spending.count)
+    ranks = objective.lists.ranks()
+    measured = None if validation is None else validation(ranks)
+    start = Kept(ranks, objective.monitored(ranks), measured)
+    incumbent = Incumbent(start.ranks, spending)
+    incumbent.offer(start.ranks, start.loss)
+    return PolishState(
+        objective, curvature(objective), spending, incumbent,
+        selection(start, objective.monitored, validation, incumbent.offer),
+        np.random.default_rng(0), False, 0,
+    )  # fmt: skip
 
 
 def test_a_quadratic_loss_to_its_optimum(random):
     x, y = data(random)
     model = model_of()
     before = loss_of(model, x, y)
-    report = polished(model, x, y, budget=2, evaluations=None)
+    report = quantal.polish(model, x, y, PROVING, verbose=0)
     assert report.loss_before == pytest.approx(before, rel=1e-5)
     assert report.loss == pytest.approx(0, abs=1e-9)
     assert loss_of(model, x, y) == pytest.approx(0, abs=1e-9)
@@ -121,12 +161,12 @@ def test_only_what_is_named_changes(random):
     assert 0 < report.changed <= report.elements == first.shape[0] * first.shape[1]
 
 
-def test_data_in_parts_and_a_guard(random):
+def test_batches_and_validation_data(random):
     model, x, y = network(random)
-    guard = x[64:], y[64:]
-    before = loss_of(model, *guard), loss_of(model, x[:64], y[:64])
-    report = polished(model, x[:64], y[:64], batch_size=16, validation_data=guard)
-    after = loss_of(model, *guard), loss_of(model, x[:64], y[:64])
+    validation = x[64:], y[64:]
+    before = loss_of(model, *validation), loss_of(model, x[:64], y[:64])
+    report = polished(model, x[:64], y[:64], batch_size=16, validation_data=validation)
+    after = loss_of(model, *validation), loss_of(model, x[:64], y[:64])
     assert report.validation_before == pytest.approx(before[0], rel=1e-4)
     assert report.validation == pytest.approx(after[0], rel=1e-4)
     assert report.loss == pytest.approx(after[1], rel=1e-4)
@@ -136,11 +176,33 @@ def test_data_in_parts_and_a_guard(random):
 
 @on_one_backend
 def test_noise_is_not_learned(random):
+    """Without validation data the loss on other data rises; with them it does not."""
     model, x, _ = network(random)
-    y, others = random.integers(0, 3, (2, 64))
+    start, y = model.get_weights(), random.integers(0, 3, 64)
+    others = model.predict(x[64:], verbose=0).argmax(axis=1)
     before = loss_of(model, x[64:], others)
-    polished(model, x[:64], y, validation_data=(x[64:], others))
+    polished(model, x[:64], y)
+    assert loss_of(model, x[64:], others) > 1.1 * before
+    model.set_weights(start)
+    report = polished(model, x[:64], y, validation_data=(x[64:], others))
     assert loss_of(model, x[64:], others) <= before
+    assert report.validation == pytest.approx(loss_of(model, x[64:], others), rel=1e-4)
+    assert report.loss <= report.loss_before
+
+
+@on_one_backend
+def test_never_worse_than_the_start(random):
+    """From an assignment that was polished for long, polishing for a moment loses nothing."""
+    model, x, y = network(random)
+    start = model.get_weights()
+    long = polished(model, x, y, evaluations=600)
+    again = polished(model, x, y, evaluations=2)
+    assert again.loss_before == pytest.approx(long.loss, rel=1e-5)
+    assert again.loss <= again.loss_before
+    assert loss_of(model, x, y) <= long.loss * (1 + 1e-5)
+    model.set_weights(start)
+    elsewhere = polished(model, x, y, evaluations=2)
+    assert elsewhere.loss > 1.1 * again.loss
 
 
 @on_one_backend
@@ -161,22 +223,21 @@ def test_noise_is_not_learned(random):
     ],
 )
 def test_what_is_kept(losses, validations, kept):
-    """Choices 1 and 2 are looked at, from choice 0 with losses of 1."""
-
-    def says(numbers):
-        return SimpleNamespace(measure=lambda ranks: [1.0, *numbers][int(ranks[0])])
-
-    record = SimpleNamespace(best_codes=np.array([0]), best=1.0, better=lambda *_: None)
-    guard = None if validations is None else says(validations)
-    first, saved = None if guard is None else 1.0, [0]
-    run = polishing._Run(
-        says(losses), guard, record, first, 0, False, lambda ranks: saved.append(ranks[0])
+    """Assignments 1 and 2 are offered; assignment 0 with losses of 1 is the start."""
+    measured = None if validations is None else [1.0, *validations]
+    reported = []
+    selection = Selection(
+        Kept(np.array([0]), 1.0, None if measured is None else 1.0),
+        lambda ranks: [1.0, *losses][ranks[0]],
+        None if measured is None else lambda ranks: measured[ranks[0]],
+        lambda ranks, loss: reported.append((int(ranks[0]), loss)),
     )
-    for choice in (1, 2):
-        run.look(np.array([choice]))
-    assert run.kept[0] == saved[-1] == kept
-    assert run.kept_loss == [1.0, *losses][kept]
-    assert run.kept_validation == (None if guard is None else [1.0, *validations][kept])
+    results = [selection.offer(np.array([assignment])) for assignment in (1, 2)]
+    assert selection.kept.ranks[0] == kept
+    assert selection.kept.loss == [1.0, *losses][kept]
+    assert selection.kept.validation == (None if measured is None else measured[kept])
+    assert len(reported) == sum(results)
+    assert not reported or reported[-1] == (kept, [1.0, *losses][kept])
 
 
 @on_one_backend
@@ -184,8 +245,9 @@ def test_what_is_monitored_is_what_is_kept(random):
     model, x, y = network(random)
 
     def wrong(y, outputs):
-        chosen = keras.ops.argmax(outputs, axis=-1)
-        return keras.ops.mean(keras.ops.cast(chosen != keras.ops.cast(y, chosen.dtype), "float32"))
+        assigned = keras.ops.argmax(outputs, axis=-1)
+        right = assigned == keras.ops.cast(y, assigned.dtype)
+        return 1 - keras.ops.mean(keras.ops.cast(right, "float32"))
 
     def share():
         return np.mean(model.predict(x, verbose=0).argmax(axis=1) != y)
@@ -214,40 +276,54 @@ def test_it_goes_on_from_its_file(random, tmp_path):
         polished(model_of(), *data(random), file=path)
 
 
-@on_one_backend
-def test_an_interrupt_keeps_the_best(random, monkeypatch):
-    model, x, y = network(random)
-    calls = iter(range(200))
-    slopes = objective.Objective.slopes
+class Interrupting:
+    """A monitor that says the loss, and raises KeyboardInterrupt at a call."""
 
-    def stopped(*arguments):
-        if next(calls) == 150:
+    def __init__(self, at):
+        self.calls, self._at = 0, at
+
+    def __call__(self, y, outputs):
+        self.calls += 1
+        if self.calls == self._at:
             raise KeyboardInterrupt
-        return slopes(*arguments)
+        losses = keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
+        return keras.ops.mean(losses)
 
-    monkeypatch.setattr(objective.Objective, "slopes", stopped)
-    report = polished(model, x, y)
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [128, 32], ids=["whole", "batches"])
+def test_an_interrupt_keeps_the_best(random, batch_size):
+    model, x, y = network(random)
+    monitor = Interrupting(at=300)
+    report = polished(model, x, y, batch_size=batch_size, monitor=monitor, evaluations=6000)
+    assert monitor.calls >= 300
+    assert report.evaluations < 3000
     assert report.loss < report.loss_before
     assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
 
 
 @on_one_backend
-@pytest.mark.parametrize(
-    ("where", "size"),
-    [("follow_as_quadratic", 96), ("_Run._time_to_look", 40)],
-    ids=["whole", "parts"],
-)
-def test_an_interrupt_before_anything_is_looked_at(random, monkeypatch, where, size):
-    """What was found until then is kept, on all data and on parts of them."""
+@pytest.mark.parametrize(("method", "batch_size"), [(FullBatch, 1000), (Minibatch, 32)])
+def test_an_interrupt_before_anything_was_kept(random, method, batch_size):
+    """What was reached until then is kept, on all data and on batches of them."""
 
-    def stopped(*_):
-        raise KeyboardInterrupt
+    class Interrupted(Selection):
+        calls = 0
 
-    monkeypatch.setattr(f"quantal._optimize.polish.polish.{where}", stopped)
-    model, (x, y) = model_of(), data(random)
-    report = polished(model, x, y, batch_size=size, evaluations=2000)
-    assert report.loss < report.loss_before
-    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+        def offer(self, ranks, loss=None):
+            self.calls += 1
+            if self.calls == 1:
+                raise KeyboardInterrupt
+            return super().offer(ranks, loss)
+
+    state = state_of(*network(random), batch_size, 2000, selection=Interrupted)
+    method = method(state)
+    with pytest.raises(KeyboardInterrupt):
+        method.run()
+    before = state.selection.kept.loss
+    method.offer_last()
+    assert state.selection.calls == 2
+    assert state.selection.kept.loss < before
 
 
 def test_losses_of_layers_count_and_penalties_on_latents_do_not(random):
@@ -294,12 +370,11 @@ def test_several_inputs_outputs_and_weights_of_samples(random):
     model.compile("sgd", {"c": "mse", "d": "mae"})
 
     def loss():
-        held = model.evaluate(x, y, 32, verbose=0, sample_weight={"c": weights, "d": weights})
-        return held[0]
+        return model.evaluate(x, y, 32, verbose=0, sample_weight={"c": weights, "d": weights})[0]
 
-    guard = (x, y, {"c": weights, "d": weights})
+    validation = (x, y, {"c": weights, "d": weights})
     report = polished(
-        model, x, y, sample_weight=guard[2], validation_data=guard, batch_size=32, seed=2
+        model, x, y, sample_weight=validation[2], validation_data=validation, batch_size=32, seed=2
     )
     assert report.loss == pytest.approx(loss(), rel=1e-4)
     assert report.validation == pytest.approx(report.loss, rel=1e-5)
@@ -332,76 +407,88 @@ def test_a_loss_of_the_models_own(random):
 
 
 @on_one_backend
-def test_a_loss_too_dear_to_be_detected_is_followed_all_the_same(random, monkeypatch):
-    """24 elements take some 422 losses to be detected as quadratic: more than there are."""
-    monkeypatch.setattr(quantal._optimize.search.search, "detected", None)  # It is not called.
+def test_a_loss_too_dear_to_be_tested_for_a_quadratic_one_is_followed_all_the_same(random):
+    """The test takes some 422 losses for 24 elements: more than the budget allows."""
     x, y = data(random)
     report = polished(model_of(), x, y, evaluations=300)
     assert report.loss < 0.2 * report.loss_before
     assert not report.proved
+    assert report.evaluations < 422
 
 
 @on_one_backend
-def test_what_the_guard_keeps_is_not_what_is_proved(random):
+def test_what_validation_data_keep_is_not_what_is_proved(random):
     x, y = data(random)
     model = model_of()
     kept = model.predict(x, verbose=0)  # On other data every change makes it worse.
-    report = polished(model, x, y, budget=2, evaluations=None, validation_data=(x, kept))
+    report = quantal.polish(model, x, y, PROVING, validation_data=(x, kept), verbose=0)
     assert report.changed == 0
     assert not report.proved
 
 
-@on_one_backend
-def test_no_block_is_taken_that_fails_the_guard(random, monkeypatch):
-    model, x, y = network(random)
-    monkeypatch.setattr(objective.Objective, "measure", lambda *_: 1.0)
-    begun = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 32).ranks()
-    looked, look = [], polishing._Run.look
-    monkeypatch.setattr(polishing._Run, "look", lambda *a: looked.append(a[1]) or look(*a))
-    report = polished(model, x, y, batch_size=32, evaluations=500, validation_data=(x, y))
-    assert report.changed == 0
-    assert len(looked) > 10
-    for ranks in looked:
-        np.testing.assert_array_equal(ranks, begun)
+class Recording(Selection):
+    """A selection that notes what is offered, and refuses the first offers."""
+
+    refused = 0
+
+    def __init__(self, start, *arguments):
+        super().__init__(start, *arguments)
+        self.start, self.offers = start, []
+
+    def offer(self, ranks, loss=None):
+        self.offers.append(ranks.copy())
+        return super().offer(ranks, loss) if len(self.offers) > self.refused else False
 
 
 @on_one_backend
-def test_a_choice_that_is_given_up_leaves_no_mark(random, monkeypatch):
-    """What passes the guard, but is worse on all data given, is no measure for what follows."""
+def test_no_block_is_taken_that_fails_the_validation_data(random):
     model, x, y = network(random)
-    look, held = polishing._Run.look, []
-
-    def refused(self, ranks, loss=None):
-        held.append(self._held)
-        return look(self, ranks, loss) if len(held) > 8 else False
-
-    monkeypatch.setattr(polishing._Run, "look", refused)
-    report = polished(model, x, y, batch_size=32, evaluations=800, validation_data=(x, y))
-    assert min(held[:8]) < report.validation_before
-    assert report.validation < report.validation_before
+    state = state_of(model, x, y, 32, 500, lambda ranks: 1.0, Recording)
+    Minibatch(state).run()
+    offers = state.selection.offers
+    assert len(offers) > 10
+    for ranks in offers:
+        np.testing.assert_array_equal(ranks, state.selection.start.ranks)
 
 
 @on_one_backend
-def test_blocks_that_were_not_better_are_tabu(random, monkeypatch):
+def test_an_assignment_that_is_given_up_leaves_no_mark(random):
+    """What passes the validation data, but is worse on all data, is no measure for the rest."""
+
+    class Refusing(Recording):
+        refused = 8
+
     model, x, y = network(random)
-    tried, ranked = [], objective.Objective.ranked
+    validation = ranked_loss(model, x, y).monitored
+    state = state_of(model, x, y, 32, 800, validation, Refusing)
+    method = Minibatch(state)
+    method.run()
+    method.offer_last()
+    selection = state.selection
+    assert min(validation(ranks) for ranks in selection.offers[:8]) < selection.start.validation
+    assert selection.kept.validation < selection.start.validation
 
-    def spied(self, ranks, slope, barred=False):
-        found = ranked(self, ranks, slope, barred)
-        tried.append((found[0][0], np.broadcast_to(barred, len(ranks))))
-        return found
 
-    monkeypatch.setattr(objective.Objective, "ranked", spied)
-    monkeypatch.setattr(objective.Objective, "measure", lambda *_: 1.0)
-    polished(model, x, y, batch_size=32, evaluations=400, validation_data=(x, y))
-    firsts = [first for first, _ in tried]
+@on_one_backend
+def test_blocks_that_were_not_better_are_tabu(random):
+    firsts, tabus = [], []
+
+    class Spying(Curvature):
+        def ranked_moves(self, ranks, gradient, tabu=False):
+            moves = super().ranked_moves(ranks, gradient, tabu)
+            firsts.append(moves.order[0])
+            tabus.append(np.broadcast_to(tabu, len(ranks)).copy())
+            return moves
+
+    model, x, y = network(random)
+    Minibatch(state_of(model, x, y, 32, 400, lambda ranks: 1.0, curvature=Spying)).run()
     assert len(set(firsts[:20])) == 20
-    assert all(not barred[first] for first, barred in tried[:20])
-    assert tried[0][1].sum() < tried[19][1].sum()
+    assert not any(tabu[first] for first, tabu in zip(firsts[:20], tabus, strict=False))
+    assert tabus[0].sum() < tabus[19].sum()
 
 
 @on_one_backend
-def test_the_file_of_another_run_does_not_pass_the_guard(random, tmp_path):
+def test_the_file_of_another_run_does_not_pass_the_validation_data(random, tmp_path):
     model, x, _ = network(random)
     start, path, y = model.get_weights(), tmp_path / "choice.npz", random.integers(0, 3, 64)
     others = model.predict(x[64:], verbose=0).argmax(axis=1)
@@ -416,32 +503,36 @@ def test_the_file_of_another_run_does_not_pass_the_guard(random, tmp_path):
 
 
 @on_one_backend
-def test_what_rounding_makes_better_is_not_followed_for_ever(random, monkeypatch):
+def test_what_rounding_makes_better_is_not_followed_for_ever(random):
     """Losses of many candidates seem a little lower than that of each alone."""
+
+    class Rounded(RankedLoss):
+        def losses(self, ranks):
+            return 0.999 * super().losses(ranks)
+
+    probed = []
+
+    class Spying(Curvature):
+        def probe(self, *arguments):
+            probed.append(arguments)
+            super().probe(*arguments)
+
     model, x, y = network(random)
-    losses = objective.Objective.losses
-    monkeypatch.setattr(objective.Objective, "losses", lambda *a: losses(*a) * 0.999)
-    hot = []
-    cycle = tempering.Tempering.cycle
-    monkeypatch.setattr(
-        tempering.Tempering, "cycle", lambda self, *a: hot.append(1) or cycle(self, *a)
-    )
-    polished(model, x, y, evaluations=3000)
-    assert hot
+    FullBatch(state_of(model, x, y, 1000, 3000, curvature=Spying, loss=Rounded)).run()
+    assert len(probed) > 1  # At the start, and at the start of each annealing cycle.
 
 
 def test_many_candidates_at_once_have_their_own_losses(random):
     model, x, y = network(random)
-    parameters = quantal.parameters_of(model)
-    whole = objective.Objective(model, parameters, (x, y, None), 50)
-    ranks = whole.ranks()
+    whole = ranked_loss(model, x, y, 50)
+    lists, ranks = whole.lists, whole.lists.ranks()
     rows = np.stack([ranks, 1 - ranks, np.zeros_like(ranks)])
     together = whole.losses(rows)
-    assert not whole._compute._one_by_one
+    assert whole.model_loss.compiled.vectorizes
     for row, loss in zip(rows, together, strict=True):
-        assert whole.slopes(row)[0] == pytest.approx(loss, rel=1e-5)
-        whole.choose(row)
-        np.testing.assert_array_equal(whole.ranks(), row)
+        assert whole.loss_and_gradient(row).loss == pytest.approx(loss, rel=1e-5)
+        lists.assign(row)
+        np.testing.assert_array_equal(lists.ranks(), row)
         assert loss_of(model, x, y) == pytest.approx(loss, rel=1e-4)
 
 
@@ -449,15 +540,15 @@ def test_many_candidates_at_once_have_their_own_losses(random):
 def test_the_gradient_is_that_to_the_values(random):
     x, y = data(random)
     model = model_of(scale="learned")
-    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
-    ranks = whole.ranks()
-    _, slope = whole.slopes(ranks)
-    moved = whole.neighbours(ranks, random)
+    whole = ranked_loss(model, x, y, 1000)
+    ranks = whole.lists.ranks()
+    _, _, gradient = whole.loss_and_gradient(ranks)
+    moved = whole.lists.neighbours(ranks, random)
     losses = whole.losses(np.where(np.eye(len(ranks), dtype=bool), moved, ranks))
-    step = whole._steps(ranks, moved)
+    step = whole.lists.steps(ranks, moved)
     scale = float(numpy(quantal.parameters_of(model)[0].scale).reshape(()))
     squares = np.repeat((x**2).sum(axis=0), 2) * scale**2 / (2 * len(x))
-    expected = slope * step + squares * step**2
+    expected = gradient * step + squares * step**2
     np.testing.assert_allclose(losses - whole.losses(ranks[None]), expected, rtol=1e-3, atol=1e-5)
 
 
@@ -467,26 +558,28 @@ def test_costs_are_those_of_the_curvature(random):
     x, _ = np.linalg.qr(random.normal(size=(96, 12)))
     model = model_of()
     x, y = x.astype("float32"), random.normal(size=(96, 2)).astype("float32")
-    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
-    ranks = whole.ranks()
-    _, slope = whole.slopes(ranks)
-    whole.probe(ranks, slope, random)
-    moved = whole.neighbours(ranks, random)
+    whole = ranked_loss(model, x, y, 1000)
+    ranks = whole.lists.ranks()
+    _, _, gradient = whole.loss_and_gradient(ranks)
+    curvature = Curvature(whole)
+    curvature.probe(ranks, gradient, random)
+    moved = whole.lists.neighbours(ranks, random)
     losses = whole.losses(np.where(np.eye(len(ranks), dtype=bool), moved, ranks))
-    costs = whole.costs(ranks, moved, slope)
+    costs = curvature.costs(ranks, moved, gradient)
     np.testing.assert_allclose(losses - whole.losses(ranks[None]), costs, rtol=0.02, atol=1e-6)
-    assert np.abs(costs - slope * whole._steps(ranks, moved)).min() > 1e-3
+    assert np.abs(costs - gradient * whole.lists.steps(ranks, moved)).min() > 1e-3
 
 
 @on_one_backend
-def test_a_survey_tells_steep_elements_from_flat_ones(random):
+def test_the_fisher_diagonal_tells_steep_elements_from_flat_ones(random):
     sizes = np.repeat([1.0, 3.0], 6)
     x = (random.normal(size=(4096, 12)) * sizes).astype("float32")
     model = model_of()
     y = model.predict(x, verbose=0) + random.normal(size=(4096, 2)).astype("float32")
-    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 8192)
-    whole.survey(whole.ranks(), random, lambda: True)
-    flat, steep = whole._profile.reshape(2, 6, 2).mean(axis=(1, 2))
+    whole = ranked_loss(model, x, y, 8192)
+    curvature = Curvature(whole)
+    curvature.measure_fisher_diagonal(whole.lists.ranks(), random, lambda: True)
+    flat, steep = curvature.fisher_diagonal.reshape(2, 6, 2).mean(axis=(1, 2))
     assert 6 < steep / flat < 12  # 9 but for what flat ones have added.
 
 
@@ -495,11 +588,11 @@ def test_small_gradients_are_not_lost_in_half_precision(random):
     keras.config.set_dtype_policy("mixed_float16")
     x, y = data(random)
     model = model_of(loss=lambda y, p: 1e-6 * keras.ops.mean((y - p) ** 2, axis=-1))
-    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
-    _, slope = whole.slopes(whole.ranks())
-    apart = x @ numpy(quantal.parameters_of(model)[0].kernel) - y
+    whole = ranked_loss(model, x, y, 1000)
+    _, _, gradient = whole.loss_and_gradient(whole.lists.ranks())
+    residual = x @ numpy(quantal.parameters_of(model)[0].kernel) - y
     np.testing.assert_allclose(
-        slope, 1e-6 * (x.T @ apart).reshape(-1) / len(x), rtol=0.05, atol=1e-8
+        gradient, 1e-6 * (x.T @ residual).reshape(-1) / len(x), rtol=0.05, atol=1e-8
     )
 
 
@@ -509,14 +602,93 @@ def test_cycles_lead_out_of_a_local_optimum(random):
     model = model_of(inputs=64)
     # The model is right already, so that every change raises the loss.
     y = model.predict(x, verbose=0)
-    whole = objective.Objective(model, quantal.parameters_of(model), (x, y, None), 1000)
-    best, seen = whole.ranks(), []
+    whole = ranked_loss(model, x, y, 1000)
+    best, seen = whole.lists.ranks(), []
     for _ in range(5):  # Each as hot as it is drawn.
         steps = iter(range(41))
-        cycle = tempering.Tempering(whole, random).cycle
-        cycle(best, lambda own=steps: next(own) / 40, lambda: True, lambda r, _: seen.append(r))
-    apart = [int((ranks != best).sum()) for ranks in seen]
-    assert 0 < max(apart) < 64
+        cycle = Annealing(whole, Curvature(whole), random).cycle
+        cycle(
+            best, lambda steps=steps: next(steps) / 40, lambda: True,
+            lambda ranks, _: seen.append(ranks),
+        )  # fmt: skip
+    changed = [int((ranks != best).sum()) for ranks in seen]
+    assert 0 < max(changed) < 64
+
+
+@on_one_backend
+def test_an_operation_that_is_not_vectorized_is_said_once(random):
+    """Each candidate is computed alone then, and its loss is the same."""
+
+    class Reads(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * (1 + 0 * inputs.sum().item())
+
+    x, y = data(random)
+    model = keras.Sequential([*model_of().layers, Reads()])
+    model.build((None, 12))
+    model.compile("adam", "mse")
+    whole = ranked_loss(model, x, y)
+    rows = np.stack([whole.lists.ranks(), whole.lists.lengths - 1])
+    with pytest.warns(UserWarning, match="torch has no vectorized form of an operation"):
+        losses = whole.losses(rows)
+    np.testing.assert_array_equal(losses, whole.losses(rows))
+    for row, loss in zip(rows, losses, strict=True):
+        assert whole.loss_and_gradient(row).loss == pytest.approx(loss, rel=1e-6)
+
+
+@on_one_backend
+def test_other_errors_of_many_candidates_are_not_hidden(random):
+    class Full(keras.layers.Layer):
+        full = False
+
+        def call(self, inputs):
+            if self.full:
+                raise RuntimeError("out of memory")
+            return inputs
+
+    x, y = data(random)
+    layer = Full()
+    model = keras.Sequential([*model_of().layers, layer])
+    model.build((None, 12))
+    model.compile("adam", "mse")
+    whole = ranked_loss(model, x, y)
+    layer.full = True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        whole.losses(np.stack([whole.lists.ranks()] * 2))
+
+
+def test_a_model_loss_is_an_objective_of_vectors(random):
+    model, x, y = network(random)
+    whole = ranked_loss(model, x, y)
+    vectors = whole.lists.values(np.stack([whole.lists.ranks(), whole.lists.lengths - 1]))
+    loss = whole.model_loss
+    assert vectors.shape == (2, len(loss))
+    assert loss(vectors)[0] == pytest.approx(loss_of(model, x, y), rel=1e-4)
+    gradients = loss.gradients(vectors)
+    assert gradients.shape == vectors.shape
+    step = np.zeros_like(vectors)
+    step[:, 7] = 1e-2
+    slope = (loss(vectors + step) - loss(vectors - step)) / 2e-2
+    np.testing.assert_allclose(gradients[:, 7], slope, rtol=0.05, atol=1e-3)
+
+
+@on_one_backend
+def test_losses_on_validation_data_are_counted(random):
+    model, x, y = network(random)
+    calls = []
+
+    class Counting(RankedLoss):
+        def monitored(self, ranks):
+            calls.append(ranks)
+            return super().monitored(ranks)
+
+    spending = Spending(Budget(evaluations=100))
+    validation = ranked_loss(model, x, y, loss=Counting, count=spending.count)
+    validation.monitored(validation.lists.ranks())
+    assert len(calls) == spending.evaluations == 1
+    # Of 2 evaluations none is left once the start was measured on both.
+    report = polished(model, x, y, evaluations=2, batch_size=32, validation_data=(x, y))
+    assert report.changed == 0
 
 
 @pytest.mark.parametrize(
@@ -525,8 +697,8 @@ def test_cycles_lead_out_of_a_local_optimum(random):
         ({"model": 3}, TypeError, "Expected a Keras model"),
         ({"x": np.zeros((5, 12))}, ValueError, "Expected as many in each"),
         ({"validation_data": np.zeros(3)}, ValueError, "Expected inputs and targets"),
-        ({"budget": 0}, ValueError, "budget is 0"),
-        ({"budget": None, "evaluations": None}, ValueError, "Expected one of them"),
+        ({"budget": 0}, ValueError, "budget has 0 seconds"),
+        ({"budget": None}, ValueError, "budget is None"),
         ({"parameters": []}, ValueError, "no discrete parameters"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"file": "no/such/folder.npz"}, ValueError, "no folder 'no/such'"),
@@ -562,6 +734,16 @@ def test_bad_models(random):
 @on_one_backend
 def test_progress_is_shown(random, capsys):
     x, y = data(random)
-    quantal.polish(model_of(), x, y, budget=0.2)
-    assert "loss" in capsys.readouterr().out
-    assert polishing.PolishReport(2, 1, None, None, False, 3, 4, 5, []).loss == 1
+    report = quantal.polish(model_of(), x, y, Budget(evaluations=100))
+    shown = capsys.readouterr().out
+    assert f"{report.evaluations} of 100 evaluations" in shown
+    assert f"loss {report.loss:.9g}" in shown
+    quantal.polish(model_of(), x, y, Budget(evaluations=100), verbose=0)
+    assert not capsys.readouterr().out
+
+
+def test_a_report_says_what_changed():
+    report = PolishReport(2, 1, 4, 3.5, True, 3, 4000, 5, [])
+    assert str(report) == (
+        "loss 2 -> 1 (proved), validation 4 -> 3.5; 3 of 4,000 elements changed, 5 evaluations"
+    )

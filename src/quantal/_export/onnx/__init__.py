@@ -1,1 +1,0 @@
-"""Export to ONNX: packed weights from standard operators, or for onnxruntime alone."""

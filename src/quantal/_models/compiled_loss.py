@@ -1,0 +1,194 @@
+"""A model's loss on one batch as compiled functions: alone, with its gradient, many at once."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
+from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors import backend
+from quantal._core.types import Tensor
+from quantal._core.weight_scope import weights_replaced
+from quantal.objectives.problem import Floats
+
+Monitor = Callable[[Tensor, Tensor], Tensor]
+"""A function of targets and outputs to a number that is lower where the model is better."""
+
+_FLOAT16_FACTOR = 1024.0
+"""The loss of a float16 model is multiplied by this while its gradient is taken: half precision
+turns numbers below 6e-8 into 0. A power of two, so that dividing by it rounds nothing."""
+
+
+class BatchLoss(NamedTuple):
+    """The loss of a batch, the monitored number, and the loss's gradient to each parameter."""
+
+    loss: float
+    monitored: float
+    gradients: list[Floats]
+
+
+class CompiledLoss:
+    """A compiled loss computes a model's loss where tensors stand for its listed values.
+
+    It is what `evaluate` gives for the same batch: the compiled loss with what layers add to it,
+    in inference. Only penalties on the parameters' latents are left out, which say nothing of the
+    values.
+
+    Args:
+        model: A built and compiled model.
+        parameters: The parameters whose values are given to each call.
+        monitor: Computes the monitored number; None for the loss.
+    """
+
+    def __init__(
+        self, model: keras.Model, parameters: Sequence[Parameter], monitor: Monitor | None = None
+    ) -> None:
+        self.model, self.parameters, self._monitor = model, list(parameters), monitor
+        self._other_parameters = [
+            parameter
+            for parameter in parameters_of(model)
+            if all(parameter is not replaced for replaced in self.parameters)
+        ]
+        self._factor = _FLOAT16_FACTOR if model.compute_dtype == "float16" else 1.0
+        self._plain = backend.graph(backend.with_gradients_enabled(self._compute))
+        self._differentiated = backend.graph(backend.value_and_grad(self._compute, has_aux=True))
+        self._vectorized = backend.graph(
+            backend.vectorize(lambda *arguments: self._compute(*arguments)[0])
+        )
+        self.vectorizes = True
+        """Whether many assignments are computed at once, as far as is known."""
+        self._prepared = False
+
+    def prepare(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Call the model on a few samples once, before anything is traced.
+
+        Keras makes variables of metrics and of compiled losses at the first call. On JAX they
+        would hold traced tensors if that call was within a compiled function.
+        """
+        if backend.name() == "jax" and not self._prepared:
+            x, y, weights = batch
+            compute_loss(self.model, x, y, self.model(x, training=False), weights)
+            self.forget_traces()
+        self._prepared = True
+
+    def loss(self, values: list[NDArray[Any]], batch: Any) -> tuple[float, float]:
+        """Return the loss of values and the monitored number, without a gradient.
+
+        Args:
+            values: The listed values of each parameter, in its shape.
+            batch: Inputs, targets and sample weights as tensors.
+        """
+        loss, monitored = self._plain(*self._arguments(values, batch))
+        return _number(loss) / self._factor, _number(monitored)
+
+    def loss_and_gradients(self, values: list[NDArray[Any]], batch: Any) -> BatchLoss:
+        """Return the loss of values, the monitored number, and the gradient to the values."""
+        (loss, monitored), gradients = self._differentiated(*self._arguments(values, batch))
+        arrays = [np.asarray(ops.convert_to_numpy(g), np.float64) for g in gradients]
+        return BatchLoss(
+            _number(loss) / self._factor,
+            _number(monitored),
+            [array / self._factor for array in arrays],
+        )
+
+    def losses(self, values: list[NDArray[Any]], batch: Any) -> Floats:
+        """Return the losses (count,) of many assignments at once.
+
+        Args:
+            values: The listed values of each parameter, (count, *shape).
+            batch: Inputs, targets and sample weights as tensors.
+        """
+        count = len(values[0])
+        if count > 1 and self.vectorizes:
+            try:
+                return self._losses_at_once(values, batch)
+            except backend.CannotVectorize as error:
+                self.vectorizes = False
+                warnings.warn(
+                    f"{backend.name()} has no vectorized form of an operation in the model "
+                    f"{self.model.name!r}. Its losses are computed one by one, which is slower: "
+                    f"{error}",
+                    stacklevel=2,
+                )
+        return np.array([self.loss([v[i] for v in values], batch)[0] for i in range(count)])
+
+    def _losses_at_once(self, values: list[NDArray[Any]], batch: Any) -> Floats:
+        count = len(values[0])
+        # Backends compile anew for each count, so that there are only powers of two.
+        padding = (1 << (count - 1).bit_length()) - count
+        padded = [np.concatenate([v, np.repeat(v[-1:], padding, axis=0)]) for v in values]
+        losses = self._vectorized(*self._arguments(padded, batch))
+        return np.asarray(ops.convert_to_numpy(losses), np.float64)[:count] / self._factor
+
+    def forget_traces(self) -> None:
+        """Remove traced tensors from the model, whose layers keep their last losses."""
+        clear_losses(self.model)
+
+    def widest_activation(self) -> int:
+        """Return about how many numbers a sample becomes in the widest layer."""
+        widest = max(int(v.shape[-1]) for v in self.model.variables if len(v.shape))
+        for layer in flatten_layers(self.model):
+            try:
+                outputs = keras.tree.flatten(layer.output)
+            except (AttributeError, ValueError):  # A layer that was not called on an Input.
+                continue
+            for output in outputs:
+                lengths = [n for n in getattr(output, "shape", ())[1:] if n is not None]
+                widest = max(widest, int(np.prod(lengths)))
+        return widest
+
+    def _arguments(self, values: list[NDArray[Any]], batch: Any) -> tuple[Any, ...]:
+        points = [ops.convert_to_tensor(np.asarray(v, np.float32)) for v in values]
+        # Other variables are arguments, too: a compiler would make constants of them.
+        return points, [variable.value for variable in self.model.variables], *batch
+
+    def _compute(
+        self, values: Sequence[Tensor], variables: Sequence[Tensor], x: Any, y: Any, weights: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss, times the factor for float16, and the monitored number."""
+        mapping = list(zip(self.model.variables, variables, strict=True))
+        self.forget_traces()
+        with (
+            keras.StatelessScope(mapping, collect_losses=True),
+            _without_penalties(self.parameters),
+            weights_replaced(self._replacements(values)),
+        ):
+            outputs = self.model(x, training=False)
+            loss = ops.cast(compute_loss(self.model, x, y, outputs, weights), "float32")
+            monitored = loss if self._monitor is None else self._monitor(y, outputs)
+            monitored = ops.stop_gradient(ops.cast(monitored, "float32"))
+        return loss * self._factor, monitored
+
+    def _replacements(self, values: Sequence[Tensor]) -> dict[object, Tensor]:
+        """Return what every discrete parameter of the model computes with.
+
+        The parameters that are not given keep their listed values, but without an estimator:
+        PyTorch does not vectorize the gradient that it would define.
+        """
+        replacements: dict[object, Tensor] = dict(zip(self.parameters, values, strict=True))
+        replacements.update((other, other.kernel) for other in self._other_parameters)
+        return replacements
+
+
+@contextlib.contextmanager
+def _without_penalties(parameters: Sequence[Parameter]) -> Iterator[None]:
+    """Let the latents of parameters be without their regularizers for a while."""
+    latents = [parameter.latent for parameter in parameters]
+    penalties = [latent.regularizer for latent in latents]
+    try:
+        for latent in latents:
+            latent.regularizer = None
+        yield
+    finally:
+        for latent, penalty in zip(latents, penalties, strict=True):
+            latent.regularizer = penalty
+
+
+def _number(tensor: Tensor) -> float:
+    return float(ops.convert_to_numpy(tensor))

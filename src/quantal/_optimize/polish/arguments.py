@@ -1,0 +1,68 @@
+"""Checks of the arguments of `quantal.polish`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.parameter import Parameter, parameters_of
+from quantal._models.batches import Data
+
+
+def checked_parameters(
+    model: keras.Model, parameters: Sequence[Parameter] | None
+) -> list[Parameter]:
+    """Return the parameters to polish: the given ones, or all of the model.
+
+    Raises:
+        TypeError: It is not a Keras model.
+        ValueError: The model is not compiled or has no discrete parameters, or one of the given
+            parameters comes twice or is not the model's.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model is {model!r} of type {type(model).__name__}. Expected a Keras model. Give the "
+            "model itself, compiled."
+        )
+    if not model.compiled:
+        raise ValueError(
+            f"The model {model.name!r} is not compiled. Expected one with a loss. Call "
+            "model.compile(loss=...) first."
+        )
+    of_model = parameters_of(model)
+    selected = of_model if parameters is None else list(parameters)
+    if not selected:
+        raise ValueError(
+            f"The model {model.name!r} has no discrete parameters. Expected some to polish. Make "
+            "some with quantal.discretize or quantal.Discrete."
+        )
+    known = ByIdentity[None]([(parameter.latent, None) for parameter in of_model])
+    unknown = [parameter for parameter in selected if parameter.latent not in known]
+    if unknown:
+        raise ValueError(
+            f"parameters has {unknown[0]!r}, which is not in the model. Expected some of "
+            "quantal.parameters_of(model)."
+        )
+    if len(ByIdentity[None]([(parameter.latent, None) for parameter in selected])) < len(selected):
+        raise ValueError(
+            "parameters has one of them twice. Expected each once, as in "
+            "quantal.parameters_of(model)."
+        )
+    return selected
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise a ValueError if a batch has no sample."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}. Expected 1 or more. Give, say, 8192.")
+
+
+def checked_validation_data(data: Any) -> Data:
+    """Return inputs, targets and sample weights of the argument `validation_data`."""
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise ValueError(
+            f"validation_data is {type(data).__name__}. Expected inputs and targets, and weights "
+            "where samples have them. Give (x, y) or (x, y, sample_weight)."
+        )
+    return keras.utils.unpack_x_y_sample_weight(tuple(data))  # type: ignore[no-any-return]

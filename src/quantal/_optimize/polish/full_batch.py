@@ -1,0 +1,173 @@
+"""Polishing on all data at once: blocks of moves, single moves, then annealing."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from quantal._optimize.methods.population import Population
+from quantal._optimize.methods.quadratic_fit import LARGEST
+from quantal._optimize.polish.annealing import Annealing
+from quantal._optimize.polish.curvature import RankedMoves
+from quantal._optimize.polish.state import PolishState
+from quantal._optimize.polish.validation import Stages
+from quantal._optimize.search.search import follow_as_quadratic
+from quantal.objectives.problem import Integers
+
+_GROWTH, _SHRINKAGE = 2, 4
+"""By which factor the size of blocks grows when one lowers the loss, and shrinks when not."""
+_AFTER_SINGLE = 4
+"""The size of the block after a single move was taken: small blocks may fit again then."""
+_SINGLES = 64
+"""The promising single moves of which the best is taken."""
+_MOST_CODES = 2**25
+"""The most ranks that these candidates may have together: 256 MiB."""
+_SHORTEST_CYCLE = 0.1
+"""The least fraction of the budget that an annealing cycle takes."""
+_CYCLES_LEFT = 4
+"""A cycle takes at least what is left of the budget divided by this: long ones come first."""
+
+
+class FullBatch:
+    """Full-batch polishing follows the loss of all data until nothing lowers it.
+
+    Blocks of ranked moves come first, then single ones. Where nothing is left, a quadratic loss of
+    few elements is followed by exact deltas; elsewhere annealing leads out of the local optimum,
+    again and again from the incumbent.
+
+    Args:
+        state: What the methods of polishing share.
+
+    Attributes:
+        solved: Whether a quadratic loss was solved exactly.
+    """
+
+    def __init__(self, state: PolishState) -> None:
+        self._state = state
+        self._stages = Stages(state.spending)
+        self.solved = False
+
+    def run(self) -> None:
+        """Polish until nothing of the budget is left, or the loss is solved exactly."""
+        state, spending, incumbent = self._state, self._state.spending, self._state.incumbent
+        annealing = Annealing(state.objective, state.curvature, state.random)
+        state.measure_curvature(incumbent.codes)
+        self._descend(incumbent.codes.copy())
+        self.solved = not state.monitors and self._follow_as_quadratic()
+        while not self.solved and spending.has_budget():
+            state.selection.offer(incumbent.codes, incumbent.loss)
+            begin = spending.fraction_used
+            end = begin + max(_SHORTEST_CYCLE, (1 - begin) / _CYCLES_LEFT)
+
+            def fraction_done(begin: float = begin, end: float = end) -> float:
+                return (spending.fraction_used - begin) / (end - begin)
+
+            ranks = annealing.cycle(
+                incumbent.codes, fraction_done, spending.has_budget, incumbent.offer
+            )
+            self._descend(ranks)
+
+    def offer_last(self) -> None:
+        """Offer the incumbent for keeping."""
+        incumbent = self._state.incumbent
+        self._state.selection.offer(incumbent.codes, incumbent.loss)
+
+    def _descend(self, ranks: Integers) -> None:
+        """Take blocks of ranked moves while they lower the loss, then the best single moves."""
+        state, objective = self._state, self._state.objective
+        block = state.first_block()
+        loss, _, gradient = objective.loss_and_gradient(ranks)
+        while state.spending.has_budget():
+            if state.selection.validation is not None and self._stages.next_begun():
+                state.selection.offer(ranks, None if state.monitors else loss)
+            moves = state.curvature.ranked_moves(ranks, gradient)
+            count = moves.gains(block)
+            blockwise = count > 1
+            if blockwise:
+                candidate = moves.applied(ranks, moves.order[:count])
+            else:
+                candidate = self._best_single_move(ranks, moves)
+            new_loss, monitored, new_gradient = objective.loss_and_gradient(candidate)
+            if new_loss < loss:
+                ranks, loss, gradient = candidate, new_loss, new_gradient
+                block = _GROWTH * count if blockwise else _AFTER_SINGLE
+                state.incumbent.offer(ranks, monitored)
+            elif blockwise:
+                block = count // _SHRINKAGE
+            else:
+                return
+
+    def _best_single_move(self, ranks: Integers, moves: RankedMoves) -> Integers:
+        """Return the assignment after the best of some promising single moves."""
+        elements = moves.order[: max(1, min(_SINGLES, _MOST_CODES // len(ranks)))]
+        candidates = np.tile(ranks, (len(elements), 1))
+        candidates[np.arange(len(elements)), elements] = moves.ranks[elements]
+        losses = self._state.objective.losses(candidates)
+        return candidates[int(np.where(np.isnan(losses), np.inf, losses).argmin())]
+
+    def _follow_as_quadratic(self) -> bool:
+        """Follow a quadratic loss of few elements; return whether it was solved."""
+        state = self._state
+        if len(state.objective) > LARGEST:
+            return False
+        incumbent = state.incumbent
+        problem = state.objective.lists.problem(incumbent.codes)
+        population = Population(problem, None, state.random)
+        population.begin_with([incumbent.codes])
+        record: Any = _AsRecord(state)
+        return follow_as_quadratic(record, problem, population, state.seed, self._seconds_each())
+
+    def _seconds_each(self) -> float:
+        """Return the seconds that one loss takes among many at once."""
+        state = self._state
+        if math.isinf(state.spending.seconds_left):
+            return 0.0  # Evaluations are limited, and no seconds.
+        rows = np.tile(state.incumbent.codes, (state.objective.model_loss.candidates, 1))
+        state.objective.losses(rows)  # It may compile.
+        began = time.perf_counter()
+        state.objective.losses(rows)
+        return (time.perf_counter() - began) / len(rows)
+
+
+class _AsRecord:
+    """The state of polishing in the form that search's quadratic method takes."""
+
+    def __init__(self, state: PolishState) -> None:
+        self._state = state
+        self.losses, self.goes_on = state.objective.losses, state.spending.has_budget
+        self.affords, self.without = state.spending.affords, state.spending.exclude_seconds
+
+    @property
+    def elsewhere(self) -> Any:
+        return self._state.spending._external
+
+    @elsewhere.setter
+    def elsewhere(self, evaluations: Any) -> None:
+        self._state.spending._external = evaluations
+
+    @property
+    def evaluations(self) -> int:
+        return 0
+
+    @evaluations.setter
+    def evaluations(self, more: int) -> None:
+        self._state.spending.count(more)
+
+    @property
+    def best(self) -> float:
+        return self._state.incumbent.loss
+
+    @property
+    def best_codes(self) -> Integers:
+        return self._state.incumbent.codes
+
+    @property
+    def left(self) -> float:
+        return self._state.spending.seconds_left
+
+    def better(self, codes: Integers, loss: float) -> None:
+        self._state.incumbent.offer(codes, loss)
+
+    def look(self, codes: Integers) -> None:
+        self.better(codes, float(self.losses(codes[None])[0]))

@@ -1,0 +1,88 @@
+"""The validation objective decides which assignment polishing keeps."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from quantal._optimize.budget import Spending
+from quantal.objectives.problem import Integers
+
+Measure = Callable[[Integers], float]
+"""A function of an assignment (n,) to a number that is lower for a better one."""
+
+STAGES = 40
+"""In how many stages of the budget assignments are offered for keeping: often enough to lose little
+to an interrupt or to noise that is learned, and seldom enough to cost little."""
+
+
+class Kept(NamedTuple):
+    """An assignment with its loss on the data given and on the validation data."""
+
+    ranks: Integers
+    loss: float
+    validation: float | None
+
+
+class Selection:
+    """A selection keeps the best of the assignments that are offered to it.
+
+    It keeps the one with the lowest loss on the validation data, or without these on the data
+    given; and none whose loss on the data given is higher than at the start.
+
+    Args:
+        start: The assignment at the start.
+        measure: Measures an assignment on the data given.
+        validation: Measures it on the validation data; None without such data.
+        on_kept: Is called with each assignment that is kept from now on, and its loss on
+            the data given.
+    """
+
+    def __init__(
+        self,
+        start: Kept,
+        measure: Measure,
+        validation: Measure | None,
+        on_kept: Callable[[Integers, float], None],
+    ) -> None:
+        self.kept, self._start_loss = start, start.loss
+        self._measure, self.validation, self._on_kept = measure, validation, on_kept
+
+    def offer(self, ranks: Integers, loss: float | None = None) -> bool:
+        """Keep an assignment if it is better in what counts; return whether it was kept.
+
+        Args:
+            ranks: The assignment.
+            loss: Its loss on the data given, if it is known.
+        """
+        validation = None
+        if self.validation is not None and self.kept.validation is not None:
+            validation = self.validation(ranks)
+            if not validation < self.kept.validation:
+                return False
+        if loss is None:
+            loss = self._measure(ranks)
+        if not loss <= self._start_loss:
+            return False
+        if self.validation is None and not loss < self.kept.loss:
+            return False
+        self.kept = Kept(ranks.copy(), loss, validation)
+        self._on_kept(self.kept.ranks, loss)
+        return True
+
+
+class Stages:
+    """Stages divide a budget evenly and say when the next one has begun.
+
+    Args:
+        spending: What is used of the budget.
+        count: The number of stages.
+    """
+
+    def __init__(self, spending: Spending, count: int = STAGES) -> None:
+        self._spending, self._count, self._current = spending, count, 0
+
+    def next_begun(self) -> bool:
+        """Return whether a later stage has begun since the last question."""
+        stage = int(self._count * self._spending.fraction_used)
+        begun = stage > self._current
+        self._current = max(stage, self._current)
+        return begun

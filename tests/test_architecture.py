@@ -14,7 +14,7 @@ ORDER = """
 _core                   types by_identity
 _core.numbers           presets checks entropy k_means values natural_unit fitting
 _core.tensors           backend projection latent_units
-_core                   keras_internals estimator scale weight_scope parameter
+_core                   keras_internals estimator scale scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container record
                         schedules
 objectives              problem
@@ -23,7 +23,8 @@ objectives              losses minimax magnitude autocorrelation
 objectives._algorithms  autocorrelation_steps relaxation_bound sphere_decoding
 estimators              straight_through annealed corrected sampled mean_field registry policy
                         regularizers
-layers                  _channels _substitutes _discrete_layer multiplier discrete
+layers                  _channels _substitutes _dtypes _finalized _first_values _moments
+layers                  _scoped_call _signature _discrete_layer multiplier discrete
 callbacks               freezing keeping lists pacing statistics
 _models                 walk clone weight_decay finalize bake rules discretize summary files
 _models                 inputs batches compiled_loss model_loss

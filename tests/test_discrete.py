@@ -393,7 +393,7 @@ def test_a_custom_training_loop_without_training_argument_gets_gradients():
 
 
 def test_weights_by_the_end_of_their_path():
-    attention = Discrete(layers.MultiHeadAttention(2, 3), "ternary", weights=("query/kernel",))
+    attention = Discrete(layers.MultiHeadAttention(2, 3), "ternary", weight_names=("query/kernel",))
     x = np.ones((2, 4, 6), "float32")
     attention(x, x)
     assert [p.path.split("/")[-2:] for p in attention.discrete_parameters] == [["query", "kernel"]]
@@ -405,7 +405,7 @@ def test_no_such_weight_lists_what_there_is():
 
 
 def test_weights_are_chosen_by_their_position_too():
-    discrete = Discrete(layers.LSTM(3), VALUES, weights=1)
+    discrete = Discrete(layers.LSTM(3), VALUES, weight_names=1)
     discrete.build((None, 4, 2))
     (parameter,) = discrete.discrete_parameters
     assert parameter.latent.name == "recurrent_kernel"
@@ -415,7 +415,7 @@ def test_weights_are_chosen_by_their_position_too():
 
 @pytest.mark.parametrize("weights", [(), "", [3.5], -1, True, None])
 def test_bad_names_are_refused(weights):
-    with pytest.raises(TypeError, match="weights is"):
+    with pytest.raises(TypeError, match="weight_names is"):
         Discrete(layers.Dense(2), VALUES, weights)
 
 
@@ -529,7 +529,7 @@ class TestKerasContract(TestCase):
             init_kwargs={
                 "layer": layers.LSTM(4),
                 "values": "ternary",
-                "weights": ["kernel", "recurrent_kernel"],
+                "weight_names": ["kernel", "recurrent_kernel"],
                 "estimator": "annealed",
                 "scale": "learned",
             },

@@ -201,5 +201,5 @@ def test_parameters_of_refuses_what_has_none_yet():
 
 
 def test_reading_before_building_is_refused():
-    with pytest.raises(ValueError, match="is not built, so nothing is chosen"):
+    with pytest.raises(ValueError, match="is not built, so it has no values yet"):
         _ = LearnableMultiplier().codes

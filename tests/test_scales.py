@@ -422,7 +422,7 @@ def test_a_multiplier_has_a_scale_for_each_element():
     ("make", "words"),
     [
         (lambda: Scale("mean"), r"scale is 'mean'\. Expected None .*'learned', .*Leave it out"),
-        (lambda: Scale.of(2.0), r"scale is 2\.0\. Expected None"),
+        (lambda: Scale.get(2.0), r"scale is 2\.0\. Expected None"),
         (lambda: Scale(axis="input"), r"axis is 'input'\. Expected None .*Give 'output' if"),
         (lambda: Scale(axis=(0, 1.5)), r"axis is \(0, 1\.5\)\. Expected None"),
         (lambda: Scale(axis=True), r"axis is True\. Expected None"),
@@ -446,17 +446,43 @@ def test_a_layer_refuses_an_axis_that_its_weight_has_not():
     "scale", [Scale(), Scale("least_squares", "output"), Scale("learned", [0, -1], True)], ids=repr
 )
 def test_config_round_trip(scale):
-    assert Scale.of(scale.to_config()) == scale
+    assert Scale.get(scale.get_config()) == scale
     layer = Discrete(layers.Dense(3), "binary", scale=scale)
     again = Discrete.from_config(layer.get_config())
     assert again.scale == scale
     assert again.get_config() == layer.get_config()
 
 
-def test_of():
-    assert Scale.of(None) is None
-    assert Scale.of("learned") == Scale("learned")
-    assert Scale.of(scale := Scale(axis=0)) is scale
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [("ternary", Scale("learned", "output")), ([0.3, -0.7], None)],
+    ids=["proportions", "numbers"],
+)
+def test_auto_is_decided_by_the_list(values, expected):
+    dense = Discrete(layers.Dense(3), values, scale="auto")
+    again = Discrete.from_config(dense.get_config())
+    again.build((None, 4))
+    assert again.scale == dense.get_config()["scale"] == "auto"
+    state = again.discrete_parameters[0].scale_state
+    assert (None if state is None else state.scale) == expected
+    if state is not None:
+        assert tuple(state.start.shape) == (1, 3)
+
+
+def test_auto_gives_a_multiplier_one_scale():
+    layer = LearnableMultiplier("ternary", scale="auto")
+    again = LearnableMultiplier.from_config(layer.get_config())
+    again.build((None, 5))
+    assert again.scale == "auto"
+    state = again.discrete_parameters[0].scale_state
+    assert state.scale == Scale("learned")
+    assert tuple(state.start.shape) == ()
+
+
+def test_get():
+    assert Scale.get(None) is None
+    assert Scale.get("learned") == Scale("learned")
+    assert Scale.get(scale := Scale(axis=0)) is scale
 
 
 # What a layer computes.

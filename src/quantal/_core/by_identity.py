@@ -1,13 +1,13 @@
-"""A mapping whose keys are objects themselves, not what they are equal to."""
+"""A mapping that tells its keys apart by identity, not by equality."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TypeVar
 
 Value = TypeVar("Value")
 
 
 class ByIdentity(MutableMapping[object, Value]):
-    """A mapping from objects to values, by identity.
+    """A mapping tells its keys apart by identity: one entry for each object.
 
     Variables and tensors of some backends compare element by element, so a dict or a set
     of them does not work. The keys are kept alive, so an `id` is never used twice.
@@ -20,10 +20,15 @@ class ByIdentity(MutableMapping[object, Value]):
     (False, 1)
     """
 
-    def __init__(self, items: "list[tuple[object, Value]] | None" = None) -> None:
+    def __init__(self, items: Iterable[tuple[object, Value]] = ()) -> None:
         self._items: dict[int, tuple[object, Value]] = {}
-        for key, value in items or []:
+        for key, value in items:
             self[key] = value
+
+    @classmethod
+    def of_keys(cls, keys: Iterable[object]) -> "ByIdentity[None]":
+        """Return a mapping that serves as a set: it says which objects are in it."""
+        return ByIdentity((key, None) for key in keys)
 
     def __getitem__(self, key: object) -> Value:
         return self._items[id(key)][1]

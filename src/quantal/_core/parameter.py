@@ -25,7 +25,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
-from quantal._core.scale import ScaleState
+from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
 from quantal._core.types import Tensor

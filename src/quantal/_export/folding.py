@@ -50,7 +50,7 @@ def folded(model: keras.Model) -> keras.Model:
         if id(layer) in gone:
             plain = layers.Identity(name=name, dtype=dtype)
         else:
-            constant = np.reshape(_numbers(layer), layer._broadcast_shape[1:])
+            constant = np.reshape(_numbers(layer), layer.broadcast_shape[1:])
             plain = layers.Rescaling(constant.tolist(), name=name, dtype=dtype)
         return Replacement(plain, plain, [])
 

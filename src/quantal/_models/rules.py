@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.numbers.natural_unit import has_natural_unit
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
-from quantal._core.scale import Scale
+from quantal._core.scale import Scale, resolve_scale
 from quantal._models.walk import outermost_layers, weights_of
 from quantal.estimators.policy import parse
 from quantal.layers._channels import owner_of
@@ -161,9 +160,7 @@ def _spec(rule: Any, variable: keras.Variable, defaults: Mapping[str, Any]) -> L
         weights: NDArray[np.float32] = ops.convert_to_numpy(variable).astype(np.float32)
         values = values(weights)
     values = Values(values)
-    if isinstance(scale, str) and scale == "auto":
-        scale = Scale("learned", "output") if has_natural_unit(values) else None
-    return ListSpec(values, Scale.of(scale), parse(entries["estimator"]))
+    return ListSpec(values, resolve_scale(scale, values), parse(entries["estimator"]))
 
 
 def _refuse_unlistable(owner: keras.Layer, variable: keras.Variable) -> None:

@@ -1,189 +1,201 @@
-"""What both layers share: their parameters, and the variables these need."""
+"""The base class of layers whose weights come from a list."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from quantal._core.keras_internals import own_variables
+from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter
-from quantal._core.scale import Scale, ScaleState, nearest_powers
+from quantal._core.scale import Scale, parse_scale, resolve_scale
+from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
-from quantal._storage.record import Record, record_of, restore
-from quantal.estimators.policy import AUTO, parse, resolve
+from quantal.estimators.policy import parse, resolve
+from quantal.layers._finalized import freeze, load_packed, save_packed
+from quantal.layers._first_values import FirstScale, one
 
 
-class DiscreteLayer:
-    """What both layers share: what makes a parameter, and the parameters as properties."""
+class DiscreteLayer(keras.layers.Layer):
+    """A discrete layer creates parameters and gives their values, codes and weights.
+
+    `LearnableMultiplier` and `Discrete` derive from it.
+
+    Attributes:
+        discrete_parameters: The layer's parameters; None before it is built.
+        finalized: Whether the layer is as `quantal.finalize` returns it: it does not
+            train, and files hold its packed codes in place of latents.
+    """
 
     discrete_parameters: list[Parameter] | None
     seed_generator: keras.random.SeedGenerator | None
-    name: str
-    add_weight: Callable[..., keras.Variable]
     finalized = False
-    """Whether the layer is as `quantal.finalize` makes it: it does not learn, and files
-    hold its packed codes in place of latents."""
+    _axis_of_auto_scale: Any = "output"
+    """The axis of the scale that `scale="auto"` stands for."""
 
-    def _set_up(self, values: ValuesLike, estimator: Any, scale: Any, seed: int | None) -> None:
+    def _configure(
+        self,
+        values: ValuesLike,
+        estimator: str | dict[str, Any] | Estimator,
+        scale: str | Scale | dict[str, Any] | None,
+        seed: int | None,
+    ) -> None:
         """Keep the arguments that both layers take; the parameters come with `build`."""
         self.values = Values.get(values)
         self.estimator = parse(estimator)
-        self.scale = Scale.of(scale)
+        self.scale = parse_scale(scale)
         self.seed = seed
+        self._resolved_scale = resolve_scale(self.scale, self.values, self._axis_of_auto_scale)
         self.discrete_parameters = None
-        is_random = self.estimator != AUTO and self.estimator.random
-        # Of the layer, so that Keras finds its state: compiled steps would not see another.
+        is_random = isinstance(self.estimator, Estimator) and self.estimator.random
+        # Owned by the layer, so that Keras tracks its state in compiled steps.
         self.seed_generator = keras.random.SeedGenerator(seed) if is_random else None
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for saving."""
+        """Return the constructor's arguments, for saving."""
+        scale = self.scale
         return {
-            **super().get_config(),  # type: ignore[misc]
+            **super().get_config(),
             **({"finalized": True} if self.finalized else {}),
             "values": self.values.get_config(),
             "estimator": keras.saving.serialize_keras_object(self.estimator),
-            "scale": None if self.scale is None else self.scale.to_config(),
+            "scale": scale.get_config() if isinstance(scale, Scale) else scale,
             "seed": self.seed,
         }
 
-    def _make_parameter(
+    @classmethod
+    def from_config(cls, config: dict[str, Any], *options: Any) -> Self:
+        """Return the layer that `get_config` described."""
+        arguments = dict(config)
+        finalized = arguments.pop("finalized", False)
+        layer = super().from_config(arguments, *options)
+        layer.finalized = finalized
+        return layer  # type: ignore[no-any-return]
+
+    def _set_parameters(
+        self, parameters: list[Parameter], owners: Sequence[keras.Layer] = ()
+    ) -> None:
+        """Set the parameters at the end of `build`.
+
+        Args:
+            parameters: The parameters.
+            owners: Other layers that own their latents.
+        """
+        self.discrete_parameters = parameters
+        if self.finalized:
+            freeze(parameters, owners)
+
+    def _create_parameter(
         self,
         latent: keras.Variable,
         prefix: str = "",
         output_axes: Sequence[int] = (-1,),
-        spread: Callable[[], Any] | None = None,
-        first_scale: Any = None,
+        first_scale: FirstScale = one,
     ) -> Parameter:
-        """A parameter on a latent, with the variables that estimator, scale and list need.
+        """Create a parameter on a latent, with the variables that it needs.
 
         Args:
             latent: The variable that the optimizer moves.
-            prefix: Of the names of the other variables.
+            prefix: The first part of the names of the other variables.
             output_axes: The axes of the weight's output channels.
-            spread: Gives the root mean square that the weight would have had, for a
-                scale to start at.
-            first_scale: What the scale starts at, if that is known; 1 if neither is.
+            first_scale: The scale's first value.
         """
-
-        def variable(name: str, shape: Any, start: Callable[[], Any], trainable: bool) -> Any:
-            return self.add_weight(
-                name=prefix + name,
-                shape=shape,
-                initializer=lambda shape, dtype=None: (
-                    ops.ones(shape, "float32") * ops.convert_to_tensor(start(), "float32")
-                ),
-                dtype="float32",
-                trainable=trainable,
-                autocast=False,
-            )
-
-        state = scale = entries = None
         estimator = resolve(self.estimator, latent.shape, self.values.learnable)
-        initial = estimator.initial_state
-        if initial is not None:
-            state = variable("estimator_state", (len(initial),), lambda: initial, False)
-        if self.scale is not None:
-            shape = self.scale.shape(latent.shape, output_axes)
-            to_power, of_list = self.scale.power_of_two, _root_mean_square(self.values)
-
-            def start() -> Any:
-                if first_scale is not None or spread is None:
-                    return 1.0 if first_scale is None else first_scale
-                own = ops.convert_to_tensor(spread(), "float32")
-                found = ops.where(own > 0, own / of_list, ops.ones_like(own))
-                return nearest_powers()(found) if to_power else found
-
-            scale = ScaleState(
-                self.scale,
-                self.values,
-                variable("scale_start", shape, start, False),
-                variable("scale", shape, lambda: 1.0, self.scale.method == "learned"),
-            )
-        if self.values.learnable:
-            first = entry_units(self.values).latents_of(self.values.numbers)
-            entries = variable("values", first.shape, lambda: first, True)
+        # In this order, which files keep.
+        state = self._create_state(estimator, prefix)
+        scale = self._create_scale(latent.shape, prefix, output_axes, first_scale)
+        entries = self._create_entries(prefix)
         seed = self.seed_generator
         return Parameter(latent, self.values, estimator, state, scale, entries, seed)
 
-    def _settle(self, inner: Sequence[keras.Layer] = ()) -> None:
-        """Stop the parameters' training, and keep their latents out of files.
+    def _create_state(self, estimator: Estimator, prefix: str) -> keras.Variable | None:
+        initial = estimator.initial_state
+        if initial is None:
+            return None
+        name = f"{prefix}estimator_state"
+        return self._create_variable(name, (len(initial),), lambda: initial, trainable=False)
 
-        Args:
-            inner: Layers that hold latents, but not this one.
-        """
-        parameters = self.discrete_parameters or []
-        for parameter in parameters:
-            for variable in parameter.variables:
-                variable.trainable = False
-        latents = {id(parameter.latent) for parameter in parameters}
-        for layer in inner:
-            # By their places among the layer's variables, which Keras's files count.
-            own = own_variables(layer)
-            left_out = {str(place): v for place, v in enumerate(own) if id(v) in latents}
-            if left_out:
-                layer.save_own_variables = functools.partial(_save_others, layer, left_out)
-                layer.load_own_variables = functools.partial(_load_others, layer, left_out)
+    def _create_scale(
+        self,
+        weight_shape: Sequence[int],
+        prefix: str,
+        output_axes: Sequence[int],
+        first_scale: FirstScale,
+    ) -> ScaleState | None:
+        scale = self._resolved_scale
+        if scale is None:
+            return None
+        shape = scale.shape(weight_shape, output_axes)
+        is_learned = scale.method == "learned"
+        start = self._create_variable(f"{prefix}scale_start", shape, first_scale, trainable=False)
+        relative = self._create_variable(f"{prefix}scale", shape, one, trainable=is_learned)
+        return ScaleState(scale, self.values, start, relative)
+
+    def _create_entries(self, prefix: str) -> keras.Variable | None:
+        if not self.values.learnable:
+            return None
+        first = entry_units(self.values).latents_of(self.values.numbers)
+        return self._create_variable(f"{prefix}values", first.shape, lambda: first, trainable=True)
+
+    def _create_variable(
+        self, name: str, shape: Sequence[int], first: Callable[[], Any], trainable: bool
+    ) -> keras.Variable:
+        """Create a float32 variable whose first value a function gives."""
+
+        def initializer(shape: Any, dtype: Any = None) -> Tensor:
+            return ops.ones(shape, "float32") * ops.convert_to_tensor(first(), "float32")
+
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype="float32",
+            trainable=trainable,
+            autocast=False,
+        )
 
     def save_own_variables(self, store: Any) -> None:
         """Put the layer's variables into a file; of a finalized one packed codes."""
-        if not self.finalized:
-            super().save_own_variables(store)  # type: ignore[misc]
-            return
-        for place, parameter in enumerate(self.discrete_parameters or ()):
-            record = record_of(parameter)
-            store[f"{place}.coded"] = np.array(record.coded)
-            for name, array in record.arrays.items():
-                store[f"{place}.{name}"] = array
+        if self.finalized:
+            save_packed(self.discrete_parameters or (), store)
+        else:
+            super().save_own_variables(store)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the layer's variables from a file."""
-        if not self.finalized:
-            super().load_own_variables(store)  # type: ignore[misc]
-            return
-        for place, parameter in enumerate(self.discrete_parameters or ()):
-            try:
-                own = {
-                    name.removeprefix(f"{place}."): array
-                    for name, array in _arrays(store).items()
-                    if name.startswith(f"{place}.")
-                }
-                restore(parameter, Record.from_arrays(own, bool(own["coded"])))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{parameter.path} is not readable from the file: {error}. Expected the "
-                    "packed codes of a finalized layer. Load an unchanged file of the model that "
-                    "quantal.finalize made."
-                ) from error
+        if self.finalized:
+            load_packed(self.discrete_parameters or (), store)
+        else:
+            super().load_own_variables(store)
 
     def _only_parameter(self) -> Parameter:
         parameters = self.discrete_parameters
         if parameters is None:
             raise ValueError(
-                f"The layer {self.name!r} is not built, so nothing is chosen yet. Its "
-                "values exist once it knows its input's shape. Call it on data, or "
-                "build it, first."
+                f"The layer {self.name!r} is not built, so it has no values yet: they "
+                "exist once it knows its input's shape. Call it on data, or build it, first."
             )
         if len(parameters) != 1:
             paths = ", ".join(parameter.path for parameter in parameters)
             raise ValueError(
                 f"The layer {self.name!r} has {len(parameters)} discrete weights "
-                f"({paths}). kernel and codes are for a layer with one. Take them from "
-                "its discrete_parameters."
+                f"({paths}). kernel, weight and codes are for a layer with one. Take them "
+                "from its discrete_parameters."
             )
         return parameters[0]
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> Tensor:
         """The listed values that the elements have, without the scale.
 
         They are members of the list: float32 tensor without gradient. `weight` is what
         meets the data.
+
+        Raises:
+            ValueError: The layer is not built, or has several discrete weights.
         """
         return self._only_parameter().kernel
 
@@ -192,42 +204,21 @@ class DiscreteLayer:
         """The numbers that meet the data in inference: `kernel` times the scale, if there is one.
 
         A float32 tensor without gradient.
+
+        Raises:
+            ValueError: The layer is not built, or has several discrete weights.
         """
         return self._only_parameter().weight
 
     @property
-    def codes(self) -> Any:
-        """The positions of the chosen values in the user's list: int32 tensor."""
+    def codes(self) -> Tensor:
+        """The positions of the elements' values in the user's list: int32 tensor.
+
+        Raises:
+            ValueError: The layer is not built, or has several discrete weights.
+        """
         return self._only_parameter().codes
 
     def set_codes(self, codes: ArrayLike) -> None:
-        """Choose the values by their positions in the list; see `Parameter.set_codes`."""
+        """Set the values by their positions in the list; see `Parameter.set_codes`."""
         self._only_parameter().set_codes(codes)
-
-
-def _arrays(store: Any) -> dict[str, NDArray[Any]]:
-    """What is in a store of Keras's files, which knows its keys and no more of a mapping."""
-    names = list(store.keys())
-    return {name: np.asarray(store[name]) for name in names}
-
-
-def _save_others(layer: keras.Layer, left_out: Mapping[str, keras.Variable], store: Any) -> None:
-    """A layer's `save_own_variables`, but for some variables."""
-    whole: dict[str, Any] = {}
-    type(layer).save_own_variables(layer, whole)
-    for name, array in whole.items():
-        if name not in left_out:
-            store[name] = array
-
-
-def _load_others(layer: keras.Layer, left_out: Mapping[str, keras.Variable], store: Any) -> None:
-    """A layer's `load_own_variables`, where some variables are as they are."""
-    kept = {name: ops.convert_to_numpy(variable) for name, variable in left_out.items()}
-    type(layer).load_own_variables(layer, {**_arrays(store), **kept})
-
-
-def _root_mean_square(values: Values) -> float:
-    """Of what the first latents choose: both ends of each gap alike often."""
-    ascending = values.ascending.astype(float)
-    chosen = [ascending[..., :-1], ascending[..., 1:]] if len(values) > 1 else ascending
-    return float(np.sqrt(np.mean(np.square(chosen)))) or 1.0

@@ -1,7 +1,7 @@
-"""LearnableMultiplier: a vector from a list that multiplies the data."""
+"""LearnableMultiplier: a vector of listed values that multiplies the data."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,32 +15,35 @@ from quantal.layers._discrete_layer import DiscreteLayer
 
 
 @keras.saving.register_keras_serializable(package="quantal")
-class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
-    """Multiplies its input by a learnable vector whose elements come from a list.
+class LearnableMultiplier(DiscreteLayer):
+    """A multiplier multiplies its input by a learnable vector of listed values.
 
     Use it for a vector of ±1 that selects signs, a mask of 0 and 1, per-channel gains
     of powers of two: one value for each position along `axis`, broadcast over the
     other axes.
 
-    Formula: `output = input * kernel`, with every element of `kernel` from `values`
-    (times its scale, if there is one). The gradient is the
-    estimator's.
+    Formula: `output = input * weight`. `weight` is `kernel` times the scale, if there is
+    one; every element of `kernel` is from `values`. The gradient is the estimator's.
 
     Args:
         values: The list: numbers in any order, a preset's name, or `Values`.
-        axis: The axis or axes that have values of their own; an integer or a tuple.
-            -1: per feature or channel. (1, 2) on (batch, time, features): per time
-            step and feature. Not the batch axis 0.
-        estimator: How gradients pass: an estimator or its name.
+        axis: The axis or axes along which each index has a value; an integer or a
+            tuple. -1: one value for each feature or channel. (1, 2) on (batch, time,
+            features): one for each time step and feature. Not the batch axis 0.
+        estimator: How gradients pass: an estimator or its name. `"auto"` decides by the
+            weight's shape (`quantal.estimators.resolve`).
         scale: None for the values as listed; or a factor on them, 1 at first:
             `"learned"`, `"least_squares"`, `"mean_absolute"` or a `quantal.Scale`. Then
-            the products are no longer the listed values, `kernel` is.
+            `kernel` still has listed values, and `weight` has no longer. `"auto"`: one
+            learned scale for the whole vector where the list's numbers are proportions
+            (powers of two, integers, or 1 the largest magnitude), none elsewhere.
         kernel_initializer: Where the latents start, in the units of the list: a Keras
-            initializer. None starts them beside the list's midpoints, where first
+            initializer. None starts them near the list's midpoints, where first
             steps already flip them.
-        kernel_regularizer: On the latents, in units of about half the list's range.
-        kernel_constraint: On the latents.
-        seed: For the first latents when `kernel_initializer` is None.
+        kernel_regularizer: A penalty on the latents, in units of about half the list's
+            range.
+        kernel_constraint: A constraint of the latents.
+        seed: The seed of the first latents when `kernel_initializer` is None.
         **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
 
     Input shape: any with the given axes, of fixed size along them.
@@ -48,7 +51,8 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
     Masks pass.
 
     Raises:
-        TypeError, ValueError: For a list, axis, estimator or scale that is none.
+        TypeError: The axis, the estimator or an entry of the list has another type.
+        ValueError: The list, axis, estimator or scale is invalid.
 
     Example:
     >>> import keras, numpy as np
@@ -59,6 +63,9 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
     >>> keras.ops.convert_to_numpy(layer(np.ones((1, 3))))
     array([[ 1. , -0.5,  0.5]], dtype=float32)
     """
+
+    # A scale for each element would make the vector a free one.
+    _axis_of_auto_scale = None
 
     def __init__(
         self,
@@ -74,7 +81,7 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._set_up(values, estimator, scale, seed)
+        self._configure(values, estimator, scale, seed)
         self.axis = _checked_axis(axis)
         self.kernel_initializer = (
             None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
@@ -84,29 +91,34 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        """Make the kernel, one latent for each position along the axes."""
+        """Create the latents, one for each index along the axes.
+
+        Raises:
+            ValueError: The input has no such axes, or no fixed size along them.
+        """
         rank = len(input_shape)
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        places = sorted(axis + rank if axis < 0 else axis for axis in axes)
-        if places[0] <= 0 or places[-1] >= rank or len(set(places)) < len(places):
+        kernel_axes = sorted(axis + rank if axis < 0 else axis for axis in axes)
+        is_valid = kernel_axes[0] > 0 and kernel_axes[-1] < rank
+        if not is_valid or len(set(kernel_axes)) < len(kernel_axes):
             raise ValueError(
                 f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
                 f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
-                "batch. Give the axes that shall have values of their own."
+                "batch. Give the axes along which each index has a value."
             )
-        shape = tuple(input_shape[place] for place in places)
+        shape = tuple(input_shape[axis] for axis in kernel_axes)
         if None in shape:
             raise ValueError(
                 f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
-                "no fixed size there. One value is learned for each position. Fix the size "
+                "no fixed size there. One value is learned for each index. Fix the size "
                 "in the Input, or choose another axis."
             )
         self.input_spec = keras.layers.InputSpec(
-            ndim=rank, axes=dict(zip(places, shape, strict=True))
+            ndim=rank, axes=dict(zip(kernel_axes, shape, strict=True))
         )
-        self.kernel_axes = places
-        self._broadcast_shape = tuple(
-            size if place in places else 1 for place, size in enumerate(input_shape)
+        self.kernel_axes = kernel_axes
+        self.broadcast_shape = tuple(
+            size if axis in kernel_axes else 1 for axis, size in enumerate(input_shape)
         )
         latent = self.add_weight(
             name="kernel",
@@ -117,10 +129,8 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
             dtype="float32",
             autocast=False,
         )
-        every = tuple(range(len(shape)))
-        self.discrete_parameters = [self._make_parameter(latent, output_axes=every)]
-        if self.finalized:
-            self._settle()
+        every_axis = tuple(range(len(shape)))
+        self._set_parameters([self._create_parameter(latent, output_axes=every_axis)])
 
     def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
         if self.kernel_initializer is None:
@@ -129,23 +139,15 @@ class LearnableMultiplier(DiscreteLayer, keras.layers.Layer):
         return LatentUnits(self.values, len(shape)).latents_of(numbers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        parameter = self._only_parameter()
+        (parameter,) = self.discrete_parameters or ()
         weight = parameter.compute(bool(training))
         if training:
             parameter.advance()
-        weight = ops.reshape(ops.cast(weight, self.compute_dtype), self._broadcast_shape)
+        weight = ops.reshape(ops.cast(weight, self.compute_dtype), self.broadcast_shape)
         return ops.multiply(inputs, weight)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        arguments = dict(config)
-        finalized = arguments.pop("finalized", False)
-        made = super().from_config(arguments)
-        made.finalized = finalized
-        return made
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,130 @@
+"""The state of a scale: its variables, its value, its gradient and its steps."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.estimator import as_if, inward
+from quantal._core.numbers.fitting import mean_magnitude
+from quantal._core.numbers.values import Values
+from quantal._core.scale import Scale, power_steps
+from quantal._core.tensors.projection import Projection, StepFunction, Table, along
+from quantal._core.types import Tensor
+
+_LEAST, _MOST = 2.0**-10, 2.0**10
+"""A scale stays within this factor of its start, so that no step can lose it."""
+
+_SMALLEST_MAGNITUDE = 1e-30
+"""The largest magnitude of a list counts as at least this: a list of 0 divides by it."""
+
+
+class ScaleState:
+    """The scale of one parameter has its variables, its value and its gradient here.
+
+    The scale is `start * relative`; latents are in units of `start`.
+
+    Args:
+        scale: The method, and what shares a scale.
+        values: The list.
+        start: float32 variable, not trainable: the scale at the start.
+        relative: float32 variable of the same shape, 1 at the start; trainable if the
+            scale is learned.
+    """
+
+    def __init__(
+        self, scale: Scale, values: Values, start: keras.Variable, relative: keras.Variable
+    ) -> None:
+        self.scale, self.start, self.relative = scale, start, relative
+        self._values = values
+        # Created here, outside any compiler's trace.
+        magnitude = mean_magnitude(values)
+        self._magnitude = Table(float(magnitude) if values.channels is None else magnitude)
+        self._nearest_power = nearest_powers() if scale.power_of_two else None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether each training step computes the scale, and no optimizer learns it."""
+        return self.scale.method != "learned"
+
+    def begin(self, scales: NDArray[np.float32]) -> None:
+        """Set the scale, as its new start."""
+        self.start.assign(scales)
+        self.relative.assign(np.ones(self.relative.shape, np.float32))
+
+    def value(self) -> Tensor:
+        """Return the scale: float32 tensor that broadcasts over the weight, no gradient."""
+        start, relative = (
+            ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self.start, self.relative)
+        )
+        product = start * _clamped(relative)
+        return product if self._nearest_power is None else self._nearest_power(product)
+
+    def to_list_units(self, numbers: Tensor) -> Tensor:
+        """Convert weights in units of the start to weights in units of the scale."""
+        if self._nearest_power is None:
+            relative = _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
+        else:
+            relative = self.value() / ops.convert_to_tensor(self.start)
+        return numbers * (1.0 / relative)
+
+    def apply(self, value: Tensor, latent: Tensor, projection: Projection) -> Tensor:
+        """Compute `scale * value`, with the gradient to both.
+
+        Args:
+            value: The estimator's result, with its gradient.
+            latent: The latent in list units, as the estimator saw it.
+            projection: The list.
+        """
+        scale = self.value()
+        surrogate = scale * value
+        if self.scale.method == "learned":
+            latent = ops.stop_gradient(latent)
+            inside = ops.logical_and(latent >= projection.low, latent <= projection.high)
+            slope = ops.stop_gradient(value) - ops.where(inside, latent, 0.0)
+            elements = math.prod(value.shape) / max(math.prod(self.relative.shape), 1)
+            largest = ops.maximum(ops.abs(projection.low), ops.abs(projection.high))
+            damping = 1.0 / ops.sqrt(elements * ops.maximum(largest, _SMALLEST_MAGNITUDE))
+            # A product: TensorFlow takes no variable itself into a custom gradient.
+            relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+            surrogate = surrogate + slope * damping * (self.start * relative)
+        return as_if(scale * value, surrogate)
+
+    def advance(self, numbers: Tensor, nearest: Tensor) -> None:
+        """Set a computed scale for the next training step.
+
+        It stays where the nearest values or the weights are all 0.
+
+        Args:
+            numbers: The weights in units of the start.
+            nearest: Their nearest values.
+        """
+        shape = tuple(self.relative.shape)
+        axes = [a for a in range(len(numbers.shape)) if not shape or shape[a] == 1]
+
+        def total(tensor: Tensor) -> Tensor:
+            return ops.reshape(ops.sum(tensor, axis=axes), shape)
+
+        if self.scale.method == "least_squares":
+            numerator, denominator = total(numbers * nearest), total(nearest * nearest)
+        else:
+            magnitude = self._magnitude()
+            if self._values.channels is not None:
+                magnitude = along(magnitude, self._values.axis, len(numbers.shape))
+            numerator = total(ops.abs(numbers))
+            denominator = total(ops.ones_like(numbers) * magnitude)
+        optimum = numerator / ops.where(denominator > 0, denominator, 1.0)
+        usable = ops.logical_and(denominator > 0, numerator > 0)
+        relative = ops.convert_to_tensor(self.relative)
+        self.relative.assign(ops.where(usable, _clamped(optimum), relative))
+
+
+def nearest_powers() -> StepFunction:
+    """Return `quantal._core.scale.rounded_to_powers` as a function of float32 tensors."""
+    return StepFunction(*power_steps())
+
+
+def _clamped(relative: Tensor) -> Tensor:
+    return ops.minimum(ops.maximum(relative, _LEAST), _MOST)

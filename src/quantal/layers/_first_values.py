@@ -1,0 +1,75 @@
+"""The first values of latents and scales of a layer that is not trained yet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from quantal._core.keras_internals import initializer_of, is_allocated, set_initializer
+from quantal._core.numbers.values import Values
+from quantal._core.scale import Scale
+from quantal._core.scale_state import nearest_powers
+from quantal._core.tensors.backend import eager_section
+from quantal._core.types import Tensor
+
+FirstScale = Callable[[], Any]
+"""A function without arguments to a scale's first value: a number, an array or a tensor.
+
+Keras asks for first values while it traces, too: tensors then hold no numbers.
+"""
+
+
+def one() -> float:
+    """Return 1, the first value of a scale of which nothing is known."""
+    return 1.0
+
+
+def scale_from_initializer(variable: keras.Variable, scale: Scale, values: Values) -> FirstScale:
+    """Return the scale at which listed values have the spread of a layer's own initializer.
+
+    Args:
+        variable: The weight, with the value or the initializer that its layer gave it.
+        scale: The scale's method.
+        values: The list.
+    """
+    spread, spread_of_list = _root_mean_square_of(variable), _root_mean_square(values)
+
+    def first_scale() -> Tensor:
+        size = ops.convert_to_tensor(spread(), "float32")
+        ratio = ops.where(size > 0, size / spread_of_list, ops.ones_like(size))
+        return nearest_powers()(ratio) if scale.power_of_two else ratio
+
+    return first_scale
+
+
+def initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Tensor]) -> None:
+    """Give a variable its first value, also while Keras builds a model within `fit`."""
+    if not is_allocated(variable):
+        # Created within a stateless scope, where assigning is lost: Keras calls the
+        # initializer when it leaves the scope.
+        set_initializer(variable, initializer)
+    else:
+        with eager_section():
+            variable.assign(initializer(variable.shape, variable.dtype))
+
+
+def _root_mean_square_of(variable: keras.Variable) -> Callable[[], Any]:
+    """Return a function to the root mean square of what a variable's initializer draws."""
+    if not is_allocated(variable):
+        initializer = initializer_of(variable)
+        return lambda: ops.sqrt(
+            ops.mean(ops.square(initializer(variable.shape, dtype=variable.dtype)))
+        )
+    with eager_section():
+        numbers = ops.convert_to_numpy(variable.value)
+    root_mean_square = float(np.sqrt(np.mean(np.square(numbers, dtype=float))))
+    return lambda: root_mean_square
+
+
+def _root_mean_square(values: Values) -> float:
+    """Return the root mean square of first values: both ends of each gap, equally likely."""
+    ascending = values.ascending.astype(float)
+    ends = [ascending[..., :-1], ascending[..., 1:]] if len(values) > 1 else ascending
+    return float(np.sqrt(np.mean(np.square(ends)))) or 1.0

@@ -22,8 +22,10 @@ from keras import layers
 
 import quantal
 from quantal._core.numbers.entropy import entropy
-from quantal._export.export import TARGETS
-from quantal._export.fidelity import difference, run_file, size_of
+from quantal._export.fidelity import difference
+from quantal._export.registry import TARGETS
+from quantal._export.report import size_of
+from quantal._export.running import run_file
 from quantal._storage.packing import pack
 from quantal._storage.record import record_of, restore
 

@@ -1,10 +1,11 @@
 """The order of folders and files: each imports only from those above it."""
 
 import ast
+import re
 
 import pytest
 
-from repository import SOURCE
+from repository import ROOT, SOURCE
 
 pytestmark = pytest.mark.without_keras
 
@@ -34,8 +35,12 @@ objectives._algorithms  quadratic_steps
 _optimize.search        user_loss search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish
-_export                 runtimes inputs tables fidelity plain folding arrays chain c onnx onnx_fast
-_export                 openvino litert export
+_export                 packages lists inputs grid coded_tensor target folding
+_export.chain           steps geometry weights reader
+_export.c               text encoding definitions program
+_export.onnx            graphs repairs convert shrink standard fast
+_export                 arrays plain openvino litert registry report runtimes running fidelity
+_export                 export
 testing                 tracing laws
                         plots
 _command                datasets comparison command
@@ -89,6 +94,20 @@ def upward_only(module, text, modules=MODULES):
     packages = {name for name in imports_of(text) if any(m.startswith(f"{name}.") for m in below)}
     own_packages = {module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)}
     return sorted((imports_of(text) & below) | (packages - own_packages))
+
+
+def floors_in(design):
+    """The folders in the table of floors of docs/design.md, from top to bottom."""
+    table = design.split("## The floors")[1].split("## ")[0]
+    return re.findall(r"^\| `([\w.]+)` \|", table, flags=re.MULTILINE)
+
+
+def test_the_design_names_the_floors():
+    if not (ROOT / "docs").exists():
+        pytest.skip("docs is not beside the tests")
+    floors = floors_in((ROOT / "docs" / "design.md").read_text())
+    assert set(floors) == {line[:24].strip() for line in ORDER.splitlines()} - {""}
+    assert len(floors) == len(set(floors))
 
 
 def test_every_file_has_its_place():

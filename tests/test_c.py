@@ -13,7 +13,8 @@ import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.tensors.latent_units import LatentUnits
-from quantal._export import c, chain
+from quantal._export.c.program import EXPRESSIONS
+from quantal._export.chain.steps import FUNCTIONS
 
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"
@@ -265,7 +266,7 @@ def test_multipliers(tmp_path, random):
 
 @needs_gcc
 def test_functions(tmp_path, random):
-    names = [*chain.FUNCTIONS, "relu6", "leaky_relu", "linear"]
+    names = [*FUNCTIONS, "relu6", "leaky_relu", "linear"]
     # Beyond what exp and its like can bear on the way.
     x = np.array([[-200, -3, -1e-3, 0, 0.5, 2.9, 7, 80]], np.float32)
     for place, name in enumerate(names):
@@ -274,7 +275,7 @@ def test_functions(tmp_path, random):
         folder.mkdir()
         found = computed(quantal.export(model, folder / "net.c").paths[0], x)
         np.testing.assert_allclose(found, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
-    assert {*c._EXPRESSIONS, "relu"} == set(chain.FUNCTIONS)
+    assert {*EXPRESSIONS, "relu"} == set(FUNCTIONS)
     activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
     for layer in activations:
         assert_same(chain_model((3, 4), layer), tmp_path, random)

@@ -1,7 +1,7 @@
 """The model that is exported: plain, its multipliers folded into their neighbours."""
 
-from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,15 +18,16 @@ from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
 Factors = ByIdentity[NDArray[np.float32]]
+"""Factors on weights, by their variables; each broadcasts over its weight."""
 
 
 def folded(model: keras.Model) -> keras.Model:
-    """A plain model that computes what a discrete model computes in inference.
+    """Return a plain model that computes what a discrete model computes in inference.
 
-    As `quantal.bake`, but made for runtimes: a `LearnableMultiplier` of signs, zeros and
-    powers of two along the last axis costs nothing where a Dense, a convolution or a
-    normalization stands right before it, or a Dense or a convolution right after it. It
-    is multiplied into their weights, which changes no rounding. Elsewhere it is a product
+    It is like that of `quantal.bake`, but for runtimes: a `LearnableMultiplier` of signs,
+    zeros and powers of two along the last axis costs nothing where a Dense, a convolution
+    or a normalization stands right before it, or a Dense or a convolution right after it.
+    It is multiplied into their weights, which changes no rounding. Elsewhere it is a product
     with a constant.
 
     Args:
@@ -34,20 +35,20 @@ def folded(model: keras.Model) -> keras.Model:
     """
     model = trainable(model)
     factors: Factors = ByIdentity()
-    gone: set[int] = set()
+    absorbed: ByIdentity[None] = ByIdentity()
     for multiplier, before, after in _neighbours(model):
         numbers = _numbers(multiplier)
         if not _only_powers(numbers) or multiplier.kernel_axes != [multiplier.input_spec.ndim - 1]:
             continue
-        of_neighbour = _of_outputs(before, numbers) or _of_inputs(after, numbers)
+        new = _factors_on_outputs(before, numbers) or _factors_on_inputs(after, numbers)
         # A weight takes one multiplier: a second would need the first's product.
-        if of_neighbour and not any(weight in factors for weight in of_neighbour):
-            factors.update(of_neighbour)
-            gone.add(id(multiplier))
+        if new and not any(weight in factors for weight in new):
+            factors.update(new)
+            absorbed[multiplier] = None
 
     def replace(layer: LearnableMultiplier) -> Replacement:
         name, dtype = layer.name, layer.dtype_policy
-        if id(layer) in gone:
+        if layer in absorbed:
             plain = layers.Identity(name=name, dtype=dtype)
         else:
             constant = np.reshape(_numbers(layer), layer.broadcast_shape[1:])
@@ -63,49 +64,82 @@ def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:
 
 
 def _only_powers(numbers: NDArray[np.float32]) -> bool:
-    """Whether products with these numbers round nothing."""
+    """Return whether products with these numbers round nothing."""
     return bool(np.isin(np.abs(np.frexp(numbers)[0]), [0, 0.5]).all())
 
 
-def _neighbours(model: keras.Model) -> Any:
-    """Each multiplier that is called once, with the layers that only it stands beside."""
-    nodes = list(nodes_of(model))
-    calls = Counter(id(node.operation) for node in nodes)
-    outputs = {id(call_of(tensor).layer) for tensor in graph_outputs(model)}
-    users: dict[int, list[Any]] = {}
-    for node in nodes:
-        for parent in node.parent_nodes:
-            users.setdefault(id(parent), []).append(node)
+class _Neighbours(NamedTuple):
+    """A multiplier with the layers right before and after it that could absorb it.
 
-    def alone(node: Any) -> Any:
-        """The layer of a node that is called once, for one user, and is no output."""
-        operation = node.operation
-        once = calls[id(operation)] == 1 and len(users.get(id(node), [])) == 1
-        return operation if once and id(operation) not in outputs else None
+    A neighbour is None where it cannot: another layer sees what lies between the two.
+    """
 
-    for node in nodes:
-        if isinstance(node.operation, LearnableMultiplier) and calls[id(node.operation)] == 1:
-            parents, after = node.parent_nodes, users.get(id(node), [])
-            before = alone(parents[0]) if len(parents) == 1 else None
-            follows = alone(node) is not None and calls[id(after[0].operation)] == 1
-            yield node.operation, before, after[0].operation if follows else None
+    multiplier: LearnableMultiplier
+    before: Any
+    after: Any
 
 
-def _of_outputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
-    """Factors of a layer's weights that multiply its outputs; none where it cannot be."""
+def _neighbours(model: keras.Model) -> Iterator[_Neighbours]:
+    """Yield each multiplier that is called once, with its neighbours."""
+    graph = _Graph(model)
+    for node in graph.nodes:
+        multiplier = node.operation
+        if not isinstance(multiplier, LearnableMultiplier) or not graph.is_called_once(multiplier):
+            continue
+        before = after = None
+        if len(node.parent_nodes) == 1:
+            (parent,) = node.parent_nodes
+            if graph.is_called_once(parent.operation) and graph.only_user(parent) is not None:
+                before = parent.operation
+        user = graph.only_user(node)
+        if user is not None and graph.is_called_once(user.operation):
+            after = user.operation
+        yield _Neighbours(multiplier, before, after)
+
+
+class _Graph:
+    """The graph of a model's calls, with the calls that read the outputs of each.
+
+    Args:
+        model: A built model; a subclassed one has no nodes.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.nodes = list(nodes_of(model))
+        self._calls: ByIdentity[int] = ByIdentity()
+        self._users: ByIdentity[list[Any]] = ByIdentity()
+        outputs = [(call_of(tensor).layer, None) for tensor in graph_outputs(model)]
+        self._output_layers: ByIdentity[None] = ByIdentity(outputs)
+        for node in self.nodes:
+            self._calls[node.operation] = self._calls.get(node.operation, 0) + 1
+            for parent in node.parent_nodes:
+                self._users.setdefault(parent, []).append(node)
+
+    def is_called_once(self, layer: Any) -> bool:
+        """Return whether a layer is called once."""
+        return self._calls.get(layer) == 1
+
+    def only_user(self, node: Any) -> Any:
+        """Return the only node that reads a call's outputs; None if several or the user do."""
+        users = self._users.get(node, [])
+        return users[0] if len(users) == 1 and node.operation not in self._output_layers else None
+
+
+def _factors_on_outputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
+    """Return factors on a layer's weights that multiply its outputs; none if impossible."""
     layer = unwrapped(layer)
     if isinstance(layer, layers.BatchNormalization):
         weights = [layer.gamma, layer.beta] if layer.scale and layer.axis == -1 else []
-        return ByIdentity([(weight, numbers) for weight in weights if weight is not None])
-    if not _is_product(layer) or layer.activation is not keras.activations.linear:
-        return ByIdentity()
-    weights = [kernel_variable(layer), layer.bias]
-    # Along the last axis of both.
+    elif _is_product(layer) and layer.activation is keras.activations.linear:
+        # Outputs lie along the last axis of both.
+        weights = [kernel_variable(layer), layer.bias]
+    else:
+        weights = []
     return ByIdentity([(weight, numbers) for weight in weights if weight is not None])
 
 
-def _of_inputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
-    """Factors of a layer's weights that multiply its inputs; none where it cannot be."""
+def _factors_on_inputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
+    """Return factors on a layer's kernel that multiply its inputs; none if impossible."""
     layer = unwrapped(layer)
     if not _is_product(layer):
         return ByIdentity()
@@ -113,7 +147,7 @@ def _of_inputs(layer: Any, numbers: NDArray[np.float32]) -> Factors:
 
 
 def _is_product(layer: Any) -> bool:
-    """Whether the kernel's last two axes are inputs and outputs, all inputs to all outputs."""
+    """Return whether a kernel's last two axes are inputs and outputs, each with each."""
     if type(layer) is layers.Dense:
         return True
     if type(layer) in (layers.Conv1D, layers.Conv2D, layers.Conv3D):

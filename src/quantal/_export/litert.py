@@ -2,42 +2,39 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.parameter import parameters_of
+from quantal._export.coded_tensor import CodedTensor, encode
 from quantal._export.folding import folded
+from quantal._export.grid import grid_of
 from quantal._export.inputs import inputs_of
-from quantal._export.tables import Table, grid_of, table_of
+from quantal._export.lists import lists_of
+from quantal._export.packages import import_package
+from quantal._export.target import Paths, Written
 from quantal._models.inputs import zero_inputs
-from quantal._storage.atomic import replace_file
 
 
-def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """A `.tflite` file whose discrete weights are integers, on the TensorFlow backend.
+def write_litert(model: keras.Model, path: pathlib.Path) -> Written:
+    """Write a `.tflite` file whose discrete weights are integers, on the TensorFlow backend.
 
-    Taken are kernels of fully connected and Conv2D operations whose list lies on a grid of even
-    steps: 2 bits for ±1 and ternary, 4 for `[1, -1, 0.5, -0.5]`, 8 up to 127 steps a
-    side (convolutions at least 4). The step of each
-    output channel is recovered exactly. LiteRT rounds what goes into these layers to 8
-    bits, so outputs are off by some hundredths of their spread. Other weights stay
-    floats.
+    Kernels of fully connected and Conv2D operations become integers where their list lies
+    on a grid of even steps: 2 bits for ±1 and ternary, 4 for `[1, -1, 0.5, -0.5]`, 8 up to
+    127 steps a side (convolutions at least 4). The step of each output channel is
+    recovered exactly. LiteRT rounds what goes into these layers to 8 bits, so outputs are
+    off by some hundredths of their spread. Other weights stay floats.
 
     Args:
         model: A built model.
         path: The file.
-
-    Returns:
-        The files written.
 
     Raises:
         ImportError: `ai_edge_quantizer` is not installed.
@@ -53,39 +50,34 @@ def write_litert(model: keras.Model, path: str | os.PathLike[str]) -> list[pathl
             "there, or export to '.onnx'."
         )
     quantizer = _import()
-    floats = _converted(folded(model))
-    lists = [p.values.numbers for p in parameters_of(model) if p.values.numbers.ndim == 1]
-    made = quantizer.quantizer.Quantizer(floats)
-    chosen = list(_chosen(floats, lists))
-    if not chosen:
+    floats = _convert(folded(model))
+    products = list(_products_on_grids(floats, lists_of(model)))
+    if not products:
         raise ValueError(
             f"The model {model.name!r} has no kernel on a list with even steps. Expected one in "
             "a Dense or Conv2D, such as ±1, ternary or [1, -1, 0.5, -0.5]. Export to '.onnx', "
             "which holds any list."
         )
-    for scope, operation, bits in chosen:
-        made.add_dynamic_config(
-            regex=f"^{re.escape(scope)}$",
-            operation_name=operation,
-            num_bits=bits,
+    recipe = quantizer.quantizer.Quantizer(floats)
+    for product in products:
+        recipe.add_dynamic_config(
+            regex=f"^{re.escape(product.scope)}$",
+            operation_name=product.operation,
+            num_bits=product.bits,
             algorithm_key=quantizer.algorithm_manager.AlgorithmName.DEQUANTIZED_WEIGHT_RECOVERY,
         )
     with contextlib.redirect_stdout(io.StringIO()):
-        data = bytes(made.quantize().quantized_model)
-    with replace_file(path) as file:
-        file.write(data)
-    return [pathlib.Path(path)]
+        packed = bytes(recipe.quantize().quantized_model)
+    return Written(_write(packed, path), lambda other_path: _write(floats, other_path))
 
 
-def write_litert_floats(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The same file with floats, as Keras's exporter writes it; as `write_litert` otherwise."""
-    with replace_file(path) as file:
-        file.write(_converted(folded(model)))
-    return [pathlib.Path(path)]
+def _write(file: bytes, path: pathlib.Path) -> Paths:
+    path.write_bytes(file)
+    return [path]
 
 
-def _converted(plain: keras.Model) -> bytes:
-    """A plain model as Keras's exporter gives it."""
+def _convert(plain: keras.Model) -> bytes:
+    """Return a plain model as a file with float weights, by Keras's exporter."""
     plain(zero_inputs(inputs_of(plain)))
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -93,50 +85,53 @@ def _converted(plain: keras.Model) -> bytes:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        beside = pathlib.Path(folder) / "model.tflite"
-        plain.export(beside, format="litert", verbose=False)
-        return beside.read_bytes()
+        path = pathlib.Path(folder) / "model.tflite"
+        plain.export(path, format="litert", verbose=False)
+        return path.read_bytes()
 
 
-def _chosen(file: bytes, lists: Sequence[NDArray[np.float32]]) -> Iterator[tuple[str, Any, int]]:
-    """Scope, operation and bits of each product with a kernel on a grid."""
+class _Product(NamedTuple):
+    """An operation of a file whose kernel becomes integers of so many bits."""
+
+    scope: str
+    operation: Any
+    bits: int
+
+
+def _products_on_grids(file: bytes, lists: Sequence[NDArray[np.float32]]) -> Iterator[_Product]:
+    """Yield the products of a file with a kernel on a grid."""
     quantizer = _import()
     reader, names = quantizer.utils.tfl_flatbuffer_utils, quantizer.qtyping.TFLOperationName
-    fewest = {names.FULLY_CONNECTED: 2, names.CONV_2D: 4}
+    fewest_bits = {names.FULLY_CONNECTED: 2, names.CONV_2D: 4}
     model = reader.read_model(file)
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex].builtinCode
             operation = reader.TFL_OP_CODE_TO_NAME.get(code)
-            if operation not in fewest:
+            if operation not in fewest_bits:
                 continue
             kernel = reader.get_tensor_data(graph.tensors[operator.inputs[1]], model.buffers)
             if kernel is None or kernel.dtype != np.float32:
                 continue
-            bits = _bits(table_of(kernel, lists), fewest[operation])
+            bits = _signed_bits(encode(kernel, lists))
             if bits is not None:
-                yield reader.get_op_scope(operator, graph.tensors), operation, bits
+                scope = reader.get_op_scope(operator, graph.tensors)
+                yield _Product(scope, operation, max(bits, fewest_bits[operation]))
 
 
-def _bits(table: Table | None, fewest: int) -> int | None:
-    """The bits of signed integers that hold a kernel, whose outputs are its first axis."""
-    if table is None or table.numbers.ndim > 1 or table.axis not in (None, 0):
+def _signed_bits(coded: CodedTensor | None) -> int | None:
+    """Return the bits of signed integers that hold a kernel whose first axis is its outputs."""
+    if coded is None or coded.numbers.ndim > 1 or coded.axis not in (None, 0):
         return None
-    grid = grid_of(table.numbers, 127)
+    grid = grid_of(coded.numbers, 127)
     if grid is None:
         return None
     low, high = int(grid.integers.min()), int(grid.integers.max())
-    fitting = [bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1)]
-    return max(fitting[0], fewest) if fitting else None
+    fitting = (bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
+    return next(fitting, None)
 
 
 def _import() -> Any:
-    try:
-        import ai_edge_quantizer
-        from ai_edge_quantizer.utils import tfl_flatbuffer_utils  # noqa: F401 (its attribute)
-    except ImportError as error:
-        raise ImportError(
-            "ai_edge_quantizer is not installed. Expected it for a file that ends in "
-            "'.tflite'. Run pip install 'quantal[litert]'."
-        ) from error
-    return ai_edge_quantizer
+    # The reader of files is no attribute of the package before it is imported.
+    import_package("ai_edge_quantizer.utils.tfl_flatbuffer_utils", ".tflite", "litert")
+    return import_package("ai_edge_quantizer", ".tflite", "litert")

@@ -1,118 +1,118 @@
 """OpenVINO: weights as integers of 2 or 4 bits where their list allows, else as digits."""
 
-import os
 import pathlib
-import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from quantal._core.parameter import parameters_of
-from quantal._export.onnx import converted, shrink
-from quantal._export.tables import Table, grid_of, table_of
-from quantal._storage.atomic import replace_file
+from quantal._export.coded_tensor import CodedTensor, encode
+from quantal._export.grid import Grid, grid_of, pack_integers
+from quantal._export.lists import lists_of
+from quantal._export.onnx.convert import convert
+from quantal._export.onnx.shrink import shrink
+from quantal._export.packages import import_package
+from quantal._export.target import Paths, Written
+
+_FEWEST = 64
+"""Smaller tensors stay floats: the nodes around integers would take more."""
 
 
-def write_openvino(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """OpenVINO's two files, `.xml` and `.bin`.
+def write_openvino(model: keras.Model, path: pathlib.Path) -> Written:
+    """Write OpenVINO's two files, `.xml` and `.bin`.
 
-    Weights whose list lies on a grid of at most 16 even steps are integers of 2 or 4
+    Weights whose list lies on a grid of at most 15 even steps are integers of 2 or 4
     bits (u2, u4) with a step; OpenVINO's CPU plugin keeps them so in memory and computes
-    with floats. Other lists are packed as in `quantal._export.onnx`: small in the file,
+    with floats. Other lists are packed as for ONNX: small in the file,
     floats once loaded. To compute in float32 on processors that have bfloat16, compile
     with `{"INFERENCE_PRECISION_HINT": "f32"}`.
 
     Args:
         model: A built model.
-        path: The `.xml` file; the other stands beside it.
-
-    Returns:
-        The files written.
+        path: The `.xml` file; the other is written beside it.
 
     Raises:
         ImportError: `openvino` or `onnx` is not installed, or what Keras's ONNX
             exporter needs.
         ValueError: As `quantal.bake`.
     """
-    openvino = import_openvino()
-    lists = [p.values.numbers for p in parameters_of(model) if p.values.numbers.ndim == 1]
-    floats = converted(model)
-    shrunk = shrink(floats, lists, keep=lambda table: _bits(table) is not None)
-    made = openvino.Core().read_model(shrunk.SerializeToString())
-    alive = []  # OpenVINO does not copy what its constants are made of.
-    for constant in made.get_ops():
-        is_float = constant.get_type_name() == "Constant" and constant.data.dtype == np.float32
-        table = table_of(np.array(constant.data), lists) if is_float else None
-        if table is not None and (bits := _bits(table)) is not None:
-            packed, node = _integers(table, bits)
-            alive.append(packed)
-            constant.output(0).replace(node.output(0))
-    return _write(made, path)
+    openvino = _import()
+    floats, lists = convert(model), lists_of(model)
+    shrunk = shrink(floats, lists, keep=lambda coded: _integers_of(coded) is not None)
+    packed = openvino.Core().read_model(shrunk.SerializeToString())
+    alive = _replace_constants(packed, lists)
+    paths = _save(packed, path)
+    del alive
+    return Written(paths, lambda other_path: _save_floats(floats, other_path))
 
 
-def write_openvino_floats(model: keras.Model, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The same files with floats; as `write_openvino` otherwise."""
-    return _write(import_openvino().Core().read_model(converted(model).SerializeToString()), path)
+class _Integers(NamedTuple):
+    """A coded tensor that unsigned integers of 2 or 4 bits hold."""
+
+    coded: CodedTensor
+    grid: Grid
+    bits: int
 
 
-def _write(made: Any, path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    place = pathlib.Path(path)
-    with tempfile.TemporaryDirectory() as folder:
-        beside = pathlib.Path(folder) / "model.xml"
-        import_openvino().save_model(made, beside, compress_to_fp16=False)
-        # The weights first: the .xml is what is opened.
-        for ending in (".bin", ".xml"):
-            with replace_file(place.with_suffix(ending)) as file:
-                file.write(beside.with_suffix(ending).read_bytes())
-    return [place.with_suffix(".xml"), place.with_suffix(".bin")]
-
-
-def _bits(table: Table) -> int | None:
-    """2 or 4, if such integers hold the table; None otherwise."""
-    if table.numbers.ndim > 1 or table.codes.size < 64:
+def _integers_of(coded: CodedTensor) -> _Integers | None:
+    if coded.numbers.ndim > 1 or coded.codes.size < _FEWEST:
         return None
-    grid = grid_of(table.numbers, 15)
-    return None if grid is None else next((bits for bits in (2, 4) if grid.fits(bits)), None)
+    grid = grid_of(coded.numbers, 15)
+    bits = None if grid is None else next((bits for bits in (2, 4) if grid.fits(bits)), None)
+    return None if grid is None or bits is None else _Integers(coded, grid, bits)
 
 
-def _integers(table: Table, bits: int) -> tuple[Any, Any]:
-    """A node that gives a table's floats from packed integers, and their bytes."""
-    openvino, operators = import_openvino(), _operators()
-    grid = grid_of(table.numbers, 15)
-    if grid is None:
-        raise AssertionError("_bits told otherwise")
-    zero, count = grid.zero(bits), 8 // bits
-    codes = (grid.integers + zero)[table.codes].astype(np.uint8).ravel()
-    rows = np.concatenate([codes, np.zeros(-len(codes) % count, np.uint8)]).reshape(-1, count)
-    shifts = (bits * np.arange(count)).astype(np.uint8)
-    packed = np.bitwise_or.reduce(rows << shifts, axis=1).astype(np.uint8)
+def _replace_constants(model: Any, lists: list[NDArray[np.float32]]) -> list[NDArray[np.uint8]]:
+    """Replace float constants of a model by integers, where these hold them.
+
+    Returns:
+        The integers. They must live as long as the model: OpenVINO does not copy them.
+    """
+    alive = []
+    for constant in model.get_ops():
+        is_float = constant.get_type_name() == "Constant" and constant.data.dtype == np.float32
+        coded = encode(np.array(constant.data), lists) if is_float else None
+        integers = None if coded is None else _integers_of(coded)
+        if integers is not None:
+            packed = _packed(integers)
+            constant.output(0).replace(_decoded(integers, packed).output(0))
+            alive.append(packed)
+    return alive
+
+
+def _packed(integers: _Integers) -> NDArray[np.uint8]:
+    coded, grid, bits = integers
+    unsigned = (grid.integers + grid.zero_point(bits))[coded.codes].astype(np.uint8).ravel()
+    padding = np.zeros(-len(unsigned) % (8 // bits), np.uint8)
+    return pack_integers(np.concatenate([unsigned, padding]), bits)
+
+
+def _decoded(integers: _Integers, packed: NDArray[np.uint8]) -> Any:
+    """Return a node that computes a coded tensor's floats from packed integers."""
+    openvino, operators = _import(), import_package("openvino.opset13", ".xml", "openvino")
+    coded, grid, bits = integers
     kind = openvino.Type.u2 if bits == 2 else openvino.Type.u4
-    shape = openvino.Shape(list(table.codes.shape))
+    shape = openvino.Shape(list(coded.codes.shape))
     node = operators.convert(openvino.op.Constant(openvino.Tensor(packed, shape, kind)), "f32")
+    zero = grid.zero_point(bits)
     if zero:
         node = operators.subtract(node, operators.constant(np.float32(zero)))
-    step = np.full((1,) * table.codes.ndim, grid.step, np.float32)
-    if table.scale is not None and table.axis is not None:
-        ranks = np.ones(table.codes.ndim, int)
-        ranks[table.axis] = -1
-        step = grid.step * table.scale.reshape(ranks)
-    return packed, operators.multiply(node, operators.constant(step))
+    if coded.scale is None:
+        step = np.full((1,) * coded.codes.ndim, grid.step, np.float32)
+    else:
+        step = grid.step * coded.along_axis(coded.scale)
+    return operators.multiply(node, operators.constant(step))
 
 
-def _operators() -> Any:
-    from openvino import opset13
-
-    return opset13
+def _save_floats(floats: Any, path: pathlib.Path) -> Paths:
+    return _save(_import().Core().read_model(floats.SerializeToString()), path)
 
 
-def import_openvino() -> Any:
-    """The package openvino, or an ImportError that says how to get it."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(
-            "openvino is not installed. Expected it for a file that ends in '.xml'. Run "
-            "pip install 'quantal[openvino]'."
-        ) from error
-    return openvino
+def _save(model: Any, path: pathlib.Path) -> Paths:
+    _import().save_model(model, path, compress_to_fp16=False)
+    return [path, path.with_suffix(".bin")]
+
+
+def _import() -> Any:
+    return import_package("openvino", ".xml", "openvino")

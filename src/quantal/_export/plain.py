@@ -1,47 +1,33 @@
 """Plain models: Keras's own file, and PyTorch's state_dict."""
 
-import os
 import pathlib
-import tempfile
 
 import keras
 
+from quantal._export.target import Written
 from quantal._models.bake import bake
-from quantal._storage.atomic import replace_file
-
-Path = str | os.PathLike[str]
 
 
-def write_keras(model: keras.Model, path: Path) -> list[pathlib.Path]:
-    """A `.keras` file of the baked model: it loads where quantal is not installed.
+def write_keras(model: keras.Model, path: pathlib.Path) -> Written:
+    """Write a `.keras` file of the baked model, which loads where quantal is not installed.
 
     Args:
         model: A built model.
         path: The file.
 
-    Returns:
-        The files written.
-
     Raises:
         ValueError: As `quantal.bake`.
     """
-    plain = bake(model)
-    with replace_file(path) as file, tempfile.TemporaryDirectory() as folder:
-        beside = pathlib.Path(folder) / "model.keras"
-        plain.save(beside)
-        file.write(beside.read_bytes())
-    return [pathlib.Path(path)]
+    bake(model).save(path)
+    return Written([path])
 
 
-def write_state_dict(model: keras.Model, path: Path) -> list[pathlib.Path]:
-    """The baked model's `state_dict`, by `torch.save`.
+def write_state_dict(model: keras.Model, path: pathlib.Path) -> Written:
+    """Write the baked model's `state_dict` by `torch.save`.
 
     Args:
         model: A built model, on the PyTorch backend.
         path: The file. `torch.load(path, weights_only=True)` reads it.
-
-    Returns:
-        The files written.
 
     Raises:
         ValueError: The backend is another; or as `quantal.bake`.
@@ -53,6 +39,7 @@ def write_state_dict(model: keras.Model, path: Path) -> list[pathlib.Path]:
         )
     import torch
 
-    with replace_file(path) as file:
+    # To a file, not a path: the path's name would become part of the bytes.
+    with open(path, "wb") as file:
         torch.save(bake(model).state_dict(), file)
-    return [pathlib.Path(path)]
+    return Written([path])

@@ -1,7 +1,8 @@
-"""Runs an exported file in a process of its own, which imports neither quantal nor Keras.
+"""Run an exported file in a process of its own, which imports neither quantal nor Keras.
 
-So the memory that it takes is the runtime's. `python runtimes.py FILE INPUTS OUTPUTS` with
-INPUTS and OUTPUTS .npz files; it prints JSON: milliseconds a call, bytes of memory.
+So the memory that the process takes is the runtime's. Call `python runtimes.py FILE INPUTS
+OUTPUTS` with .npz files of inputs and outputs; it prints JSON: milliseconds a call, bytes of
+memory.
 """
 
 import importlib
@@ -16,13 +17,16 @@ from typing import Any
 import numpy as np
 
 CALLS = 15
-"""How often the inputs are run; the time is the median."""
+"""The inputs are run this often; the time is the median."""
 
-Run = Callable[[list[Any]], list[Any]]
+Call = Callable[[list[Any]], list[Any]]
+"""A call turns input arrays into output arrays."""
+Loaded = tuple[Call, list[Any]]
+"""A loaded file is a call, and the shapes of its inputs as far as the runtime says them."""
 
 
-def onnxruntime(path: str) -> tuple[Run, list[Any]]:
-    """An ONNX file in onnxruntime, on one thread; how to run it and its inputs' shapes."""
+def onnxruntime(path: str) -> Loaded:
+    """Load an ONNX file in onnxruntime, on one thread."""
     import onnxruntime as ort
 
     ort.set_default_logger_severity(3)
@@ -34,8 +38,8 @@ def onnxruntime(path: str) -> tuple[Run, list[Any]]:
     return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True))), shapes
 
 
-def openvino(path: str) -> tuple[Run, list[Any]]:
-    """OpenVINO's files on the CPU, on one thread."""
+def openvino(path: str) -> Loaded:
+    """Load OpenVINO's files on the CPU, on one thread."""
     import openvino as ov
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -47,8 +51,8 @@ def openvino(path: str) -> tuple[Run, list[Any]]:
     return lambda arrays: [np.array(out) for out in compiled(arrays).values()], shapes
 
 
-def litert(path: str) -> tuple[Run, list[Any]]:
-    """A .tflite file in LiteRT, on one thread."""
+def litert(path: str) -> Loaded:
+    """Load a .tflite file in LiteRT, on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=1)
@@ -70,8 +74,8 @@ def litert(path: str) -> tuple[Run, list[Any]]:
     return run, [[None] for _ in entries]
 
 
-def shared_library(path: str) -> tuple[Run, list[Any]]:
-    """A library with `quantal_predict(input, output)` and the size of its output."""
+def shared_library(path: str) -> Loaded:
+    """Load a library that has `quantal_predict(input, output)` and the size of its output."""
     import ctypes
 
     library = ctypes.CDLL(path)
@@ -79,12 +83,12 @@ def shared_library(path: str) -> tuple[Run, list[Any]]:
 
     def run(arrays: list[Any]) -> list[Any]:
         samples = np.ascontiguousarray(arrays[0], np.float32)
-        found = np.empty((len(samples), size), np.float32)
-        for sample, out in zip(samples, found, strict=True):
+        outputs = np.empty((len(samples), size), np.float32)
+        for sample, out in zip(samples, outputs, strict=True):
             library.quantal_predict(
                 ctypes.c_void_p(sample.ctypes.data), ctypes.c_void_p(out.ctypes.data)
             )
-        return [found]
+        return [outputs]
 
     return run, [[None]]
 
@@ -95,11 +99,11 @@ RUNTIMES = {
     ".tflite": ("ai_edge_litert.interpreter", litert),
     ".so": ("ctypes", shared_library),
 }
-"""By the ending of a file: the module that it needs, and what runs it."""
+"""The module that a file needs and the function that loads it, by the file's ending."""
 
 
 def memory() -> int | None:
-    """Bytes of memory that this process holds; None where the system does not tell."""
+    """Return the bytes of memory that this process holds; None where the system does not say."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -108,10 +112,10 @@ def memory() -> int | None:
 
 
 def main(path: str, inputs: str, outputs: str) -> None:
-    """Run the file on the inputs, keep what comes out, print what it took."""
+    """Run a file on inputs, write the outputs, and print time and memory as JSON."""
     with np.load(inputs) as stored:
         arrays = [stored[name] for name in stored.files]
-    module, prepare = RUNTIMES[os.path.splitext(path)[1]]
+    module, load = RUNTIMES[os.path.splitext(path)[1]]
     try:
         # Before the memory is read: the runtime's own code is not the file's.
         importlib.import_module(module)
@@ -119,25 +123,25 @@ def main(path: str, inputs: str, outputs: str) -> None:
         print(json.dumps({"missing": str(error)}))
         return
     before = memory()
-    run, shapes = prepare(path)
+    run, shapes = load(path)
     one_by_one = any(shape and shape[0] == 1 for shape in shapes) and len(arrays[0]) > 1
 
-    def all_of() -> list[Any]:
+    def run_all() -> list[Any]:
         if not one_by_one:
             return run(arrays)
         rows = [run([array[i : i + 1] for array in arrays]) for i in range(len(arrays[0]))]
         return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
-    found = all_of()
+    results = run_all()
     after = memory()
     times = []
     for _ in range(CALLS):
         start = time.perf_counter()
-        all_of()
+        run_all()
         times.append(time.perf_counter() - start)
-    np.savez(outputs, **{f"{i:03}": array for i, array in enumerate(found)})
-    held = None if before is None or after is None else after - before
-    print(json.dumps({"milliseconds": 1e3 * statistics.median(times), "memory": held}))
+    np.savez(outputs, **{f"{i:03}": array for i, array in enumerate(results)})
+    taken = None if before is None or after is None else after - before
+    print(json.dumps({"milliseconds": 1e3 * statistics.median(times), "memory": taken}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from quantal._export.tables import grid_of, table_of
+from quantal._export.coded_tensor import encode
+from quantal._export.grid import grid_of
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
 
@@ -37,39 +38,39 @@ def test_a_list_with_a_scale_is_found(name, axis, random):
         shape[axis] = -1
         scale = random.lognormal(size=tensor.shape[axis]).astype(np.float32)
         tensor = tensor * scale.reshape(shape)
-    table = table_of(tensor, [numbers])
-    assert table.axis == axis
-    assert table.numbers.shape == numbers.shape
-    assert same(tensor, table.floats())
+    coded = encode(tensor, [numbers])
+    assert coded.axis == axis
+    assert coded.numbers.shape == numbers.shape
+    assert same(tensor, coded.floats())
 
 
 def test_a_scale_is_found_where_a_channel_lacks_the_largest(random):
     numbers = NF4[3:12] * np.float32(1.7)
     tensor = NF4[random.integers(3, 12, (200, 8))] * random.lognormal(size=8).astype(np.float32)
     tensor[0] = 0
-    table = table_of(tensor, [NF4])
-    assert same(tensor, table.floats())
-    assert table.numbers.ndim == 1
-    assert table_of(tensor * numbers[0], [NF4]) is not None
+    coded = encode(tensor, [NF4])
+    assert same(tensor, coded.floats())
+    assert coded.numbers.ndim == 1
+    assert encode(tensor * numbers[0], [NF4]) is not None
 
 
 def test_a_list_for_each_channel_is_the_last_resort(random):
     lists = random.normal(size=(6, 5)).astype(np.float32)
     tensor = np.stack([row[random.integers(0, 5, 400)] for row in lists], axis=1)
-    table = table_of(tensor)
-    assert table.numbers.size <= 30
-    assert same(tensor, table.floats())
+    coded = encode(tensor)
+    assert coded.numbers.size <= 30
+    assert same(tensor, coded.floats())
 
 
 def test_nearly_on_a_list_is_not_on_it(random):
     tensor = NF4[random.integers(0, 16, (300, 8))] * random.lognormal(size=8).astype(np.float32)
     tensor[5, 3] = np.nextafter(tensor[5, 3], np.float32(9))
-    table = table_of(tensor, [NF4])
-    assert same(tensor, table.floats())
+    coded = encode(tensor, [NF4])
+    assert same(tensor, coded.floats())
 
 
 def test_floats_are_on_no_list(random):
-    assert table_of(random.normal(size=(60, 70)).astype(np.float32), [NF4]) is None
+    assert encode(random.normal(size=(60, 70)).astype(np.float32), [NF4]) is None
 
 
 @given(
@@ -77,9 +78,9 @@ def test_floats_are_on_no_list(random):
                   elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.1, 3e-39, 1e30])),
 )  # fmt: skip
 def test_any_tensor_comes_back_to_the_bit(tensor):
-    table = table_of(tensor)
-    if table is not None:
-        assert same(tensor, table.floats())
+    coded = encode(tensor)
+    if coded is not None:
+        assert same(tensor, coded.floats())
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ def test_grids(numbers, integers):
 def test_what_integers_hold_a_grid():
     signs = grid_of(np.array([1, -1], np.float32))
     assert signs.fits(2)
-    assert signs.zero(2) == 2
+    assert signs.zero_point(2) == 2
     up = grid_of(np.array([0, 1, 2, 3], np.float32))
     assert up.fits(2)
-    assert up.zero(2) == 0
+    assert up.zero_point(2) == 0
     assert not grid_of(np.array([1, -1, 0.5, -0.5], np.float32)).fits(2)
     assert grid_of(np.array([1, np.pi / 3], np.float32)) is None

@@ -1,0 +1,1 @@
+"""Export to ONNX: packed weights from standard operators, or for onnxruntime alone."""

@@ -1,0 +1,58 @@
+"""The targets by name: a new target is one file, and one line here."""
+
+import os
+import pathlib
+
+from quantal._export.arrays import write_csv, write_npz, write_verilog
+from quantal._export.c.program import write_c
+from quantal._export.litert import write_litert
+from quantal._export.onnx.fast import write_onnx_fast
+from quantal._export.onnx.standard import write_onnx
+from quantal._export.openvino import write_openvino
+from quantal._export.plain import write_keras, write_state_dict
+from quantal._export.target import Target
+
+TARGETS = {
+    "npz": Target(".npz", write_npz),
+    "csv": Target(".csv", write_csv),
+    "verilog": Target(".mem", write_verilog),
+    "c": Target(".c", write_c, 1e-4),
+    "keras": Target(".keras", write_keras),
+    "torch": Target(".pt", write_state_dict),
+    "onnx": Target(".onnx", write_onnx, 1e-5),
+    "onnx_fast": Target(".onnx", write_onnx_fast, 0.1),
+    "openvino": Target(".xml", write_openvino, 1e-5),
+    "litert": Target(".tflite", write_litert, 0.1),
+}
+"""The targets; of several with one ending, the first is the one that the ending alone means."""
+
+
+def target_name(path: pathlib.Path, name: str | None) -> str:
+    """Return the name of the target that a path or an explicit name says.
+
+    Args:
+        path: The file that is to be written.
+        name: The target's name; None for the one that the path's ending says.
+
+    Raises:
+        ValueError: There is no such target or ending, or they do not fit together.
+    """
+    endings = [target.ending for target in TARGETS.values()]
+    if name is None:
+        if path.suffix not in endings:
+            raise ValueError(
+                f"The file {os.fspath(path)!r} ends in {path.suffix!r}. Expected one of "
+                f"{', '.join(dict.fromkeys(endings))}, which says the target."
+            )
+        return list(TARGETS)[endings.index(path.suffix)]
+    if name not in TARGETS:
+        raise ValueError(
+            f"target is {name!r}. Expected one of {', '.join(TARGETS)}, or None for the one that "
+            "the ending says."
+        )
+    if path.suffix != TARGETS[name].ending:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} ends in {path.suffix!r}. Expected "
+            f"{TARGETS[name].ending!r} for the target {name!r}."
+        )
+    return name

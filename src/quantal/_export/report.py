@@ -1,0 +1,99 @@
+"""The report of an export: what was written, and how near it is to the model."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Sequence
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures say what an exported model takes.
+
+    Attributes:
+        bytes: The size of all its files together.
+        milliseconds: Median time of a call with all inputs, on one thread; None where
+            it was not run.
+        memory: Bytes that the runtime holds after loading and one call; None where it
+            was not run.
+    """
+
+    bytes: int
+    milliseconds: float | None = None
+    memory: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A report says what was exported and how near it is to the model; it prints as a table.
+
+    Attributes:
+        target: The target's name.
+        paths: The files written.
+        weights: The count of numbers in the model's weights.
+        figures: What the exported model takes.
+        floats: What the same model with float weights takes; None where there is none
+            to compare with, or it was not run.
+        largest: Largest difference of an output from Keras's, in units of the root mean
+            square of the outputs; None where it was not run.
+        mean: The mean difference, in the same units.
+        bound: The largest difference that the target allows.
+        remark: Why it was not run, or empty.
+    """
+
+    target: str
+    paths: list[pathlib.Path]
+    weights: int
+    figures: Figures
+    floats: Figures | None = None
+    largest: float | None = None
+    mean: float | None = None
+    bound: float | None = None
+    remark: str = ""
+
+    def __str__(self) -> str:
+        lines = _table(self._rows())
+        if self.largest is not None:
+            lines.append(
+                f"difference to Keras: largest {self.largest:.2g}, mean {self.mean:.2g} of the "
+                f"outputs' spread (bound {self.bound:g})"
+            )
+        if self.remark:
+            lines.append(self.remark)
+        return "\n".join(lines)
+
+    def _rows(self) -> list[list[str]]:
+        columns = [self.figures] if self.floats is None else [self.figures, self.floats]
+        weights = max(self.weights, 1)
+        return [
+            ["", self.target, "as floats"][: 1 + len(columns)],
+            ["bytes", *(f"{f.bytes:,}" for f in columns)],
+            ["bits a weight", *(f"{8 * f.bytes / weights:.3f}" for f in columns)],
+            ["milliseconds", *(_in_units(f.milliseconds, 1) for f in columns)],
+            ["memory, MB", *(_in_units(f.memory, 1e6) for f in columns)],
+        ]
+
+
+def number_of_weights(model: keras.Model) -> int:
+    """Return the count of numbers in a model's weights."""
+    return sum(math.prod(variable.shape) for variable in model.variables)
+
+
+def size_of(paths: Sequence[pathlib.Path]) -> int:
+    """Return the size of files together, in bytes."""
+    return sum(path.stat().st_size for path in paths)
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Return lines with the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+
+
+def _in_units(number: float | None, unit: float) -> str:
+    return "-" if number is None else f"{number / unit:.2f}"

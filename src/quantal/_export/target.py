@@ -1,0 +1,38 @@
+"""A target: how a model is written for one tool, and how near it must come to Keras."""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+
+Paths = list[pathlib.Path]
+
+
+class Written(NamedTuple):
+    """The files that a target wrote for a model.
+
+    Attributes:
+        paths: The files; the one that is opened first stands first.
+        write_floats: Writes the same conversion of the model with float weights to a
+            path, to compare with, and returns the files; None where there is none.
+    """
+
+    paths: Paths
+    write_floats: Callable[[pathlib.Path], Paths] | None = None
+
+
+class Target(NamedTuple):
+    """A target writes a model for one tool.
+
+    Attributes:
+        ending: The ending of the file that is opened first.
+        write: Writes a model to a path in an empty folder, under the path's name, and
+            possibly other files with its stem. `export` moves the files into place.
+        bound: The largest difference of an output from Keras's that it may have, in
+            units of the root mean square of the outputs; None where no runtime is known.
+    """
+
+    ending: str
+    write: Callable[[keras.Model, pathlib.Path], Written]
+    bound: float | None = None

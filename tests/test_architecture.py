@@ -41,6 +41,7 @@ _export.c               text encoding definitions program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity
 _export                 export
+testing                 edge_cases gradients _ledger _trace_jax _trace_tensorflow _trace_torch
 testing                 tracing laws
                         plots
 _command                datasets comparison command

@@ -6,8 +6,7 @@ from keras import layers, ops
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Parameter, Values, parameters_of
 from quantal.estimators import StraightThrough
-from quantal.testing import assert_listed
-from quantal.testing.tracing import allowed_numbers, uses_of
+from quantal.testing import allowed_numbers, assert_listed, uses_of
 
 # On this list the usual sum, latent + stop_gradient(value - latent), rounds.
 VALUES = Values([0.1, -0.1, 0.3, -0.3])

@@ -1,7 +1,7 @@
 """The laws that every list, estimator and layer obeys, as checks for anyone's tests.
 
-Each check raises AssertionError with what was found. Use them for a list, an estimator
-or a layer of your own:
+A check raises AssertionError, which says what broke the law. Use them for a list, an
+estimator or a layer of your own:
 
 >>> import quantal
 >>> assert_nearest(quantal.Values([1, -1, 0.5, -0.5]), [0.2, -3.0, 0.75])
@@ -16,58 +16,41 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors import backend
 from quantal._core.tensors.projection import projection_of
-from quantal.testing.tracing import allowed_numbers, uses_of
+from quantal._core.types import Tensor
+from quantal.testing.edge_cases import edge_cases
+from quantal.testing.gradients import compiled, gradient_of
+from quantal.testing.tracing import Use, allowed_numbers, uses_of
 
+SHOWN = 5
+"""So many wrong elements stand in an error message."""
 
-def _demand(truth: Any, message: str) -> None:
-    if not truth:
-        raise AssertionError(message)
+DIFFERENCE_STEP = 1e-6
+"""The step of central differences, relative to the span of the list: in float64 it leaves
+about ten digits of a derivative."""
 
-
-compiled = backend.compile
-gradient_of = backend.gradient
-
-
-def edge_cases(values: Values, seed: int = 0) -> NDArray[np.float32]:
-    """Numbers where a nearest-value search goes wrong first: a vector for the checks.
-
-    The listed values, the midpoints and their float32 neighbours, numbers between and
-    far beyond, zeros of both signs, infinities and NaN. No subnormal numbers: some
-    processors read them as zero.
-    """
-    random = np.random.default_rng(seed)
-    largest = np.finfo(np.float32).max
-    near = np.concatenate([values.numbers, values.midpoints])
-    span = min(max(values.high - values.low, abs(values.high), 1e-30), float(largest) / 4)
-    spread = values.low + span * random.uniform(-0.5, 1.5, 100)
-    numbers = np.concatenate(
-        [
-            near,
-            np.nextafter(near, np.float32(np.inf)),
-            np.nextafter(near, np.float32(-np.inf)),
-            np.clip(spread, -float(largest), float(largest)).astype(np.float32),
-            np.array([0.0, -0.0, largest, -largest, np.inf, -np.inf, np.nan], np.float32),
-        ]
-    )
-    subnormal = (np.abs(numbers) < np.finfo(np.float32).smallest_normal) & (numbers != 0)
-    # Repeated up to a round length, so that compilers meet few shapes.
-    numbers = numbers[~subnormal]
-    return np.resize(numbers, -(-numbers.size // 1024) * 1024)
+TINY = 1e-30
+"""A lower bound of divisors and spans that may be zero."""
 
 
 def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
-    """Laws 1 and 2: nearest is nearest and idempotent; codes, NumPy and tensors agree.
+    """Check laws 1 and 2: nearest is nearest and idempotent; codes, NumPy and tensors agree.
 
     Args:
         values: The list.
         x: Numbers of any shape.
         compile: Whether the tensor part runs under the backend's compiler too.
+
+    Raises:
+        AssertionError: A law is broken.
+
+    Example:
+    >>> assert_nearest(Values("nf4"), [0.2, -3.0, 0.75])
     """
     x = np.asarray(x, np.float32)
     nearest, codes = values.nearest(x), values.codes(x)
@@ -79,42 +62,49 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
     _demand(np.array_equal(values.take(codes), nearest), "codes and nearest disagree")
     finite = np.isfinite(x)
     distances = np.abs(x[finite].astype(float)[:, None] - values.numbers.astype(float))
-    chosen = np.abs(x[finite].astype(float) - nearest[finite].astype(float))
+    distance = np.abs(x[finite].astype(float) - nearest[finite].astype(float))
     closest = distances.min(axis=1, initial=np.inf)
-    _demand(np.all(chosen <= closest), f"{x[finite][chosen > closest]} has a nearer value")
+    _demand(np.all(distance <= closest), f"{x[finite][distance > closest]} has a nearer value")
     projection = projection_of(values)
     for name, expected in (("nearest", nearest), ("codes", codes)):
         step_function = getattr(projection, name)
         function = compiled(step_function) if compile else step_function
-        got = ops.convert_to_numpy(function(ops.convert_to_tensor(x)))
-        _demand(got.dtype == expected.dtype, f"{name} is {got.dtype}, not {expected.dtype}")
-        wrong = got != expected
+        result = ops.convert_to_numpy(function(ops.convert_to_tensor(x)))
+        _demand(result.dtype == expected.dtype, f"{name} is {result.dtype}, not {expected.dtype}")
+        is_wrong = result != expected
         _demand(
-            not wrong.any(),
-            f"{name} of {x[wrong][:5]} is {got[wrong][:5]} as a tensor, "
-            f"{expected[wrong][:5]} in NumPy",
+            not is_wrong.any(),
+            f"{name} of {x[is_wrong][:SHOWN]} is {result[is_wrong][:SHOWN]} as a tensor, "
+            f"{expected[is_wrong][:SHOWN]} in NumPy",
         )
 
 
-def assert_members(tensor: Any, values: Values) -> None:
-    """Law 3: every element is in the list by equality, rounded once to the tensor's dtype.
+def assert_members(tensor: Tensor, values: Values) -> None:
+    """Check law 3: every element equals a listed value, rounded once to the tensor's dtype.
 
     Args:
         tensor: The numbers, of any shape and floating dtype.
         values: The list.
+
+    Raises:
+        AssertionError: An element is not in the list.
+
+    Example:
+    >>> import keras
+    >>> assert_members(keras.ops.convert_to_tensor([1.0, -1.0, 1.0]), Values("binary"))
     """
     dtype = keras.backend.standardize_dtype(tensor.dtype)
-    listed = ops.cast(ops.convert_to_tensor(values.numbers), dtype)
-    found = ops.convert_to_numpy(ops.cast(tensor, "float32"))
-    strange = found[~np.isin(found, ops.convert_to_numpy(ops.cast(listed, "float32")))]
-    _demand(strange.size == 0, f"{strange.size} elements are not in {values}: {strange[:5]}")
+    listed = ops.cast(ops.cast(ops.convert_to_tensor(values.numbers), dtype), "float32")
+    numbers = ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    others = numbers[~np.isin(numbers, ops.convert_to_numpy(listed))]
+    _demand(others.size == 0, f"{others.size} elements are not in {values}: {others[:SHOWN]}")
 
 
 def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False) -> None:
-    """Law 3 for a whole model: what meets the data in place of its latents is listed.
+    """Check law 3 for a whole model: only listed values meet the data in place of latents.
 
-    The forward pass is traced (`quantal.testing.tracing`), so that no layer is taken at its
-    word. Every number that was made from a latent alone and met the data must be one
+    The forward pass is traced (`quantal.testing.uses_of`), so that no layer is taken at its
+    word. Every number that was computed from a latent alone and met the data must be one
     of the list, times the scale where there is one, rounded once to the dtype in which
     a layer computes; and every latent must have been used.
 
@@ -128,8 +118,9 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     Raises:
         AssertionError: Nothing in the model is discrete, a latent was not used, or
             other numbers than the listed ones met the data.
-        TypeError, ValueError: As `quantal.testing.tracing.uses_of`.
+        TypeError, ValueError: As `quantal.testing.uses_of`.
 
+    Example:
     >>> import keras, quantal
     >>> kernel = quantal.Discrete(keras.layers.Dense(4), [0.1, -0.1, 0.3, -0.3])
     >>> assert_listed(keras.Sequential([keras.Input((3,)), kernel]))
@@ -137,48 +128,65 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     parameters = parameters_of(model)
     _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
     halves = {layer.compute_dtype for layer in flatten_layers(model)} & {"float16", "bfloat16"}
-    uses = uses_of(model, inputs, training)
-    for use in uses:
-        paths = " and ".join(parameter.path for parameter in use.parameters)
-        _demand(
-            len(use.parameters) == 1,
-            f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list",
-        )
-        # PyTorch widens some operands of half precision on a processor.
-        allowed = _rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves})
-        strange = use.value[~np.isin(use.value, allowed)]
-        scaled = " times its scale" if use.parameters[0].scale is not None else ""
-        _demand(
-            strange.size == 0,
-            f"{strange.size} of {use.value.size} numbers with which {paths} met the data in "
-            f"{use.operation} ({use.dtype}) are not in {use.parameters[0].values}{scaled}: "
-            f"{strange[:5]}",
-        )
-    used = {id(parameter) for use in uses for parameter in use.parameters}
+    used: ByIdentity[None] = ByIdentity()
+    for use in uses_of(model, inputs, training):
+        _demand_listed(use, halves)
+        used.update((parameter, None) for parameter in use.parameters)
     for parameter in parameters:
         _demand(
-            id(parameter) in used,
-            f"{parameter.path}: its latent was never used, nothing made from it met the data",
+            parameter in used,
+            f"{parameter.path}: its latent was never used, nothing computed from it met the data",
         )
+
+
+def _demand_listed(use: Use, halves: set[str]) -> None:
+    """Refuse an operand that is a mixture of parameters, or not on its list.
+
+    Args:
+        use: The operand.
+        halves: The dtypes of half precision in which layers of the model compute.
+    """
+    paths = " and ".join(parameter.path for parameter in use.parameters)
+    _demand(
+        len(use.parameters) == 1,
+        f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list",
+    )
+    (parameter,) = use.parameters
+    # PyTorch widens some operands of half precision on a processor.
+    allowed = _rounded(allowed_numbers(parameter), {use.dtype, *halves})
+    others = use.value[~np.isin(use.value, allowed)]
+    scaled = " times its scale" if parameter.scale is not None else ""
+    _demand(
+        others.size == 0,
+        f"{others.size} of {use.value.size} numbers with which {paths} met the data in "
+        f"{use.operation} ({use.dtype}) are not in {parameter.values}{scaled}: {others[:SHOWN]}",
+    )
 
 
 def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float64]:
-    """Numbers rounded once to each dtype; to one without fractions, not at all."""
-    found = [numbers.astype(float)]
+    """Return numbers rounded once to each dtype; to one without fractions, not at all."""
+    rounded = [numbers.astype(float)]
     for dtype in dtypes:
         if "float" in dtype:
             tensor = ops.cast(ops.convert_to_tensor(numbers), dtype)
-            found.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
-    return np.concatenate(found)
+            rounded.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
+    return np.concatenate(rounded)
 
 
 def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> None:
-    """Laws 3 and 4: listed in inference; in training too, or at the end of the schedule.
+    """Check laws 3 and 4: listed in inference; in training too, or at the schedule's end.
 
     Args:
         estimator: The estimator.
         values: The list.
         within: Whether soft values, too, must lie between the ends of the list.
+
+    Raises:
+        AssertionError: A law is broken.
+
+    Example:
+    >>> import quantal
+    >>> assert_hard(quantal.estimators.Annealed(), Values("ternary"))
     """
     latent = edge_cases(values)
     latent = ops.convert_to_tensor(latent[np.isfinite(latent)])
@@ -188,9 +196,12 @@ def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> No
         return
     soft = ops.convert_to_numpy(estimator(latent, values, training=True))
     outside = soft[(soft < values.low) | (soft > values.high)]
-    _demand(outside.size == 0 or not within, f"soft values leave the list's range: {outside[:5]}")
-    done = ops.convert_to_tensor([7.0, 7.0], "float32")
-    assert_members(estimator(latent, values, training=True, state=done), values)
+    _demand(
+        outside.size == 0 or not within, f"soft values leave the list's range: {outside[:SHOWN]}"
+    )
+    # The state of a paced estimator at its last step: seven steps of seven.
+    last = ops.convert_to_tensor([7.0, 7.0], "float32")
+    assert_members(estimator(latent, values, training=True, state=last), values)
 
 
 def assert_gradient(
@@ -201,7 +212,7 @@ def assert_gradient(
     compile: bool = False,
     tolerance: float = 1e-4,
 ) -> None:
-    """Law 6: the gradient is there, not zero, and the central difference of the surrogate.
+    """Check law 6: a gradient passes, is not zero, and is the surrogate's central difference.
 
     Args:
         estimator: The estimator.
@@ -210,27 +221,56 @@ def assert_gradient(
         x: Latents away from the surrogate's kinks and jumps.
         compile: Whether to trace and compile.
         tolerance: Largest difference allowed, relative to the largest derivative.
+
+    Raises:
+        AssertionError: The law is broken.
+
+    Example:
+    >>> import quantal
+    >>> identity = quantal.estimators.StraightThrough()
+    >>> assert_gradient(identity, Values("binary"), lambda x: x, [0.3, -0.2])
     """
     x = np.asarray(x, np.float32)
-    found = gradient_of(lambda latent: estimator(latent, values, training=True), x, compile)
-    _demand(found is not None, f"{estimator} passes no gradient")
-    _demand(np.any(found != 0), f"{estimator} passes a gradient that is zero everywhere")
-    step = 1e-6 * max(values.high - values.low, 1e-30)
+    gradient = gradient_of(lambda latent: estimator(latent, values, training=True), x, compile)
+    if gradient is None:
+        raise AssertionError(f"{estimator} passes no gradient")
+    _demand(np.any(gradient != 0), f"{estimator} passes a gradient that is zero everywhere")
+    step = DIFFERENCE_STEP * max(values.high - values.low, TINY)
     point = x.astype(float)
     expected = (surrogate(point + step) - surrogate(point - step)) / (2 * step)
-    error = np.abs(found - expected) / max(np.abs(expected).max(), 1e-30)
+    error = np.abs(gradient - expected) / max(np.abs(expected).max(), TINY)
+    worst = error.argmax()
     _demand(
         error.max() <= tolerance,
-        f"the gradient of {estimator} at {x[error.argmax()]} is {found[error.argmax()]}, its "
-        f"surrogate's central difference {expected[error.argmax()]}",
+        f"the gradient of {estimator} at {x[worst]} is {gradient[worst]}, its "
+        f"surrogate's central difference {expected[worst]}",
     )
 
 
 def assert_right_inverse(parameter: Parameter, codes: ArrayLike) -> None:
-    """Law 5: after set_codes, the parameter has these codes and their values."""
+    """Check law 5: after `set_codes`, a parameter has these codes and their values.
+
+    Args:
+        parameter: A parameter of a built layer; the check changes its codes.
+        codes: Integers of the parameter's shape.
+
+    Raises:
+        AssertionError: The law is broken.
+
+    Example:
+    >>> import quantal
+    >>> layer = quantal.LearnableMultiplier([1, -1])
+    >>> layer.build((None, 3))
+    >>> assert_right_inverse(layer.discrete_parameters[0], [0, 1, 1])
+    """
     codes = np.asarray(codes)
     parameter.set_codes(codes)
-    found = ops.convert_to_numpy(parameter.codes)
-    _demand(np.array_equal(found, codes), f"set codes {codes}, got {found}")
+    result = ops.convert_to_numpy(parameter.codes)
+    _demand(np.array_equal(result, codes), f"set codes {codes}, got {result}")
     kernel = ops.convert_to_numpy(parameter.kernel)
     _demand(np.array_equal(kernel, parameter.values.take(codes)), f"the kernel is {kernel}")
+
+
+def _demand(truth: Any, message: str) -> None:
+    if not truth:
+        raise AssertionError(message)

@@ -8,6 +8,7 @@ import keras
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.batches import Data
+from quantal._models.walk import check_model
 
 
 def checked_parameters(
@@ -17,14 +18,10 @@ def checked_parameters(
 
     Raises:
         TypeError: It is not a Keras model.
-        ValueError: The model is not compiled or has no discrete parameters, or one of the given
-            parameters comes twice or is not the model's.
+        ValueError: The model is not built, not compiled or has no discrete parameters, or one of
+            the given parameters comes twice or is not the model's.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"model is {model!r} of type {type(model).__name__}. Expected a Keras model. Give the "
-            "model itself, compiled."
-        )
+    check_model(model)
     if not model.compiled:
         raise ValueError(
             f"The model {model.name!r} is not compiled. Expected one with a loss. Call "

@@ -1,5 +1,6 @@
 import datetime
 import os
+import zlib
 
 import hypothesis
 import numpy as np
@@ -30,24 +31,23 @@ def pytest_addoption(parser):
     )
 
 
-def in_turn(tests, backend, day):
-    """The tests of a product that are run on a day, by the number of the backend."""
-    return tests[(backend + day) % ROTATION :: ROTATION]
+def is_in_turn(name, backend, day):
+    """Whether a case of a product is run on a day, by its name and the number of the backend."""
+    return (zlib.crc32(name.encode()) + backend + day) % ROTATION == 0
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("rotate") or BACKEND == "none":
         return
-    products = {}
-    for item in items:
-        if item.get_closest_marker("product"):
-            products.setdefault((item.path, item.originalname), []).append(item)
     backend = ["tensorflow", "jax", "torch"].index(BACKEND)
     day = datetime.datetime.now(datetime.UTC).date().toordinal()
-    turn = {item for tests in products.values() for item in in_turn(tests, backend, day)}
-    waiting = [item for item in items if item.get_closest_marker("product") and item not in turn]
-    config.hook.pytest_deselected(items=waiting)
-    items[:] = [item for item in items if item not in set(waiting)]
+    waiting = {
+        item
+        for item in items
+        if item.get_closest_marker("product") and not is_in_turn(item.name, backend, day)
+    }
+    config.hook.pytest_deselected(items=list(waiting))
+    items[:] = [item for item in items if item not in waiting]
 
 
 @pytest.fixture(autouse=True)

@@ -143,6 +143,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("make", MODELS)
 class TestEveryKindOfModel:
     def test_every_kernel_goes_on_the_list_and_the_old_model_stays(self, make, random):
@@ -188,6 +189,7 @@ class TestEveryKindOfModel:
         assert all(moved)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("make", [sequential, sequences, images])
 def test_it_saves_and_loads(make, random, tmp_path):
     model, x = make(random)

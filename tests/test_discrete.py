@@ -103,6 +103,7 @@ def listed_copy(case, discrete):
 # Law 8: the wrapped layer is the plain layer given the listed weights.
 
 
+@pytest.mark.product
 @every_case
 @pytest.mark.parametrize("training", [False, True])
 def test_wrapped_equals_plain_with_listed_weights(name, training):
@@ -126,6 +127,7 @@ def test_wrapped_equals_plain_with_listed_weights(name, training):
 # Law 7: wrapping a layer whose weights are listed changes nothing.
 
 
+@pytest.mark.product
 @every_case
 def test_wrapping_a_layer_on_the_list_changes_nothing(name):
     case = CASES[name]
@@ -152,6 +154,7 @@ def test_a_built_layer_keeps_its_weights_as_latents():
 # It trains: every weight that the plain layer would move, moves; on every compiler.
 
 
+@pytest.mark.product
 @every_case
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("jit", [False, "auto"])
@@ -273,6 +276,7 @@ def test_losses_count_once(eagerly):
     np.testing.assert_allclose(fitted, expected, rtol=1e-4)
 
 
+@pytest.mark.product
 @every_case
 def test_first_fit_loss_is_the_loss_of_the_call(name):
     case = CASES[name]

@@ -51,6 +51,7 @@ def moved(model, random):
     return model
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("name", CASES)
 def test_every_kind_of_layer(name, tmp_path, random):
     case = CASES[name]

@@ -21,6 +21,7 @@ def assert_same(model, again, x):
     np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("name", CASES)
 def test_keras_file(name, tmp_path):
     case = CASES[name]

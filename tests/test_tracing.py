@@ -110,6 +110,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 # What computes with its list passes.
 
 
+@pytest.mark.product
 @every_model
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_listed_models_pass(name, dtype):

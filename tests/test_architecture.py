@@ -26,7 +26,7 @@ estimators              straight_through annealed corrected sampled mean_field r
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _discrete_layer multiplier discrete
-callbacks               freezing keeping lists pacing statistics
+callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk clone weight_decay finalize bake rules discretize summary files
 _models                 inputs batches compiled_loss model_loss
 _optimize               budget incumbent checkpoint progress constraints

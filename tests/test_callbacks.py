@@ -30,7 +30,9 @@ class Softness(keras.callbacks.Callback):
 X = np.ones((64, 4), "float32")
 
 
-@pytest.mark.parametrize("estimator", ["annealed", "binary_relax"])
+@pytest.mark.parametrize(
+    "estimator", ["annealed", "binary_relax", "residual", "settling", "gumbel_softmax"]
+)
 def test_values_are_hard_from_the_share_of_the_run_on(estimator):
     seen = Softness()
     model(estimator).fit(
@@ -65,7 +67,7 @@ def test_unknown_steps_are_learned_from_the_first_epoch():
 
 
 def test_nothing_to_pace_is_refused():
-    with pytest.raises(ValueError, match="no annealed parameter"):
+    with pytest.raises(ValueError, match="no paced parameter"):
         model("straight_through").fit(X, X, verbose=0, callbacks=[callbacks.PaceToRun()])
 
 
@@ -191,7 +193,7 @@ def test_statistics_of_batches_are_averaged(random):
         measure.on_train_end()
 
 
-def test_what_oscillates_is_held_at_its_mean():
+def test_what_oscillates_is_frozen_at_its_mean():
     built = model("straight_through")
     (parameter,) = parameters_of(built)
 
@@ -205,13 +207,13 @@ def test_what_oscillates_is_held_at_its_mean():
             kept.append(numpy(parameter.kernel)[0])
 
     kept = []
-    hold = callbacks.FreezeOscillating(begin=0.5, threshold=0.2, momentum=0.3)
+    freeze = callbacks.FreezeOscillating(begin=0.5, threshold=0.2, momentum=0.3)
     built.compile(keras.optimizers.SGD(1e-6), "mse")
     # In the thirteenth epoch it is shaken away from its mean.
-    built.fit(X, X, epochs=13, verbose=0, callbacks=[Shake(), hold])
+    built.fit(X, X, epochs=13, verbose=0, callbacks=[Shake(), freeze])
     assert kept[-1] == -1
     assert set(kept) == {-1, 1}
-    assert hold.held == {parameter.path: 1}
+    assert freeze.frozen == {parameter.path: 1}
     np.testing.assert_array_equal(numpy(parameter.kernel), [1, 0, 1, -1])
 
 
@@ -247,7 +249,7 @@ def test_shares_and_counts_out_of_range_are_refused(make, words):
         make()
 
 
-def test_holding_needs_a_parameter():
+def test_freezing_needs_a_parameter():
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
     plain.compile("sgd", "mse")
     with pytest.raises(ValueError, match="no discrete parameter"):

@@ -147,6 +147,15 @@ def test_computing_moves_no_state():
 # Other tensors in place of listed values, within a scope.
 
 
+def test_nothing_advances_within_the_scope():
+    parameter = built("ternary", estimator="settling", scale="least_squares").discrete_parameters[0]
+    before = [numpy(variable).copy() for variable in parameter.other_variables]
+    with weights_replaced({parameter: parameter.kernel}):
+        parameter.advance()
+    for old, variable in zip(before, parameter.other_variables, strict=True):
+        np.testing.assert_array_equal(old, numpy(variable))
+
+
 def test_weights_are_replaced_within_the_scope_alone():
     one, other = (
         built([1, -1], size=2, scale=scale).discrete_parameters[0] for scale in (None, "learned")

@@ -274,8 +274,10 @@ class Parameter:
         """Move the estimator's state, and a scale that is computed, on by a training step.
 
         Layers call it once in each training step, after `compute`, which still has the
-        old ones.
+        old ones. Within `weights_replaced` it does nothing.
         """
+        if replacement_of(self) is not None:
+            return
         if self.state is not None:
             self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
         if self.scale_state is not None and self.scale_state.is_computed:

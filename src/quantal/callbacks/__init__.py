@@ -1,4 +1,4 @@
-"""What goes on around training: pacing, keeping the best, holding, measuring once more."""
+"""Callbacks pace a run, keep its best weights, freeze elements and measure statistics again."""
 
 import keras  # noqa: F401  first: see quantal._registration
 

@@ -1,4 +1,4 @@
-"""The best assignment seen is the one that stays."""
+"""The best assignment of a run is kept and restored."""
 
 import math
 from typing import Any
@@ -7,32 +7,32 @@ import keras
 
 
 class KeepBest(keras.callbacks.EarlyStopping):
-    """Keeps the best assignment seen at the ends of epochs, and restores it after training.
+    """The callback keeps the best assignment of all epochs' ends, and restores it.
 
     Use it where the last values need not be the best: discrete ones go on changing, and
     the training loss of a soft estimator is not that of the listed values. It judges
-    listed values: `"val_loss"` is theirs, since validation runs in inference; with
-    `data`, the model is evaluated on these at each epoch's end, for runs without
+    listed values: `"val_loss"` is theirs, since validation runs in inference. With
+    `data`, the model is evaluated on them at each epoch's end, for runs without
     validation data.
 
     All weights of the model are kept and restored, not the codes alone: statistics and
     biases belong to the codes that they were learned with. Memory: the model's weights
-    once more. Unlike `EarlyStopping(restore_best_weights=True)`, which it is made of, it
+    once more. Unlike its base class `EarlyStopping(restore_best_weights=True)`, it
     never stops a run, and can judge the training data.
 
     Args:
         monitor: The metric; with `data`, its name in `evaluate`, such as `"loss"`.
         data: `(x, y)` as in `model.evaluate`, or a data set; None to take the metric
             from the run's logs.
-        batch_size: For the evaluation of arrays.
-        mode: `"min"`, `"max"` or `"auto"`: what is better, as in Keras.
+        batch_size: The batch size of the evaluation of arrays.
+        mode: `"min"`, `"max"` or `"auto"`: which metric is better, as in Keras.
 
     Attributes:
         best: The best value of the metric.
         best_epoch: The epoch that it belongs to, from 0.
 
     Raises:
-        ValueError: At the end of the first epoch, if there is no such metric.
+        ValueError: The run has no such metric; raised at the end of the first epoch.
 
     >>> KeepBest("val_accuracy").monitor
     'val_accuracy'
@@ -50,16 +50,17 @@ class KeepBest(keras.callbacks.EarlyStopping):
         self.batch_size = batch_size
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        found = dict(logs or {})
+        """Judge the epoch's weights."""
+        metrics = dict(logs or {})
         if self.data is not None:
             arrays = self.data if isinstance(self.data, tuple) else (self.data,)
-            found = self.model.evaluate(
+            metrics = self.model.evaluate(
                 *arrays, batch_size=self.batch_size, verbose=0, return_dict=True
             )
-        if self.monitor not in found:
+        if self.monitor not in metrics:
             raise ValueError(
-                f"monitor is {self.monitor!r}. Expected one of {', '.join(sorted(found))}: the "
+                f"monitor is {self.monitor!r}. Expected one of {', '.join(sorted(metrics))}: the "
                 "run has no other metric. Give one of these, or validation data to fit, or "
                 "data=(x, y) with monitor='loss'."
             )
-        super().on_epoch_end(epoch, found)
+        super().on_epoch_end(epoch, metrics)

@@ -1,19 +1,20 @@
-"""Learned lists fit the weights that hold them."""
+"""Learned lists are fitted to the weights that share their entries."""
 
 from typing import Any
 
 import keras
 import numpy as np
 
-from quantal._core.parameter import parameters_of
+from quantal._core.parameter import Parameter
+from quantal.callbacks._parameters import required_parameters
 
 
 class RefreshLists(keras.callbacks.Callback):
-    """Moves each entry of a learnable list to the mean of the weights that hold it.
+    """The callback moves each entry of a learnable list to the mean of its weights.
 
     Use it with `Values(..., learnable=True)` where weights are shared: gradients move
     codes and entries, and a refresh from time to time makes the entries fit the codes
-    again (one step of k-means). Entries that no weight holds stay where they are.
+    again (one step of k-means). Entries whose code no weight has stay where they are.
 
     Args:
         every: Epochs from one refresh to the next, at least 1.
@@ -32,21 +33,21 @@ class RefreshLists(keras.callbacks.Callback):
     def __init__(self, every: int = 1) -> None:
         super().__init__()
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ValueError(
-                f"every is {every!r}. Expected a number of epochs, at least 1. Give, say, 1."
-            )
+            raise ValueError(f"every is {every!r}. Expected a number of epochs, at least 1.")
         self.every = int(every)
+        self._learned: list[Parameter] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if not any(parameter.entries is not None for parameter in parameters_of(self.model)):
-            raise ValueError(
-                "The model has no learnable list, so there is nothing to refresh. Expected "
-                "one made with Values(..., learnable=True). Leave the callback out, or give "
-                "a layer such a list."
-            )
+        """Collect the parameters with learnable lists."""
+        self._learned = required_parameters(
+            self.model,
+            lambda parameter: parameter.entries is not None,
+            missing="learnable list",
+            expected="one created with Values(..., learnable=True)",
+        )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Refresh the lists after every `every` epochs."""
         if (epoch + 1) % self.every == 0:
-            for parameter in parameters_of(self.model):
-                if parameter.entries is not None:
-                    parameter.refresh_values()
+            for parameter in self._learned:
+                parameter.refresh_values()

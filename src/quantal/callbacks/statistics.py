@@ -1,24 +1,26 @@
-"""Batch normalisation's statistics, of the listed values."""
+"""Batch normalization's statistics are measured once more, with listed values."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import keras
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
-from quantal.estimators.straight_through import StraightThrough
+from quantal._core.weight_scope import weights_replaced
 
 
 class ReestimateStatistics(keras.callbacks.Callback):
-    """After training, measures batch normalisation's means and variances once more.
+    """The callback measures batch normalization's means and variances again after training.
 
     Use it after soft estimators and where values flip until the end: the moving averages
     then belong to weights that are no more. Put it behind `KeepBest`, so that it
     measures what that restored.
 
-    Each mean and variance becomes the average over the batches of what the batch has,
+    Each mean and variance becomes the average over the batches of the batch's own,
     computed with listed values. Nothing else changes: all other weights, seeds and
     states are put back. Layers that are not trainable keep theirs. Dropout is active, as
     in the training that the statistics come from.
@@ -26,8 +28,8 @@ class ReestimateStatistics(keras.callbacks.Callback):
     Args:
         data: Inputs: an array or a structure of arrays, or an iterable of batches (of
             inputs, or of tuples that begin with them).
-        batches: How many batches at most; at least 1.
-        batch_size: Of batches cut from arrays.
+        batches: The largest number of batches; at least 1.
+        batch_size: The size of batches cut from arrays; at least 1.
 
     Raises:
         ValueError: batches or batch_size is below 1; or at the end of training, data gives
@@ -44,50 +46,44 @@ class ReestimateStatistics(keras.callbacks.Callback):
         super().__init__()
         for name, number in (("batches", batches), ("batch_size", batch_size)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(
-                    f"{name} is {number!r}. Expected a whole number from 1. Give, say, 50."
-                )
+                raise ValueError(f"{name} is {number!r}. Expected a whole number from 1.")
         self.data, self.batches, self.batch_size = data, batches, batch_size
 
     def on_train_end(self, logs: Any = None) -> None:
+        """Measure the statistics of the listed values."""
         normalizations = [
             layer
             for layer in flatten_layers(self.model)
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
-        statistics = {
-            id(variable)
+        statistics = ByIdentity.of_keys(
+            variable
             for layer in normalizations
             for variable in (layer.moving_mean, layer.moving_variance)
-        }
-        others = [(v, v.numpy()) for v in self.model.variables if id(v) not in statistics]
-        momenta = [layer.momentum for layer in normalizations]
-        parameters = parameters_of(self.model)
-        estimators = [parameter.estimator for parameter in parameters]
-        batch = None
-        try:
-            for parameter in parameters:
-                # Hard in training, without a state of its own.
-                parameter.estimator = StraightThrough()
-            for batch, inputs in enumerate(islice(self._inputs(), self.batches)):
-                for layer in normalizations:
-                    layer.momentum = batch / (batch + 1)
-                self.model(inputs, training=True)
-        finally:
-            for parameter, estimator in zip(parameters, estimators, strict=True):
-                parameter.estimator = estimator
-            for layer, momentum in zip(normalizations, momenta, strict=True):
-                layer.momentum = momentum
-            for variable, number in others:
-                variable.assign(number)
-        if batch is None:
+        )
+        others = [variable for variable in self.model.variables if variable not in statistics]
+        listed = {parameter: parameter.kernel for parameter in parameters_of(self.model)}
+        with _restored(others), _momenta_restored(normalizations), weights_replaced(listed):
+            count = self._measure(normalizations)
+        if not count:
             raise ValueError(
                 f"data is {self.data!r} and gives no batch. Expected inputs to measure the "
                 "statistics on. Give some of the training data."
             )
 
+    def _measure(self, normalizations: Sequence[keras.layers.BatchNormalization]) -> int:
+        """Average the statistics over the batches, and return how many there were."""
+        count = 0
+        for inputs in islice(self._inputs(), self.batches):
+            for layer in normalizations:
+                # The first batch replaces the moving average, the n-th has a share of 1/n.
+                layer.momentum = count / (count + 1)
+            self.model(inputs, training=True)
+            count += 1
+        return count
+
     def _inputs(self) -> Iterator[Any]:
-        """Batches of inputs, as tensors."""
+        """Yield batches of inputs, as tensors."""
         arrays = keras.tree.flatten(self.data)
         if all(hasattr(array, "shape") for array in arrays):
             size = len(arrays[0])
@@ -100,3 +96,25 @@ class ReestimateStatistics(keras.callbacks.Callback):
         for batch in self.data:
             inputs = batch[0] if isinstance(batch, tuple) else batch
             yield keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+
+
+@contextlib.contextmanager
+def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Restore variables at the end."""
+    numbers = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, number in zip(variables, numbers, strict=True):
+            variable.assign(number)
+
+
+@contextlib.contextmanager
+def _momenta_restored(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Restore the momentum of each layer at the end."""
+    momenta = [layer.momentum for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

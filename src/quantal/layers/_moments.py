@@ -8,6 +8,7 @@ from keras import ops
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter
 from quantal._core.types import Tensor
+from quantal._core.weight_scope import replacement_of
 from quantal.estimators.mean_field import MeanField, moderated
 
 _LINEAR = (
@@ -25,9 +26,13 @@ _LINEAR = (
 
 
 def passes_moments(layer: keras.Layer, parameters: Sequence[Parameter]) -> bool:
-    """Return whether a layer is linear in one weight whose mean and variance are known."""
+    """Return whether a layer is linear in one weight whose mean and variance are known.
+
+    A weight that `weights_replaced` replaces is not random.
+    """
     return (
         len(parameters) == 1
+        and replacement_of(parameters[0]) is None
         and isinstance(parameters[0].estimator, MeanField)
         and isinstance(layer, _LINEAR)
         and layer.activation is keras.activations.linear

@@ -9,8 +9,8 @@ from repository import MODULES, SOURCE
 
 pytestmark = pytest.mark.without_keras
 
-# Words that carry no meaning as the name of a variable, argument or attribute, and how often each
-# still is one. A number here may only fall: name the result, index, position, delta or path instead.
+# Words that say nothing as the name of a variable, argument or attribute, and how often each still
+# is one. A number here may only fall: name the result, index, position, delta or path instead.
 BANNED = {
     "found": 31, "told": 2, "made": 3, "held": 13, "own": 14, "apart": 13, "beside": 2,
     "place": 28, "places": 17,

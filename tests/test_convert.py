@@ -1,5 +1,6 @@
 """Whole models: on lists and off again."""
 
+import re
 import warnings
 
 import keras
@@ -325,6 +326,25 @@ def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
     assert "times smaller" in str(report)
     assert len({line.index("error") for line in str(report).splitlines()[:1]}) == 1
     assert report.bits_after < report.bits_before
+
+
+def test_a_rule_by_layer_takes_an_untrained_model(random):
+    model, x = sequential(random)
+    paths = [layer.kernel.path for layer in model.layers if isinstance(layer, layers.Dense)]
+    rules = {f"^{re.escape(path)}$": "binary" for path in paths[:-1]}
+    discrete = discretize(model, rules, scale=None, estimator="annealed")
+    assert [p.path.split("/")[-2] for p in parameters_of(discrete)] == ["one", "two"]
+    for parameter, path in zip(parameters_of(discrete), paths, strict=False):
+        (weight,) = (w for w in model.weights if w.path == path)
+        np.testing.assert_array_equal(numpy(parameter.weight), np.where(numpy(weight) < 0, -1, 1))
+    outputs_of(discrete, x)
+
+
+def test_scales_and_learned_lists_of_a_discrete_model_are_no_weights_to_list(random):
+    inputs = keras.Input((6,))
+    x = Discrete(layers.Dense(4), Values([1, -1], learnable=True), scale="learned")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert "names no weight" in refused(model, {"scale": "binary"})
 
 
 def test_what_is_discrete_already_stays(random):

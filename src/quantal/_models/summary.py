@@ -237,7 +237,7 @@ def _reasons(
             return match.why
         if with_free_ends[original].rule is None:
             return with_free_ends[original].why
-        return f"free, though {match.why} names it"
+        return f"free in spite of the rule: {match.why}"
 
     return [reason(*pair) for pair in zip(originals, is_listed, strict=True)]
 

@@ -18,10 +18,11 @@ _core.tensors           backend projection latent_units
 _core                   keras_internals estimator scale scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container record
                         schedules
-objectives              problem
-objectives._algorithms  symmetry solution
-objectives              losses minimax magnitude autocorrelation
-objectives._algorithms  autocorrelation_steps relaxation_bound sphere_decoding
+objectives              problem groups
+objectives._algorithms  solution symmetry quadratic_form compiled_loop deltas
+objectives._algorithms  relaxation_bound quadratic_steps sphere_decoding autocorrelation_steps
+objectives._algorithms  minimax_program convex_hull largest_sum
+objectives              objective quadratic sums minimax magnitude autocorrelation
 estimators              straight_through annealed corrected sampled mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
@@ -29,10 +30,11 @@ layers                  _scoped_call _signature _discrete_layer multiplier discr
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk clone weight_decay finalize bake rules discretize summary files
 _models                 inputs batches compiled_loss model_loss
-_optimize               budget incumbent checkpoint progress constraints
-_optimize.methods       compiled_steps gradient_starts quadratic_fit population tabu
-objectives._algorithms  quadratic_steps
-_optimize.search        user_loss search
+_optimize               budget incumbent checkpoint progress evaluator
+_optimize               constraints linear_constraints moves
+_optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
+_optimize.methods       enumeration restarts exact quadratic_fit
+_optimize.search        user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish
 _export                 packages lists inputs grid coded_tensor target folding
@@ -173,7 +175,7 @@ def test_the_check_can_fail():
         ("_core.numbers.values", "import quantal._core.numbers.fitting", "_core.numbers.fitting"),
         ("_export.fidelity", "from quantal._export import export", "_export.export"),
         (
-            "objectives.losses",
+            "objectives.quadratic",
             "def f():\n    from quantal._optimize.methods import tabu",
             "_optimize.methods.tabu",
         ),

@@ -63,6 +63,29 @@ class Spendable(Protocol):
     def count(self, evaluations: int) -> None:
         """Add evaluations to those that have been used."""
 
+    def exclude_seconds(self, seconds: float) -> None:
+        """Give seconds back that were spent on compiling."""
+
+    def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
+        """Return whether evaluations fit, and take at most half of the seconds that are left."""
+
+    def capped(self, evaluations: int) -> int:
+        """Return how many of some evaluations may still be made, one at least."""
+
+    def limited(
+        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+    ) -> "Spendable":
+        """Return the same budget for one method, which has to stop earlier.
+
+        Args:
+            seconds_left: The seconds that have to be left when the method stops.
+            condition: The method has no budget once this returns False.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+
     @property
     def seconds_left(self) -> float:
         """Return the seconds that are left; infinity where no seconds are limited."""
@@ -72,7 +95,25 @@ class Spendable(Protocol):
         """Return the evaluations that are left; infinity where none are limited."""
 
 
-class Spending:
+class _Affording:
+    """What follows from the seconds and evaluations that are left, for all spendings."""
+
+    seconds_left: float
+    evaluations_left: float
+
+    def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
+        """Return whether evaluations fit, and take at most half of the seconds that are left."""
+        return (
+            evaluations <= self.evaluations_left
+            and evaluations * seconds_each <= self.seconds_left / 2
+        )
+
+    def capped(self, evaluations: int) -> int:
+        """Return how many of some evaluations may still be made, one at least."""
+        return int(max(1, min(evaluations, self.evaluations_left)))
+
+
+class Spending(_Affording):
     """A spending measures what an optimisation has used of its budget.
 
     Args:
@@ -121,7 +162,7 @@ class Spending:
         return self._counted + self._external()
 
     @property
-    def seconds_left(self) -> float:
+    def seconds_left(self) -> float:  # type: ignore[override]
         """Return the seconds that are left; infinity where no seconds are limited."""
         return math.inf if self.budget.seconds is None else self.budget.seconds - self.seconds
 
@@ -145,17 +186,6 @@ class Spending:
             watcher()
         return self.seconds_left > 0 and self.evaluations_left > 0
 
-    def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
-        """Return whether evaluations fit, and take at most half of the seconds that are left."""
-        return (
-            evaluations <= self.evaluations_left
-            and evaluations * seconds_each <= self.seconds_left / 2
-        )
-
-    def capped(self, evaluations: int) -> int:
-        """Return how many of some evaluations may still be made, one at least."""
-        return int(max(1, min(evaluations, self.evaluations_left)))
-
     def limited(
         self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
     ) -> "LimitedSpending":
@@ -168,7 +198,7 @@ class Spending:
         return LimitedSpending(self, seconds_left, condition)
 
 
-class LimitedSpending:
+class LimitedSpending(_Affording):
     """A limited spending is charged to another one, and ends before it."""
 
     def __init__(self, whole: Spending, seconds_left: float, condition: Callable[[], bool]) -> None:
@@ -181,6 +211,21 @@ class LimitedSpending:
     def count(self, evaluations: int) -> None:
         """Add evaluations to those of the whole."""
         self._whole.count(evaluations)
+
+    def exclude_seconds(self, seconds: float) -> None:
+        """Give seconds back to the whole."""
+        self._whole.exclude_seconds(seconds)
+
+    def limited(
+        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+    ) -> "LimitedSpending":
+        """Return the same spending for one method, which has to stop earlier still."""
+        return LimitedSpending(self, seconds_left, condition)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start of the whole."""
+        return self._whole.seconds
 
     @property
     def seconds_left(self) -> float:

@@ -5,12 +5,13 @@ import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._optimize.budget import Spending
 from quantal._storage.atomic import replace_file
 
 Shape = tuple[int | None, ...]
@@ -21,6 +22,9 @@ _READING_FAILS_WITH = (
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """NumPy raises these for archives that are damaged or hold something else."""
+
+_SECONDS_BETWEEN_WRITES = 30.0
+"""An optimisation that is killed loses the improvements of so many seconds at most."""
 
 
 class Checkpoint:
@@ -55,6 +59,25 @@ class Checkpoint:
             return
         with replace_file(self._file) as stream:
             np.savez_compressed(stream, fingerprint=np.array(self._fingerprint), **arrays)
+
+    def write_regularly(self, spending: Spending, save: Callable[[], None]) -> None:
+        """Call `save` from time to time, while a budget is being spent.
+
+        Args:
+            spending: The budget; each question for it may be followed by a call.
+            save: Calls `write` with what there is.
+        """
+        if self._file is None:
+            return
+        last = spending.seconds
+
+        def save_if_due() -> None:
+            nonlocal last
+            if spending.seconds - last >= _SECONDS_BETWEEN_WRITES:
+                save()
+                last = spending.seconds
+
+        spending.watch(save_if_due)
 
     def read(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the file.

@@ -1,7 +1,9 @@
-"""What `quantal.search` minimises: losses of one vector whose structure it follows."""
+"""What `quantal.search` minimises: objectives of one vector, and the structure that they have."""
 
 from quantal.objectives.autocorrelation import Autocorrelation as Autocorrelation
-from quantal.objectives.losses import Quadratic as Quadratic
-from quantal.objectives.losses import Sums as Sums
 from quantal.objectives.magnitude import Magnitude as Magnitude
 from quantal.objectives.minimax import Minimax as Minimax
+from quantal.objectives.objective import Objective as Objective
+from quantal.objectives.problem import Problem as Problem
+from quantal.objectives.quadratic import Quadratic as Quadratic
+from quantal.objectives.sums import Sums as Sums

@@ -1,24 +1,21 @@
-"""The energy of a vector's autocorrelations."""
-
-import math
+"""An objective that is the energy of a vector's autocorrelations."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from quantal._optimize.methods.compiled_steps import Climber
-from quantal.objectives._algorithms.symmetry import negatives
+from quantal.objectives._algorithms.compiled_loop import CompiledLoop
+from quantal.objectives._algorithms.symmetry import codes_of_negatives
+from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats, Integers, Problem
 
-_LENGTH = 4
-"""Steps of a walk, for each element."""
 
+class Autocorrelation(Objective):
+    """An autocorrelation objective gives the sum over the lags `k` of `abs(C[k])**2`.
 
-class Autocorrelation:
-    """The loss `sum over the lags k = 1 .. n - 1 of abs(C[k])**2` of a vector `v`.
-
-    `C[k]` is the sum of `v[i] conj(v[i + k])`, over all `i` with `i + k < n`, or over all
-    `i` modulo `n` if it is periodic. Vectors with a low loss are codes for radar, sonar
-    and spread spectrum. `quantal.search` follows it by exact differences.
+    `C[k]` is the sum of `v[i] conj(v[i + k])` for a vector `v`, over all `i` with `i + k < n`,
+    or over all `i` modulo `n` if it is periodic; `k` goes from 1 to `n - 1`. Vectors with a low
+    loss are codes for radar, sonar and spread spectrum. `quantal.search` evaluates changes by
+    exact deltas.
 
     Args:
         n: The length of the vector.
@@ -36,59 +33,33 @@ class Autocorrelation:
     array([6.])
     """
 
+    black_box = False
+
     def __init__(self, n: int, periodic: bool = False) -> None:
         if n < 1:
-            raise ValueError(f"n is {n}. Expected the length of the vector, 1 or more. Give n.")
+            raise ValueError(f"n is {n}. Expected the length of the vector, 1 or more.")
         self.n, self.periodic = int(n), bool(periodic)
 
     def __len__(self) -> int:
         return self.n
 
-    def __call__(self, candidates: ArrayLike) -> Floats:
-        """The losses (batch,) of vectors (batch, n), real or complex."""
-        rows = np.asarray(candidates)
+    def __call__(self, vectors: ArrayLike) -> Floats:
+        rows = np.asarray(vectors)
         rows = rows.astype(np.complex128 if rows.dtype.kind == "c" else np.float64)
         return np.array([self._energy(row) for row in rows], np.float64)
 
-    def _energy(self, row: np.ndarray) -> float:
+    def _energy(self, v: NDArray[np.generic]) -> float:
         if self.periodic:
-            sums = np.correlate(np.concatenate([row, row[:-1]]), row, "valid")[1:]
+            sums = np.correlate(np.concatenate([v, v[:-1]]), v, "valid")[1:]
         else:
-            sums = np.correlate(row, row, "full")[self.n :]
+            sums = np.correlate(v, v, "full")[self.n :]
         return float(np.sum(np.square(sums.real) + np.square(sums.imag)))
 
-    def mirrors(self, problem: Problem) -> Integers | None:
-        """The code of each value's negative, (n, K), if each list has them."""
-        return negatives(problem)
+    def symmetry(self, problem: Problem) -> Integers | None:
+        return codes_of_negatives(problem)
 
-    def climber(self, problem: Problem, seed: int) -> Climber:
-        """Walks that never come back to a vector, each from random codes."""
-        from quantal.objectives._algorithms.autocorrelation_steps import walks
+    def compiled_loop(self, problem: Problem, seed: int) -> CompiledLoop:
+        # numba is an extra.
+        from quantal.objectives._algorithms.autocorrelation_steps import autocorrelation_loop
 
-        lists, length = np.ascontiguousarray(self._exact(problem.lists).T), _LENGTH * self.n
-        keys = np.random.default_rng([seed, 2]).integers(2**62, size=lists.shape)
-        lengths = np.where(problem.fixed, 1, problem.lengths)
-        closed = problem.fixed | (np.arange(len(lists))[:, None] >= lengths)
-        barred = np.where(closed, np.inf, 0).astype(lists.real.dtype)
-        places = 1 << (2 * length).bit_length()
-        (visited, owners), place = np.zeros((2, places), np.int64), np.array([1, 0])
-        slack = 1e-12 * self.n**3 * float(np.abs(problem.lists).max()) ** 4
-
-        def go(
-            count: int, seed: int, codes: Integers, _: Integers, best_codes: Integers,
-            numbers: Floats,
-        ) -> None:  # fmt: skip
-            walks(
-                count, length, slack, seed, self.periodic, lists, lengths, barred, keys,
-                visited, owners, place, codes, best_codes, numbers,
-            )  # fmt: skip
-
-        operations = self.n**2 + problem.lists.size
-        return Climber(problem, self._energy, go, operations, math.inf, seed)
-
-    def _exact(self, lists: Floats) -> Floats:
-        """In single precision, where that suffices for every sum: half of the time."""
-        whole = np.isrealobj(lists) and bool((lists == np.rint(lists)).all())
-        if whole and 8 * self.n**2 * max(1, np.abs(lists).max()) ** 3 < 2**24:
-            return lists.astype(np.float32)
-        return lists
+        return autocorrelation_loop(self._energy, self.periodic, problem, seed)

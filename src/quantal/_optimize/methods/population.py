@@ -1,10 +1,11 @@
-"""Good vectors, and new ones to start from that have what two of them agree in.
+"""A population of good assignments, and their crossovers.
 
 Source: Lü, Glover and Hao, "A hybrid metaheuristic approach to solving the UBQP problem",
 European Journal of Operational Research 2010.
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,82 +13,109 @@ from numpy.typing import NDArray
 from quantal.objectives.problem import Integers, Problem
 
 SIZE = 10
-"""How many vectors are kept."""
+"""The most members: as in the source."""
 PATIENCE = 40
-"""So many vectors one after the other that are not kept, and all but the best are given up."""
+"""After this many consecutive rejections the population is reset to its best member."""
+_ALIKE = 100
+"""Assignments that differ in one of so many elements, or in fewer, are alike."""
+
+
+class Member(NamedTuple):
+    """A member is a good assignment and its loss.
+
+    Attributes:
+        loss: The loss.
+        codes: The assignment, (n,).
+    """
+
+    loss: float
+    codes: Integers
 
 
 class Population:
-    """The best vectors so far, each different from the others.
+    """A population keeps the best assignments so far, each different from the others.
 
     Args:
-        problem: What is searched.
-        mirrors: The code of each value's negative, where a vector and its negative are
-            the same for the loss; None elsewhere.
+        problem: The lists, and which elements are fixed.
+        negatives: The code of each value's negative, (n, K), where a vector and its negative
+            have the same loss; None elsewhere.
         random: Draws.
-        repaired: Changes codes so that they keep to all constraints.
+        repaired: Changes an assignment so that it satisfies all constraints.
+
+    Attributes:
+        members: The members, the best first.
     """
 
     def __init__(
         self,
         problem: Problem,
-        mirrors: NDArray[np.int64] | None,
+        negatives: NDArray[np.int64] | None,
         random: np.random.Generator,
         repaired: Callable[[Integers], Integers] = lambda codes: codes,
     ) -> None:
-        self._problem, self._mirrors, self._random = problem, mirrors, random
+        self._problem, self._negatives, self._random = problem, negatives, random
         self.repaired = repaired
-        self.members: list[tuple[float, Integers]] = []
-        self._refused = 0
+        self.members: list[Member] = []
+        self._rejections = 0
         self._starts: list[Integers] = []
 
     def begin_with(self, starts: Iterable[Integers]) -> None:
-        """Vectors to start from before any is drawn."""
+        """Add assignments that `crossover` returns before it draws any."""
         self._starts.extend(starts)
 
-    def child(self) -> Integers:
-        """Codes to start from: at first drawn, later of two members."""
+    def forget_members(self) -> None:
+        """Remove all members, for example because their losses turned out to be wrong."""
+        self.members.clear()
+
+    def crossover(self) -> Integers:
+        """Return an assignment to start from: the first ones drawn, then crossovers of two.
+
+        A crossover has the codes in which two members agree, and draws the others from one of
+        the two.
+        """
         if self._starts:
             return self._starts.pop(0).copy()
         if len(self.members) < SIZE:
-            return self._drawn()
-        places = self._random.choice(len(self.members), 2, replace=False)
-        first, second = (self.members[place][1] for place in places)
-        second = self._turned(first, second)
+            return self._draw()
+        pair = self._random.choice(len(self.members), 2, replace=False)
+        first, second = (self.members[i].codes for i in pair)
+        second = self._nearer_sign(first, second)
         codes = first.copy()
-        apart = first != second
-        if apart.sum() <= len(codes) // 100 + 1:
-            # They are alike: begin again, but for the best.
+        differs = first != second
+        if differs.sum() <= len(codes) // _ALIKE + 1:
+            # The population has converged: restart from its best member.
             self.members = self.members[:1]
-            return self._drawn()
-        codes[apart] = np.where(self._random.random(apart.sum()) < 0.5, first[apart], second[apart])
+            return self._draw()
+        take_first = self._random.random(differs.sum()) < 0.5
+        codes[differs] = np.where(take_first, first[differs], second[differs])
         return self.repaired(codes)
 
-    def take(self, loss: float, codes: Integers) -> None:
-        """Keep a vector if it is among the best, and none like it is there."""
-        self._refused = 0 if self._kept(loss, codes) else self._refused + 1
-        if self._refused == PATIENCE:
-            self.members, self._refused = self.members[:1], 0
+    def offer(self, loss: float, codes: Integers) -> None:
+        """Take an assignment if it is among the best, and no member is like it."""
+        self._rejections = 0 if self._take(Member(loss, codes.copy())) else self._rejections + 1
+        if self._rejections == PATIENCE:
+            self.members, self._rejections = self.members[:1], 0
 
-    def _kept(self, loss: float, codes: Integers) -> bool:
-        for place, (other_loss, other) in enumerate(self.members):
-            if (self._turned(other, codes) != other).sum() <= len(codes) // 100:
-                if loss < other_loss:
-                    self.members[place] = loss, codes.copy()
-                    self.members.sort(key=lambda member: member[0])
-                return loss < other_loss
-        self.members.append((loss, codes.copy()))
-        self.members.sort(key=lambda member: member[0])
-        kept = len(self.members) <= SIZE or loss < self.members[-1][0]
+    def _take(self, new: Member) -> bool:
+        for i, member in enumerate(self.members):
+            codes = self._nearer_sign(member.codes, new.codes)
+            if (codes != member.codes).sum() <= len(codes) // _ALIKE:
+                if new.loss < member.loss:
+                    self.members[i] = new
+                    self.members.sort(key=lambda member: member.loss)
+                return new.loss < member.loss
+        self.members.append(new)
+        self.members.sort(key=lambda member: member.loss)
+        kept = len(self.members) <= SIZE or new.loss < self.members[-1].loss
         del self.members[SIZE:]
         return kept
 
-    def _drawn(self) -> Integers:
-        return self.repaired(self._problem.drawn(self._random))
+    def _draw(self) -> Integers:
+        return self.repaired(self._problem.draw(self._random))
 
-    def _turned(self, first: Integers, second: Integers) -> Integers:
-        """The second vector, or its negative if that is nearer to the first."""
-        if self._mirrors is None:
+    def _nearer_sign(self, first: Integers, second: Integers) -> Integers:
+        """Return the second assignment, or that of its negative if it is nearer to the first."""
+        if self._negatives is None:
             return second
-        other = self._mirrors[np.arange(len(second)), second]
-        return other if (other != first).sum() < (second != first).sum() else second
+        negative = self._negatives[np.arange(len(second)), second]
+        return negative if (negative != first).sum() < (second != first).sum() else second

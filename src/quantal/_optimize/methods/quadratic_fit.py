@@ -1,105 +1,257 @@
-"""Whether a loss is quadratic, and which."""
+"""Recognize a quadratic loss by its values, and minimize the quadratic in its place."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
-from quantal.objectives.losses import Quadratic
+from quantal._optimize.budget import Spendable
+from quantal._optimize.evaluator import Evaluator
+from quantal._optimize.methods.compiled_steps import CompiledSteps
+from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
+from quantal._optimize.methods.method import OnImprovement, run_in_turn
+from quantal._optimize.methods.population import Population
+from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers, Problem
+from quantal.objectives.quadratic import Quadratic
 
-LARGEST = 512
-"""The most elements: it takes their square in evaluations."""
+LARGEST_FITTED = 512
+"""The most elements: a fit takes about half of their square in evaluations."""
+LARGEST = LARGEST_FITTED
+_FEWEST_FITTED = 3
+"""The fewest elements: third differences need three."""
 _BATCH = 2048
-_TOLERANCE = 1e-4  # Of the losses' spread: functions give float32.
+"""The most pairs of elements in one call."""
+_TOLERANCE = 1e-4
+"""How far fit and loss may differ, relative to the losses' range: functions give float32."""
+_TRIALS, _CHECKED = 4, 64
+"""How many third differences and, in the end, how many random vectors have to agree."""
 
 
-def detected(
-    losses: Callable[[Integers], Floats], problem: Problem, goes_on: Callable[[], bool]
-) -> tuple[Quadratic, float] | None:
-    """The quadratic loss that agrees with a function on the lists; None if none does.
+@dataclasses.dataclass(frozen=True)
+class FittedQuadratic:
+    """A fitted quadratic agrees with a loss on the lists, up to a tolerance.
 
-    With it comes by how much the two may differ.
+    Attributes:
+        objective: The quadratic.
+        tolerance: By how much the two may differ.
+    """
 
-    A few vectors tell most functions apart: third differences of a quadratic one vanish.
+    objective: Quadratic
+    tolerance: float
+
+    def loss(self, vector: Floats) -> float:
+        """Return the quadratic of one vector (n,)."""
+        return float(self.objective(vector[None])[0])
+
+
+class QuadraticFit:
+    """A quadratic fit minimizes a quadratic that stands for a loss; the loss decides.
+
+    It does nothing where the loss is not quadratic on the lists, or where finding that out
+    does not pay.
 
     Args:
-        losses: From codes (batch, n) to losses (batch,).
-        problem: What is searched; lists of real numbers.
-        goes_on: Whether there is time left.
+        problem: The lists, and which elements are fixed.
+        evaluator: Evaluates the true loss.
+        population: The good assignments.
+        seed: The seed of the random numbers.
+        seconds_each: The seconds that one loss of a batch takes, approximately.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        evaluator: Evaluator,
+        population: Population,
+        seed: int,
+        seconds_each: float,
+    ) -> None:
+        self._problem, self._evaluator, self._population = problem, evaluator, population
+        self._seed, self._seconds_each = seed, seconds_each
+
+    def run(self, start: Integers, budget: Spendable, on_improvement: OnImprovement) -> Solution:
+        """Fit, and minimize the fit as long as it agrees with the loss.
+
+        The solution is complete if no vector is better by the fit, and fit and loss agree
+        there. It is no proof, since the loss may differ from the fit elsewhere.
+        """
+        fitted = self._fit(budget)
+        if fitted is None:
+            return Solution(None)
+        try:
+            began = budget.seconds
+            loop = fitted.objective.compiled_loop(self._problem, self._seed)
+            steps = CompiledSteps(self._problem, loop, self._seed)
+            budget.exclude_seconds(budget.seconds - began)
+        except ImportError:  # Without the extra `search`, it is searched as any other loss.
+            return Solution(None)
+        incumbent, trusted = self._evaluator.incumbent, True
+
+        def check(codes: Integers, fitted_loss: float) -> None:
+            nonlocal trusted
+            if fitted_loss < incumbent.loss:
+                loss = self._evaluator.loss(codes)
+                on_improvement(codes, loss)
+                trusted = bool(abs(loss - fitted_loss) <= fitted.tolerance)
+
+        limited = budget.limited(condition=lambda: trusted)
+        exact = None
+        if budget.seconds_left < np.inf:
+            exact = ExactMethod(fitted.objective, self._problem, self._evaluator, self._population)
+        methods = restarts_with_exact(steps, exact, self._population)
+        solutions = run_in_turn(methods, incumbent, limited, check)
+        solution = [Solution(None), *solutions][-1]
+        if not trusted:
+            self._population.forget_members()  # Their losses are those of the fit.
+        if solution.codes is None or not solution.proved:
+            return Solution(None)
+        check(solution.codes, fitted.loss(self._problem.values(solution.codes)))
+        return Solution(solution.codes, complete=trusted)
+
+    def _fit(self, budget: Spendable) -> FittedQuadratic | None:
+        n = len(self._problem)
+        evaluations = n * (n + 5) // 2 + 100
+        if n > LARGEST_FITTED or not budget.affords(2 * evaluations, self._seconds_each):
+            return None
+        return fit_quadratic(self._evaluator.losses, self._problem, budget.has_budget)
+
+
+def fit_quadratic(
+    losses: Callable[[Integers], Floats], problem: Problem, has_budget: Callable[[], bool]
+) -> FittedQuadratic | None:
+    """Return the quadratic that agrees with a loss on the lists; None if none does.
+
+    Formula: let `d[i]` be the step of element `i` from its first value to a second one, and
+    `L[i]`, `L[i, j]` the change of the loss by the step of `i` and by those of `i` and `j`. Of
+    `v @ M @ v + b @ v + c` these are, with the gradient `g` at the first values,
+
+        L[i] = g[i] d[i] + M[i, i] d[i]**2
+        L[i, j] = L[i] + L[j] + 2 M[i, j] d[i] d[j]
+
+    so that the pairs give `M[i, j]`; a step `e[i]` to a third value, with its change `T[i]`,
+    gives `M[i, i] = (T[i] / e[i] - L[i] / d[i]) / (e[i] - d[i])`. Where there is no third
+    value, `M[i, i]` may be zero. The third differences of a quadratic vanish: a few vectors
+    reject most other functions.
+
+    Args:
+        losses: Takes codes (batch, n) to losses (batch,).
+        problem: The lists, of real numbers, and which elements are fixed.
+        has_budget: Returns whether to go on.
     """
     free = np.flatnonzero(~problem.fixed & (problem.lengths > 1))
-    if not 3 <= len(free) <= LARGEST or np.iscomplexobj(problem.lists):
+    if not _FEWEST_FITTED <= len(free) <= LARGEST_FITTED or np.iscomplexobj(problem.lists):
         return None
+    differences = _Differences(losses, problem, free)
     random = np.random.default_rng(0)
-    base = problem.start
-    other = np.where(problem.fixed, base, (base + 1) % problem.lengths)
-    if not _third_differences_vanish(losses, base, other, free, random):
+    if not differences.third_ones_vanish(random) or (differences.steps[free] == 0).any():
         return None
-    here = problem.values(base)
-    apart = problem.values(other) - here
-    if (apart[free] == 0).any():
+    base_loss = float(losses(problem.start[None])[0])
+    single_changes = differences.single_changes(base_loss)
+    diagonal = differences.diagonal(base_loss, single_changes)
+    if diagonal is None:
         return None
-    (start,) = losses(base[None])
-    rows = np.tile(base, (len(free), 1))
-    rows[np.arange(len(free)), free] = other[free]
-    ones = losses(rows) - start
-    curved = np.zeros(len(problem))  # The matrix's diagonal.
-    more = np.flatnonzero(problem.lengths[free] > 2)
-    if len(more):
-        rows = np.tile(base, (len(more), 1))
-        third = (base + 2) % problem.lengths
-        at = free[more]
-        rows[np.arange(len(more)), at] = third[at]
-        far = problem.values(third)[at] - here[at]
-        twos = losses(rows) - start
-        if (far == 0).any() or (far == apart[at]).any():
-            return None
-        curved[at] = (twos / far - ones[more] / apart[at]) / (far - apart[at])
-    slope = np.zeros(len(problem))
-    slope[free] = ones / apart[free] - curved[free] * apart[free]
-    matrix = np.diag(curved)
-    first, second = np.triu_indices(len(free), 1)
-    for begin in range(0, len(first), _BATCH):
-        if not goes_on():
-            return None
-        a, b = first[begin : begin + _BATCH], second[begin : begin + _BATCH]
-        rows = np.tile(base, (len(a), 1))
-        rows[np.arange(len(a)), free[a]] = other[free[a]]
-        rows[np.arange(len(b)), free[b]] = other[free[b]]
-        both = losses(rows) - start - ones[a] - ones[b]
-        i, j = free[a], free[b]
-        matrix[i, j] = matrix[j, i] = both / (2 * apart[i] * apart[j])
-    if not np.isfinite(matrix).all():
+    matrix = differences.matrix(base_loss, single_changes, diagonal, has_budget)
+    if matrix is None or not np.isfinite(matrix).all():
         return None
-    found = Quadratic(
-        matrix, slope - 2 * matrix @ here, start + here @ matrix @ here - slope @ here
+    steps, point = differences.steps, problem.values(problem.start)
+    gradient = np.zeros(len(problem))
+    gradient[free] = single_changes / steps[free] - diagonal[free] * steps[free]
+    quadratic = Quadratic(
+        matrix,
+        gradient - 2 * matrix @ point,
+        base_loss + point @ matrix @ point - gradient @ point,
     )
-    rows = np.stack([problem.drawn(random) for _ in range(64)])
-    true = losses(rows)
-    tolerance = _TOLERANCE * float(np.ptp(true))
-    close = np.abs(found(problem.values(rows)) - true) <= tolerance
-    return (found, tolerance) if tolerance > 0 and close.all() else None
+    drawn = np.stack([problem.draw(random) for _ in range(_CHECKED)])
+    drawn_losses = losses(drawn)
+    tolerance = _TOLERANCE * float(np.ptp(drawn_losses))
+    close = np.abs(quadratic(problem.values(drawn)) - drawn_losses) <= tolerance
+    return FittedQuadratic(quadratic, tolerance) if tolerance > 0 and close.all() else None
 
 
-def _third_differences_vanish(
-    losses: Callable[[Integers], Floats],
-    base: Integers,
-    other: Integers,
-    free: Integers,
-    random: np.random.Generator,
-) -> bool:
-    """Whether they do at a few triples of groups of elements."""
-    rows, signs = [], []
-    for _ in range(4):
-        group = random.integers(0, 4, len(free))
-        for which in range(8):
-            codes = base.copy()
-            moved = sum((group == bit) & bool(which >> bit & 1) for bit in range(3)) > 0
-            codes[free[moved]] = other[free[moved]]
-            rows.append(codes)
-            signs.append((-1) ** bin(which).count("1"))
-    found = losses(np.stack(rows)).reshape(4, 8)
-    if not np.isfinite(found).all():
-        return False
-    differences = np.abs((found * np.reshape(signs, (4, 8))).sum(axis=1))
-    return bool((differences <= _TOLERANCE * np.ptp(found)).all())
+class _Differences:
+    """The differences of a loss between the first codes and codes in which elements step on.
+
+    Args:
+        losses: Takes codes (batch, n) to losses (batch,).
+        problem: The lists; its start is where all steps begin.
+        free: The elements that step, (free,).
+
+    Attributes:
+        steps: The change of each element's value by its step, (n,).
+    """
+
+    def __init__(
+        self, losses: Callable[[Integers], Floats], problem: Problem, free: Integers
+    ) -> None:
+        self._losses, self._problem, self._free = losses, problem, free
+        self._base = problem.start
+        self._second = np.where(problem.fixed, self._base, (self._base + 1) % problem.lengths)
+        self.steps = problem.values(self._second) - problem.values(self._base)
+
+    def third_ones_vanish(self, random: np.random.Generator) -> bool:
+        """Test third differences on a few random triples of groups of elements."""
+        assignments, signs = [], []
+        for _ in range(_TRIALS):
+            group = random.integers(0, 4, len(self._free))
+            for subset in range(8):
+                codes = self._base.copy()
+                in_subset = sum((group == bit) & bool(subset >> bit & 1) for bit in range(3)) > 0
+                stepping = self._free[in_subset]
+                codes[stepping] = self._second[stepping]
+                assignments.append(codes)
+                signs.append((-1) ** subset.bit_count())
+        losses = self._losses(np.stack(assignments)).reshape(_TRIALS, 8)
+        if not np.isfinite(losses).all():
+            return False
+        differences = np.abs((losses * np.reshape(signs, (_TRIALS, 8))).sum(axis=1))
+        return bool((differences <= _TOLERANCE * np.ptp(losses)).all())
+
+    def single_changes(self, base_loss: float) -> Floats:
+        """Return the change of the loss by the step of each free element, (free,)."""
+        return self._losses(self._stepped(self._free, self._second)) - base_loss
+
+    def diagonal(self, base_loss: float, single_changes: Floats) -> Floats | None:
+        """Return the matrix's diagonal, (n,), by third values; None where two are equal."""
+        diagonal = np.zeros(len(self._problem))
+        has_third = np.flatnonzero(self._problem.lengths[self._free] > 2)
+        if not len(has_third):
+            return diagonal
+        elements = self._free[has_third]
+        third = (self._base + 2) % self._problem.lengths
+        values, base_values = self._problem.values(third), self._problem.values(self._base)
+        far_steps, steps = values[elements] - base_values[elements], self.steps[elements]
+        far_changes = self._losses(self._stepped(elements, third)) - base_loss
+        if (far_steps == 0).any() or (far_steps == steps).any():
+            return None
+        far_slopes, slopes = far_changes / far_steps, single_changes[has_third] / steps
+        diagonal[elements] = (far_slopes - slopes) / (far_steps - steps)
+        return diagonal
+
+    def matrix(
+        self,
+        base_loss: float,
+        single_changes: Floats,
+        diagonal: Floats,
+        has_budget: Callable[[], bool],
+    ) -> Floats | None:
+        """Return the matrix, (n, n), by the steps of all pairs; None if the budget ends."""
+        matrix = np.diag(diagonal)
+        firsts, seconds = np.triu_indices(len(self._free), 1)
+        for begin in range(0, len(firsts), _BATCH):
+            if not has_budget():
+                return None
+            first, second = firsts[begin : begin + _BATCH], seconds[begin : begin + _BATCH]
+            i, j = self._free[first], self._free[second]
+            codes = np.tile(self._base, (len(first), 1))
+            rows = np.arange(len(first))
+            codes[rows, i], codes[rows, j] = self._second[i], self._second[j]
+            mixed = self._losses(codes) - base_loss - single_changes[first] - single_changes[second]
+            matrix[i, j] = matrix[j, i] = mixed / (2 * self.steps[i] * self.steps[j])
+        return matrix
+
+    def _stepped(self, elements: Integers, codes: Integers) -> Integers:
+        """Return assignments in each of which one of the elements has its new code."""
+        assignments = np.tile(self._base, (len(elements), 1))
+        assignments[np.arange(len(elements)), elements] = codes[elements]
+        return assignments

@@ -1,4 +1,4 @@
-"""A loss that is a function of the user's: how it is called, and its gradient."""
+"""A function of the user's as an objective: how it is called, and its gradient."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,71 +6,103 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats
 
 
-class Called:
-    """A user's loss, of vectors in NumPy.
+class UserLoss(Objective):
+    """A user loss calls a function in the type that it is written for.
+
+    The function gets vectors in float32 or complex64 in its first call. If it returns a NumPy
+    array, it gets float64 or complex128 from then on, and that first call is repeated. Else
+    it is written in `keras.ops`: then each batch is padded to a power of two, because
+    backends compile anew for each shape.
 
     Args:
-        function: From vectors (batch, n) to losses (batch,), in NumPy or keras.ops.
-        jobs: Processes that share a batch; -1 for as many as there are cores.
+        function: Takes vectors (batch, n) to losses (batch,), in NumPy or `keras.ops`.
+        n: The length of the vectors.
+        jobs: The processes that share a batch; -1 for as many as there are cores.
 
     Raises:
-        ValueError: jobs is another number.
+        TypeError: The function cannot be called.
+        ValueError: jobs is 0 or below -1.
     """
 
-    def __init__(self, function: Callable[[Any], Any], jobs: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], n: int, jobs: int = 1) -> None:
+        if not callable(function):
+            raise TypeError(
+                f"objective is a {type(function).__name__}. Expected one of quantal.objectives, or "
+                "a function of vectors (batch, n)."
+            )
         if jobs < 1 and jobs != -1:
-            raise ValueError(
-                f"jobs is {jobs}. Expected 1 or more processes, or -1 for one a core. Give, say, 2."
-            )
-        self.function, self._jobs = function, jobs
-        self._in_numpy: bool | None = None
+            raise ValueError(f"jobs is {jobs}. Expected 1 or more processes, or -1 for one a core.")
+        self._function, self._n, self._jobs = function, n, jobs
+        self._is_numpy: bool | None = None
+        """Whether the function computes in NumPy; None before its first call."""
 
-    def __call__(self, rows: NDArray[Any]) -> Floats:
-        """The losses (batch,) of vectors (batch, n)."""
-        given, count = rows, len(rows)
-        if not self._in_numpy:
-            # In keras.ops as the backends have it; they compile anew for each shape, so that
-            # there are as many as there are powers of two.
-            kind = np.complex64 if np.iscomplexobj(rows) else np.float32
-            if self._in_numpy is False:
-                more = (1 << (count - 1).bit_length()) - count
-                rows = np.pad(rows, ((0, more), (0, 0)), "edge")
-            rows = rows.astype(kind)
-        if self._in_numpy is not None and self._jobs != 1 and count > 1:
-            made = _shared(self.function, rows, self._jobs)
+    def __len__(self) -> int:
+        return self._n
+
+    def __call__(self, vectors: NDArray[Any]) -> Floats:
+        if self._is_numpy is None:
+            losses = self._first_call(vectors)
+        elif self._is_numpy:
+            losses = _to_numpy(self._evaluate(vectors))
         else:
-            made = self.function(rows)
-        if self._in_numpy is None:
-            self._in_numpy = isinstance(made, np.ndarray)
-            if self._in_numpy:
-                made = self.function(given)
-        found = np.asarray(_to_numpy(made), np.float64)
-        if found.shape != (len(rows),):
-            raise ValueError(
-                f"The loss gave the shape {found.shape} for {len(rows)} vectors. Expected "
-                f"({len(rows)},), a loss for each. Sum over the last axis alone."
-            )
-        return found[:count]
+            padded = _padded_to_power_of_two(_single_precision(vectors))
+            losses = self._checked(_to_numpy(self._evaluate(padded)), len(padded))
+            return losses[: len(vectors)]
+        return self._checked(losses, len(vectors))
 
-    def slopes(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """The gradient (batch, n) of each vector's loss; None where the function has none."""
-        if self._in_numpy is not False or np.iscomplexobj(rows):
+    def gradients(self, vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Return the gradient (batch, n) of each vector's loss; None where there is none."""
+        if self._is_numpy is not False or np.iscomplexobj(vectors):
             return None
+        # Only a function in a backend's tensors comes here; the seam needs Keras.
         from quantal._core.tensors.backend import gradient
 
         try:
-            found = gradient(self.function, rows.astype(np.float32))
+            gradients = gradient(self._function, vectors.astype(np.float32))
         except Exception:  # The function leaves what the backend differentiates.
             return None
-        if found is None or found.shape != rows.shape or not np.isfinite(found).all():
+        if gradients is None or gradients.shape != vectors.shape:
             return None
-        return found.astype(np.float64)
+        return gradients.astype(np.float64) if np.isfinite(gradients).all() else None
+
+    def _first_call(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Call the function once in single precision, to learn what it computes in."""
+        losses = self._function(_single_precision(vectors))
+        self._is_numpy = isinstance(losses, np.ndarray)
+        return _to_numpy(self._function(vectors) if self._is_numpy else losses)
+
+    def _evaluate(self, vectors: NDArray[Any]) -> Any:
+        if self._jobs == 1 or len(vectors) == 1:
+            return self._function(vectors)
+        return _in_processes(self._function, vectors, self._jobs)
+
+    def _checked(self, losses: NDArray[Any], count: int) -> Floats:
+        losses = np.asarray(losses, np.float64)
+        if losses.shape != (count,):
+            raise ValueError(
+                f"The loss gave the shape {losses.shape} for {count} vectors. Expected "
+                f"({count},), a loss for each. Sum over the last axis alone."
+            )
+        return losses
 
 
-def _shared(function: Callable[[Any], Any], rows: NDArray[Any], jobs: int) -> NDArray[Any]:
+def _single_precision(vectors: NDArray[Any]) -> NDArray[Any]:
+    return vectors.astype(np.complex64 if np.iscomplexobj(vectors) else np.float32)
+
+
+def _padded_to_power_of_two(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return the vectors, the last of them repeated until their number is a power of two."""
+    count = len(vectors)
+    next_power = 1 << (count - 1).bit_length()
+    return np.pad(vectors, ((0, next_power - count), (0, 0)), "edge")
+
+
+def _in_processes(function: Callable[[Any], Any], vectors: NDArray[Any], jobs: int) -> NDArray[Any]:
+    """Return the losses of parts of a batch, each computed in a process of its own."""
     try:
         from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
     except ImportError as error:
@@ -78,18 +110,19 @@ def _shared(function: Callable[[Any], Any], rows: NDArray[Any], jobs: int) -> ND
             "joblib is not installed. Expected it to call a loss in several processes. Run "
             "pip install 'quantal[search]', or leave jobs at 1."
         ) from error
-    parts = np.array_split(rows, min(len(rows), cpu_count() if jobs < 0 else jobs))
-    found = Parallel(jobs)(delayed(_in_process)(function, part) for part in parts)
-    return np.concatenate(found)
+    parts = np.array_split(vectors, min(len(vectors), cpu_count() if jobs < 0 else jobs))
+    losses = Parallel(jobs)(delayed(_in_one_process)(function, part) for part in parts)
+    return np.concatenate(losses)
 
 
-def _in_process(function: Callable[[Any], Any], rows: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(_to_numpy(function(rows)))
+def _in_one_process(function: Callable[[Any], Any], vectors: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(_to_numpy(function(vectors)))
 
 
 def _to_numpy(losses: Any) -> NDArray[Any]:
     if isinstance(losses, np.ndarray):
         return losses
+    # Only a backend's tensor needs Keras, which cannot be imported without a backend.
     import keras
 
     return keras.ops.convert_to_numpy(losses)  # type: ignore[no-any-return]

@@ -1,9 +1,9 @@
-"""The closest vector: convex quadratic losses, element by element from a triangular form.
+"""Sphere decoding: the closest vector, for convex quadratic losses.
 
 With `M = R.T @ R` the loss is a sum of squares, of which the last has one element, the one
-before two, and so on. A broad search keeps the best partial vectors at each level; a deep
-one goes on with the nearest value first and turns back where the sum is too large already,
-until nothing is left: then the best is proved.
+before two, and so on. A breadth-first search keeps the best partial vectors at each level; a
+depth-first search takes the nearest value first and turns back where the sum is too large
+already, until nothing is left: then the best is proved.
 
 Source: Schnorr and Euchner, "Lattice basis reduction", Mathematical Programming 1994;
 Wübben et al., "Efficient algorithm for decoding layered space-time codes", Electronics
@@ -13,224 +13,287 @@ IEEE JSAC 2006.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from quantal.objectives._algorithms.quadratic_form import QuadraticForm
 from quantal.objectives._algorithms.solution import Solution
-from quantal.objectives.losses import Quadratic
-from quantal.objectives.problem import Problem
+from quantal.objectives.problem import Floats, Integers, Problem
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-_WIDTHS = (16, 256, 4096)
-LARGEST = 300
-"""The most elements."""
+WIDTHS = (16, 256, 4096)
+"""The partial vectors that the breadth-first searches keep, one search after the other."""
+LARGEST_DECODED = 300
+"""The most elements: the triangular form takes the cube of their number."""
 _FLAT = 1e-6
-_NODES = 300_000  # Between two looks at the clock.
+"""Relative to the largest, a diagonal entry or eigenvalue below it counts as zero."""
+_NODES = 300_000
+"""The nodes that the depth-first search visits between two looks at the clock."""
+_ROUNDING = 1e-12
+"""A sum of squares has to be better by this part: less is rounding noise."""
+_SMALLEST, _LEVEL, _STATUS = range(3)
+"""The positions in `DepthFirstSearch.progress`."""
+_GOES_UP, _GOES_DOWN, _ENDED = 0.0, -1.0, 1.0
+"""The values of the status: where the search goes next, or that it is complete."""
 
 
-def solved(
-    loss: Quadratic,
+class Triangle(NamedTuple):
+    """A quadratic loss as the sum of squares `|triangle @ values - goal|**2`.
+
+    Attributes:
+        triangle: An upper triangular matrix (n, n).
+        goal: Real numbers (n,).
+        order: The element that stands at each position, (n,).
+        lists: The values of each position, (n, K).
+        lengths: The number of values of each position; 1 for fixed elements, (n,).
+    """
+
+    triangle: Floats
+    goal: Floats
+    order: Integers
+    lists: Floats
+    lengths: Integers
+
+    @classmethod
+    def of(cls, form: QuadraticForm, problem: Problem) -> "Triangle | None":
+        """Return the triangular form; None where the loss cannot be made convex."""
+        form = convex_form(form, problem)
+        try:
+            root = np.linalg.cholesky(form.matrix).T
+        except np.linalg.LinAlgError:
+            return None
+        if np.diag(root).min() < _FLAT * np.diag(root).max():
+            return None
+        order = _order_of_columns(root)
+        rotation, triangle = np.linalg.qr(root[:, order])
+        # |root @ v - goal|**2 is the loss up to a constant.
+        goal = rotation.T @ np.linalg.solve(root.T, -form.vector / 2)
+        fixed_values = problem.values(problem.start)[:, None]
+        lists = np.where(problem.fixed[:, None], fixed_values, problem.lists)[order]
+        lengths = np.where(problem.fixed, 1, problem.lengths)[order]
+        return cls(triangle, goal, order, lists, lengths)
+
+    def squares(self, values: Floats) -> float:
+        """Return the sum of squares of the values of all positions, (n,)."""
+        return float(np.square(self.triangle @ values - self.goal).sum())
+
+
+def closest_vector(
+    form: QuadraticForm,
     problem: Problem,
     seconds: float,
-    codes: Integers,
-    better: Callable[[Integers], None],
+    start: Integers,
+    on_improvement: Callable[[Integers], None],
 ) -> Solution | None:
-    """The best vector, or a good one; None where the loss cannot be made convex.
+    """Return the best assignment, or a good one; None where the loss cannot be made convex.
 
-    On two values `a` and `b`, `v**2` is `(a + b) v - a b`, so that any multiple of it may be
-    added. Takes exponential time where values are close together for the loss; it ends then without
-    a proof.
+    It takes exponential time where values are close together for the loss; it ends then
+    without a proof.
 
     Args:
-        loss: The loss.
-        problem: What is searched.
-        seconds: When it ends.
-        codes: A good vector.
-        better: Is told better vectors.
+        form: The quadratic loss.
+        problem: The lists, and which elements are fixed.
+        seconds: When it has to end.
+        start: A good assignment, (n,).
+        on_improvement: Is called with better assignments.
     """
     end = time.perf_counter() + seconds
-    if len(problem) > LARGEST:
+    if len(problem) > LARGEST_DECODED:
         return None
-    given, loss = loss, _convex(loss, problem)
-    matrix = loss.matrix
-    try:
-        root = np.linalg.cholesky(matrix).T
-    except np.linalg.LinAlgError:
+    decoded = Triangle.of(form, problem)
+    if decoded is None:
         return None
-    if np.diag(root).min() < _FLAT * np.diag(root).max():
-        return None
-    order, triangle, rotation = _sorted_triangle(root)
-    # |root v - goal|^2 is the loss but for a constant.
-    goal = rotation.T @ np.linalg.solve(root.T, -loss.vector / 2)
-    lists = np.where(problem.fixed[:, None], problem.values(problem.start)[:, None], problem.lists)[
-        order
-    ]
-    lengths = np.where(problem.fixed, 1, problem.lengths)[order]
-    best = _squares(triangle, goal, problem.values(codes)[order])
-    chosen = codes.copy()
-    for width in _WIDTHS:
+    smallest = decoded.squares(problem.values(start)[decoded.order])
+    best_codes = start.copy()
+
+    def keep(ordered_codes: Integers) -> None:
+        order = decoded.order
+        best_codes[order] = np.where(problem.fixed[order], start[order], ordered_codes)
+        on_improvement(best_codes)
+
+    for width in WIDTHS:
         if time.perf_counter() > end:
             break
-        found, squares = _broad(triangle, goal, lists, lengths, width)
-        if squares < best:
-            best = squares
-            chosen[order] = np.where(problem.fixed[order], codes[order], found)
-            better(chosen)
-    state = _State(triangle, goal, lists, lengths, best)
-    while not state.ended and time.perf_counter() < end:
-        state.go(_NODES)
-        if state.best < best:
-            best = state.best
-            chosen[order] = np.where(problem.fixed[order], codes[order], state.codes)
-            better(chosen)
-    if not state.ended:
-        return Solution(chosen, None)
-    (least,) = given(problem.values(chosen)[None])
-    return Solution(chosen, float(least), True)
+        codes, squares = _breadth_first(decoded, width)
+        if squares < smallest:
+            smallest = squares
+            keep(codes)
+    search = DepthFirstSearch(decoded, smallest)
+    while not search.ended and time.perf_counter() < end:
+        search.visit(_NODES)
+        if search.smallest < smallest:
+            smallest = search.smallest
+            keep(search.codes)
+    loss = form.loss(problem.values(best_codes))
+    if not search.ended:
+        return Solution(best_codes, loss)
+    return Solution(best_codes, loss, loss, True)
 
 
-def _convex(loss: Quadratic, problem: Problem) -> Quadratic:
-    """The same loss on the lists, with a matrix whose eigenvalues are above zero if that can be."""
-    matrix = loss.matrix.toarray() if loss.sparse else loss.matrix
-    free = np.flatnonzero(~problem.fixed)
+def convex_form(form: QuadraticForm, problem: Problem) -> QuadraticForm:
+    """Return an equivalent form with a positive definite matrix, if one exists.
+
+    On two values `a` and `b`, `v**2` is `(a + b) v - a b`, so that any multiple of it may be
+    added. Where an element has more values, the form is returned as it is, in a dense matrix.
+    """
+    matrix = form.dense_matrix
     eigenvalues = np.linalg.eigvalsh(matrix)
     flat = 4 * _FLAT * max(abs(eigenvalues[0]), eigenvalues[-1]) or 1.0
-    if eigenvalues[0] > flat or (problem.lengths[free] > 2).any():
-        return Quadratic(matrix, loss.vector, loss.constant)
-    more = np.full(len(matrix), flat - eigenvalues[0])
-    first, second = problem.lists[:, 0], problem.lists[np.arange(len(matrix)), problem.lengths - 1]
-    held = problem.values(problem.start)
-    first, second = (np.where(problem.fixed, held, ends) for ends in (first, second))
-    return Quadratic(
-        matrix + np.diag(more),
-        loss.vector - more * (first + second),
-        loss.constant + float(more @ (first * second)),
+    if eigenvalues[0] > flat or (problem.lengths[problem.free] > 2).any():
+        return QuadraticForm(matrix, form.vector, form.constant)
+    added = np.full(len(matrix), flat - eigenvalues[0])
+    first = problem.lists[:, 0]
+    second = problem.lists[np.arange(len(matrix)), problem.lengths - 1]
+    fixed_values = problem.values(problem.start)
+    first, second = (np.where(problem.fixed, fixed_values, ends) for ends in (first, second))
+    return QuadraticForm(
+        matrix + np.diag(added),
+        form.vector - added * (first + second),
+        form.constant + float(added @ (first * second)),
     )
 
 
-def _sorted_triangle(root: Floats) -> tuple[Integers, Floats, Floats]:
-    """An order of the columns, and R and Q of them: small diagonal entries come first."""
-    left, order = root.copy(), np.arange(len(root))
-    squares = np.square(left).sum(axis=0)
-    for place in range(len(root)):
-        least = place + int(squares[place:].argmin())
-        for array in (left.T, order, squares):
-            array[[place, least]] = array[[least, place]]
-        unit = left[:, place] / np.linalg.norm(left[:, place])
-        rest = left[:, place + 1 :]
-        rest -= np.outer(unit, unit @ rest)
-        squares[place + 1 :] = np.square(rest).sum(axis=0)
-    rotation, triangle = np.linalg.qr(root[:, order])
-    return order, triangle, rotation
+def _order_of_columns(root: Floats) -> Integers:
+    """Return an order of the columns in which small diagonal entries of R come first."""
+    remaining, order = root.copy(), np.arange(len(root))
+    squares = np.square(remaining).sum(axis=0)
+    for i in range(len(root)):
+        smallest = i + int(squares[i:].argmin())
+        for array in (remaining.T, order, squares):
+            array[[i, smallest]] = array[[smallest, i]]
+        unit = remaining[:, i] / np.linalg.norm(remaining[:, i])
+        later = remaining[:, i + 1 :]
+        later -= np.outer(unit, unit @ later)
+        squares[i + 1 :] = np.square(later).sum(axis=0)
+    return order
 
 
-def _squares(triangle: Floats, goal: Floats, values: Floats) -> float:
-    return float(np.square(triangle @ values - goal).sum())
-
-
-def _broad(
-    triangle: Floats, goal: Floats, lists: Floats, lengths: Integers, width: int
-) -> tuple[Integers, float]:
-    """The best that is left of the best partial vectors at each level."""
+def _breadth_first(decoded: Triangle, width: int) -> tuple[Integers, float]:
+    """Return the best codes of a search that keeps the best partial vectors at each level."""
+    triangle, goal, _, lists, lengths = decoded
     n = len(goal)
     sums, values = np.zeros(1), np.zeros((1, n))
     codes = np.zeros((1, n), np.int64)
     for level in range(n - 1, -1, -1):
-        rest = goal[level] - values[:, level + 1 :] @ triangle[level, level + 1 :]
-        own = lists[level, : lengths[level]]
-        more = sums[:, None] + np.square(rest[:, None] - triangle[level, level] * own)
-        flat = more.reshape(-1)
+        residual = goal[level] - values[:, level + 1 :] @ triangle[level, level + 1 :]
+        choices = lists[level, : lengths[level]]
+        squares = np.square(residual[:, None] - triangle[level, level] * choices)
+        flat = (sums[:, None] + squares).reshape(-1)
         kept = np.argpartition(flat, width)[:width] if len(flat) > width else np.arange(len(flat))
-        parents, children = np.divmod(kept, len(own))
+        parents, children = np.divmod(kept, len(choices))
         sums, values, codes = flat[kept], values[parents], codes[parents]
-        values[:, level], codes[:, level] = own[children], children
+        values[:, level], codes[:, level] = choices[children], children
     best = int(sums.argmin())
-    return codes[best], _squares(triangle, goal, values[best])
+    return codes[best], decoded.squares(values[best])
 
 
-class _State:
-    """Where the deep search stands."""
+class _Stack(NamedTuple):
+    """The partial vector of the depth-first search, and what is known of each level.
 
-    def __init__(
-        self, triangle: Floats, goal: Floats, lists: Floats, lengths: Integers, best: float
-    ) -> None:
-        n, most = lists.shape
-        self._arguments = triangle, goal, lists, lengths
+    Attributes:
+        sums: The squares of all levels from this one on, (n + 1,).
+        values: The values of the partial vector, (n,).
+        nearest: The codes of each level, the nearest value first, (n, K).
+        ranks: The position among these of the level's code, (n,).
+    """
+
+    sums: Floats
+    values: Floats
+    nearest: Integers
+    ranks: Integers
+
+
+class DepthFirstSearch:
+    """A depth-first search over partial vectors, which can be interrupted and resumed.
+
+    Args:
+        decoded: The loss as a sum of squares.
+        smallest: The sum of squares that has to be improved on.
+
+    Attributes:
+        codes: The best codes, (n,), once `smallest` has become less.
+    """
+
+    def __init__(self, decoded: Triangle, smallest: float) -> None:
+        n, longest = decoded.lists.shape
+        self._decoded = decoded
         self.codes = np.zeros(n, np.int64)
-        # The best, the level; 1 at the end, -1 where the way leads down.
-        self._numbers = np.array([best, n - 1, -1.0])
-        self._stack = (
-            np.zeros(n + 1), np.zeros(n), np.zeros((n, most), np.int64), np.zeros(n, np.int64),
-        )  # fmt: skip
+        self._progress = np.array([smallest, n - 1, _GOES_DOWN])
+        self._stack = _Stack(
+            np.zeros(n + 1), np.zeros(n), np.zeros((n, longest), np.int64), np.zeros(n, np.int64)
+        )
 
     @property
-    def best(self) -> float:
-        return float(self._numbers[0])
+    def smallest(self) -> float:
+        """Return the smallest sum of squares so far."""
+        return float(self._progress[_SMALLEST])
 
     @property
     def ended(self) -> bool:
-        return bool(self._numbers[2] == 1)
+        """Return whether nothing is left to visit."""
+        return bool(self._progress[_STATUS] == _ENDED)
 
-    def go(self, nodes: int) -> None:
-        """Look at some more partial vectors."""
-        _deep(nodes, *self._arguments, *self._stack, self.codes, self._numbers)
+    def visit(self, nodes: int) -> None:
+        """Visit some more partial vectors."""
+        _visit(nodes, self._decoded, self._stack, self.codes, self._progress)
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _deep(
-    nodes: int,
-    triangle: Any, goal: Any, lists: Any, lengths: Any,
-    sums: Any, values: Any, nearest: Any, places: Any, codes: Any, numbers: Any,
-) -> None:  # fmt: skip
-    """Go on with the deep search, in place."""
+def _visit(
+    nodes: int, decoded: Triangle, stack: _Stack, codes: Any, progress: NDArray[Any]
+) -> None:
+    """Continue the depth-first search; stack, codes and progress change in place."""
+    triangle, goal, _, lists, lengths = decoded
+    sums, values, nearest, ranks = stack
     n = len(goal)
-    level, down = int(numbers[1]), numbers[2] < 0
+    level, goes_down = int(progress[_LEVEL]), progress[_STATUS] == _GOES_DOWN
     for _ in range(nodes):
-        if down:
-            rest = goal[level]
-            for other in range(level + 1, n):
-                rest -= triangle[level, other] * values[other]
-            # The values in the order of their distance, by insertion.
-            for k in range(lengths[level]):
-                own = abs(rest - triangle[level, level] * lists[level, k])
-                at = k
-                while at > 0:
-                    before = nearest[level, at - 1]
-                    if abs(rest - triangle[level, level] * lists[level, before]) <= own:
-                        break
-                    nearest[level, at] = before
-                    at -= 1
-                nearest[level, at] = k
-            places[level] = 0
-        else:
+        if not goes_down:
             level += 1
             if level == n:
-                numbers[1], numbers[2] = n - 1, 1.0
+                progress[_LEVEL], progress[_STATUS] = n - 1, _ENDED
                 return
-            # Back from below: what is left over, anew.
-            rest = goal[level]
-            for other in range(level + 1, n):
-                rest -= triangle[level, other] * values[other]
-            places[level] += 1
-        down = False
-        if places[level] >= lengths[level]:
+        residual = goal[level]
+        for other in range(level + 1, n):
+            residual -= triangle[level, other] * values[other]
+        if goes_down:
+            _sort_by_distance(residual, triangle[level, level], lists[level, : lengths[level]],
+                              nearest[level])  # fmt: skip
+            ranks[level] = 0
+        else:
+            ranks[level] += 1
+        goes_down = False
+        if ranks[level] >= lengths[level]:
             continue
-        code = nearest[level, places[level]]
-        apart = rest - triangle[level, level] * lists[level, code]
-        total = sums[level + 1] + apart * apart
-        if total >= numbers[0] * (1 - 1e-12):
-            continue  # The others are further away.
+        code = nearest[level, ranks[level]]
+        difference = residual - triangle[level, level] * lists[level, code]
+        total = sums[level + 1] + difference * difference
+        if total >= progress[_SMALLEST] * (1 - _ROUNDING):
+            continue  # The other values of this level are further away.
         values[level] = lists[level, code]
         if level > 0:
             sums[level] = total
             level -= 1
-            down = True
+            goes_down = True
             continue
-        numbers[0] = total
+        progress[_SMALLEST] = total
         for i in range(n):
-            codes[i] = nearest[i, places[i]]
-    numbers[1], numbers[2] = level, -1.0 if down else 0.0
+            codes[i] = nearest[i, ranks[i]]
+    progress[_LEVEL], progress[_STATUS] = level, _GOES_DOWN if goes_down else _GOES_UP
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _sort_by_distance(residual: float, factor: float, choices: Any, nearest: Any) -> None:
+    """Set the codes of a level in the order of their values' distance, by insertion."""
+    for code in range(len(choices)):
+        distance = abs(residual - factor * choices[code])
+        rank = code
+        while rank > 0:
+            before = nearest[rank - 1]
+            if abs(residual - factor * choices[before]) <= distance:
+                break
+            nearest[rank] = before
+            rank -= 1
+        nearest[rank] = code

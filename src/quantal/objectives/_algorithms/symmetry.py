@@ -1,27 +1,29 @@
-"""The negatives of the values in their lists."""
+"""Sign symmetry: a vector and its negative are both in the lists."""
 
 import numpy as np
 
 from quantal.objectives.problem import Integers, Problem
 
-_ROUNDING = 1e-12  # Of phases: exp(i pi) is not quite -1.
-_LONGEST = 1024
-"""The longest list that is looked at: it takes the square of its length."""
+_ROUNDING = 1e-12
+"""The relative error of phases: `exp(i pi)` is not quite -1."""
+_LONGEST_LIST = 1024
+"""Longer lists are not examined: it takes the square of their length."""
 
 
-def negatives(problem: Problem) -> Integers | None:
-    """The code of each value's negative, (n, K); None if a list lacks one or a code is fixed.
+def codes_of_negatives(problem: Problem) -> Integers | None:
+    """Return the code of each value's negative, (n, K).
 
-    None for lists of more than 1,024 values, too.
+    The result is None if a list lacks a negative, a code is fixed, or a list has more than
+    1,024 values.
     """
-    if problem.fixed.any() or problem.lists.shape[1] > _LONGEST:
+    if problem.fixed.any() or problem.lists.shape[1] > _LONGEST_LIST:
         return None
-    rows, which = np.unique(problem.lists, axis=0, return_inverse=True)
-    found = np.zeros(rows.shape, np.int64)
-    for row, codes in zip(rows, found, strict=True):
-        apart = np.abs(row[:, None] + row)
-        if (apart.min(axis=1) > _ROUNDING * np.abs(row).max()).any():
+    distinct_lists, list_of_element = np.unique(problem.lists, axis=0, return_inverse=True)
+    negatives = np.zeros(distinct_lists.shape, np.int64)
+    for values, codes in zip(distinct_lists, negatives, strict=True):
+        distances = np.abs(values[:, None] + values)
+        if (distances.min(axis=1) > _ROUNDING * np.abs(values).max()).any():
             return None
-        # The first of equal ones: what a shorter list is filled up with comes last.
-        codes[:] = apart.argmin(axis=1)
-    return found[which.reshape(-1)]
+        # argmin returns the first match, so padding at the end of a list is never chosen.
+        codes[:] = distances.argmin(axis=1)
+    return negatives[list_of_element.reshape(-1)]

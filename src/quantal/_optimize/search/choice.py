@@ -1,0 +1,123 @@
+"""Which methods a search runs, and in which order."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from quantal._optimize.methods.compiled_steps import CompiledSteps
+from quantal._optimize.methods.enumeration import LONGEST_CALL, Enumeration, largest_batch
+from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
+from quantal._optimize.methods.full_deltas import FullDeltas
+from quantal._optimize.methods.gradient_starts import Gradients, GradientStarts
+from quantal._optimize.methods.method import Method
+from quantal._optimize.methods.quadratic_fit import QuadraticFit
+from quantal._optimize.methods.tabu import TabuSearch
+from quantal._optimize.moves import Moves
+from quantal._optimize.search.task import Task
+from quantal.objectives.problem import Floats
+
+ENUMERATED = 2**17
+"""Search spaces up to this size are enumerated, if that fits in half the budget."""
+_ENUMERATED_OF_A_FUNCTION = 2**9
+"""For a function of the user's, so many times as large ones are enumerated: no method is much
+faster there."""
+_LARGEST_SHARE = 0.25
+"""A step of tabu search evaluates at most this share of all moves by whole vectors."""
+_FIRST_BATCH, _BATCH_GROWTH = 8, 8
+"""The batches by which the seconds of a loss are measured."""
+_MEASURABLE = LONGEST_CALL / 4
+"""The seconds from which a measurement is reliable."""
+
+
+def choose_methods(task: Task) -> Iterator[Method]:
+    """Yield the methods for a task, one after the other, until one is complete.
+
+    A generator, because what comes next depends on what the last method learned: whether the
+    loss has gradients, for example.
+    """
+    seconds_each = 0.0
+    # With an evaluation budget, never decide by elapsed time.
+    if task.is_black_box and math.isfinite(task.spending.seconds_left):
+        seconds_each = seconds_of_a_loss(task)
+    black_box = task.objective.black_box
+    largest = ENUMERATED * (_ENUMERATED_OF_A_FUNCTION if black_box else 1)
+    assignments = task.problem.assignments
+    if assignments <= largest and task.spending.affords(assignments, seconds_each):
+        yield Enumeration(task.problem, task.evaluator.uncounted_losses, task.constraints.satisfied)
+        return
+    random = np.random.default_rng([task.seed, 1])
+    gradients = None
+    if black_box:
+        if not task.constraints:
+            yield QuadraticFit(
+                task.problem, task.evaluator, task.population, task.seed, seconds_each
+            )
+        descents = _gradient_starts(task, random)
+        if descents is not None:
+            yield descents
+            gradients = gradients_of_groups(task) if descents.available else None
+    heuristic = _heuristic(task, random, gradients)
+    if not black_box:
+        task.spending.restart_clock()  # Compiling is no part of the search.
+    yield from restarts_with_exact(
+        heuristic, _exact_method(task), task.population, task.objective.exact_is_fast
+    )
+
+
+def seconds_of_a_loss(task: Task) -> float:
+    """Measure the seconds per loss in a batch, with as small a batch as gives a reliable time."""
+    most, count, seconds = largest_batch(task.problem), _FIRST_BATCH, 0.0
+    while count < most and seconds < _MEASURABLE:
+        count = min(_BATCH_GROWTH * count, most) if seconds else min(count, most)
+        codes = np.tile(task.problem.start, (count, 1))
+        task.evaluator.losses(codes)  # It may compile.
+        began = task.spending.seconds
+        task.evaluator.losses(codes)
+        seconds = task.spending.seconds - began
+    return seconds / count
+
+
+def gradients_of_groups(task: Task) -> Gradients:
+    """Return a function that takes the groups' values to the gradients of their losses."""
+
+    def gradients(values: Floats) -> Floats | None:
+        of_elements = task.objective.gradients(task.groups.spread(values))
+        return None if of_elements is None else task.groups.gathered(of_elements)
+
+    return gradients
+
+
+def _gradient_starts(task: Task, random: np.random.Generator) -> GradientStarts | None:
+    if task.groups.factors is None or np.iscomplexobj(task.problem.lists):
+        return None
+    return GradientStarts(
+        task.problem, gradients_of_groups(task), task.evaluator, task.population, random
+    )
+
+
+def _heuristic(task: Task, random: np.random.Generator, gradients: Gradients | None) -> Method:
+    """Return what improves one assignment: a compiled loop, or tabu search."""
+    problem, structure = task.problem, task.structure
+    if structure is not None and not task.constraints:
+        loop = structure.compiled_loop(problem, task.seed)
+        if loop is not None:
+            return CompiledSteps(problem, loop, task.seed)
+    moves, losses = Moves(problem, task.constraints), task.evaluator.uncounted_losses
+    deltas = None if structure is None else structure.deltas(problem)
+    if deltas is not None:
+        return TabuSearch(losses, deltas, moves, random)
+    full = FullDeltas(losses, problem, gradients)
+    return TabuSearch(losses, full, moves, random, _LARGEST_SHARE)
+
+
+def _exact_method(task: Task) -> ExactMethod | None:
+    """Return the objective's exact method where it applies.
+
+    Without a limit of seconds only a fast one is used.
+    """
+    if task.structure is None or task.constraints:
+        return None
+    if not task.structure.exact_is_fast and math.isinf(task.spending.seconds_left):
+        return None
+    return ExactMethod(task.structure, task.problem, task.evaluator, task.population)

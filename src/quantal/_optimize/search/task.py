@@ -1,0 +1,210 @@
+"""A search's arguments, checked and brought into the form that the methods need."""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from quantal._optimize.budget import Budget, Clock, Spending
+from quantal._optimize.checkpoint import Checkpoint, fingerprint
+from quantal._optimize.constraints import Constraints
+from quantal._optimize.evaluator import Evaluator
+from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.linear_constraints import LinearConstraints
+from quantal._optimize.methods.population import Population
+from quantal._optimize.progress import Progress
+from quantal._optimize.search.user_loss import UserLoss
+from quantal.objectives.groups import Groups
+from quantal.objectives.objective import Objective
+from quantal.objectives.problem import Integers, Problem
+from quantal.objectives.quadratic import Quadratic
+
+_DRAWN = 256
+"""The random vectors that are tried for one whose loss is a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a search that are no part of the problem.
+
+    Attributes:
+        budget: What may be spent.
+        seed: The seed of the random numbers.
+        file: The path of the checkpoint; None for none.
+        jobs: The processes that share each batch of a user's function.
+        verbose: 0 shows no progress.
+        clock: The clock that measures seconds.
+    """
+
+    budget: Budget
+    seed: int = 0
+    file: str | os.PathLike[str] | None = None
+    jobs: int = 1
+    verbose: int = 0
+    clock: Clock = time.perf_counter
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task is what a search works on: the problem, and the state that all methods share.
+
+    Attributes:
+        objective: What is minimized, a function of all elements.
+        structure: The objective as one of the groups; None where its structure is lost.
+        groups: The elements that move together.
+        problem: The problem of the groups.
+        constraints: The sums that have to be met.
+        repaired: Returns an assignment near to one, that satisfies all constraints.
+        population: The good assignments.
+        evaluator: Evaluates assignments of the groups.
+        progress: The line of progress.
+        checkpoint: The file.
+        seed: The seed of the random numbers.
+    """
+
+    objective: Objective
+    structure: Objective | None
+    groups: Groups
+    problem: Problem
+    constraints: LinearConstraints
+    repaired: Callable[[Integers], Integers]
+    population: Population
+    evaluator: Evaluator
+    progress: Progress
+    checkpoint: Checkpoint
+    seed: int
+
+    @property
+    def spending(self) -> Spending:
+        """Return what is used of the budget."""
+        return self.evaluator.spending
+
+    @property
+    def incumbent(self) -> Incumbent:
+        """Return the best assignment so far."""
+        return self.evaluator.incumbent
+
+    @property
+    def is_black_box(self) -> bool:
+        """Return whether nothing is known of the objective's structure."""
+        return self.objective.black_box or self.structure is None
+
+    def save(self) -> None:
+        """Write the incumbent and the population to the checkpoint."""
+        members = [member.codes for member in self.population.members]
+        self.checkpoint.write(members=np.stack([self.incumbent.codes, *members]))
+
+
+def parse(
+    objective: Callable[[Any], Any] | Objective,
+    values: Any,
+    n: int | None,
+    start: ArrayLike | None,
+    constraints: Constraints | None,
+    settings: Settings,
+) -> Task:
+    """Return the task of a search; the arguments are those of `search`."""
+    given = constraints or Constraints()
+    if n is None and isinstance(objective, Objective):
+        n = len(objective)
+    whole = Problem(values, n, start, given.fixed, settings.seed)
+    checked = _checked_objective(objective, whole, settings.jobs)
+    groups = Groups(whole, given.groups)
+    problem = groups.problem
+    linear = LinearConstraints(groups, whole.lists, given.total, given.counts)
+    random = np.random.default_rng(settings.seed)
+    problem = problem.starting_at(linear.repaired(problem.start, random))
+    structure: Objective | None = checked
+    if given.groups is not None:
+        structure = None if groups.factors is None else checked.reduced(groups)
+    spending = Spending(settings.budget, settings.clock)
+    incumbent = Incumbent(problem.start, spending)
+    evaluator = Evaluator(lambda codes: checked(groups.values(codes)), spending, incumbent)
+
+    def repaired(codes: Integers) -> Integers:
+        try:
+            return linear.repaired(codes, random)
+        except ValueError:
+            return incumbent.codes.copy()
+
+    name = fingerprint(
+        whole.lists, groups.members, whole.fixed, whole.start[whole.fixed], linear.targets,
+        linear.terms,
+    )  # fmt: skip
+    checkpoint = Checkpoint(settings.file, name, {"members": (None, len(problem))})
+    starts = _starts(evaluator, problem, checkpoint, repaired, random)
+    problem = problem.starting_at(starts[-1])
+    negatives = None if structure is None else structure.symmetry(problem)
+    population = Population(problem, negatives, random, repaired)
+    population.begin_with(starts)
+    progress = Progress(spending, incumbent, settings.verbose)
+    return Task(
+        checked, structure, groups, problem, linear, repaired, population, evaluator, progress,
+        checkpoint, settings.seed,
+    )  # fmt: skip
+
+
+def _checked_objective(
+    objective: Callable[[Any], Any] | Objective, whole: Problem, jobs: int
+) -> Objective:
+    if not isinstance(objective, Objective):
+        return UserLoss(objective, len(whole), jobs)
+    if len(objective) != len(whole):
+        raise ValueError(
+            f"The objective is of {len(objective)} elements, and there are lists for "
+            f"{len(whole)}. Expected as many."
+        )
+    if isinstance(objective, Quadratic) and np.iscomplexobj(whole.lists):
+        raise ValueError(
+            "The lists are complex, and the objective is a Quadratic. Expected real numbers for "
+            "it. Give a function of the vectors."
+        )
+    return objective
+
+
+def _starts(
+    evaluator: Evaluator,
+    problem: Problem,
+    checkpoint: Checkpoint,
+    repaired: Callable[[Integers], Integers],
+    random: np.random.Generator,
+) -> list[Integers]:
+    """Return the assignments of the checkpoint and the first one, evaluated."""
+    start = problem.start
+    loss = evaluator.loss(start)
+    evaluator.incumbent.offer(start, loss)
+    if math.isnan(loss):
+        start = _first_number(evaluator, problem, repaired, random)
+    members: list[Integers] = []
+    if checkpoint.exists():
+        rows = np.asarray(checkpoint.read()["members"], np.int64)
+        in_lists = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
+        members = list(rows[in_lists])
+    for codes in members:
+        evaluator.consider(codes)
+    return [*members, start]
+
+
+def _first_number(
+    evaluator: Evaluator,
+    problem: Problem,
+    repaired: Callable[[Integers], Integers],
+    random: np.random.Generator,
+) -> Integers:
+    """Draw assignments until one has a loss that is a number, and return it."""
+    for _ in range(_DRAWN):
+        codes = repaired(problem.draw(random))
+        loss = evaluator.loss(codes)
+        if not math.isnan(loss):
+            evaluator.incumbent.offer(codes, loss)
+            return codes
+    raise ValueError(
+        f"The loss of the first vector is NaN, and so are those of {_DRAWN} that were drawn. "
+        "Expected a number. Look at the loss with "
+        f"{problem.values(problem.start)[:9].tolist()}..., or give a start."
+    )

@@ -71,9 +71,9 @@ def fir(_, seeds):
     ):  # fmt: skip
         loss, dense_loss = (_filter(half, weight, each * half) for each in (16, 64))
         for seed in range(seeds):
-            found = quantal.search(loss, powers, budget=20, seed=seed, verbose=0)
-            (error,) = dense_loss(found.values[None])
-            yield row(f"FIR {name}", seed, found, error, best, 20)
+            result = quantal.search(loss, powers, budget=20, seed=seed, verbose=0)
+            (error,) = dense_loss(result.vector[None])
+            yield row(f"FIR {name}", seed, result, error, best, 20)
 
 
 def _filter(half, weight, points):
@@ -97,8 +97,8 @@ def designs(_, seeds):
 
         budget = 10 if n == 20 else 5 if n == 16 else 2
         for seed in range(seeds):
-            found = quantal.search(loss, [1, -1], n * n, budget, seed, verbose=0)
-            yield row(f"determinant {n}", seed, found, np.exp(-found.loss), best, budget)
+            result = quantal.search(loss, [1, -1], n * n, budget, seed, verbose=0)
+            yield row(f"determinant {n}", seed, result, np.exp(-result.loss), best, budget)
 
 
 def parts(_, seeds):
@@ -127,13 +127,13 @@ def parts(_, seeds):
 
 def runs(name, loss, values, n, budget, seeds, best):
     for seed in range(seeds):
-        found = quantal.search(loss, values, n, budget, seed, verbose=0)
-        yield row(name, seed, found, found.loss, best, budget)
+        result = quantal.search(loss, values, n, budget, seed, verbose=0)
+        yield row(name, seed, result, result.loss, best, budget)
 
 
-def row(name, seed, found, reached, best, budget):
-    seconds = f"{found.history[-1][0]:.2f} of {budget}"
-    return name, seed, reached, best, 100 * reached / best, seconds, found.proved
+def row(name, seed, result, reached, best, budget):
+    seconds = f"{result.history[-1][0]:.2f} of {budget}"
+    return name, seed, reached, best, 100 * reached / best, seconds, result.proved
 
 
 def main():

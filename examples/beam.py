@@ -45,9 +45,9 @@ def design(channel, count):
     return quantal.search(quantal.objectives.Magnitude(channel), phases, budget=5, verbose=0)
 
 
-def lost(channel, found):
+def lost(channel, result):
     """Against free phases, in dB."""
-    return 20 * np.log10(-found.loss / np.abs(channel).sum())
+    return 20 * np.log10(-result.loss / np.abs(channel).sum())
 
 
 def draw(seed, path):
@@ -81,10 +81,10 @@ def main():
     channels = {"line": array_of(options.seed)[0], "surface": surface_of(options.seed)}
     for name, channel in channels.items():
         for count in (2, 4, 8):
-            found = design(channel, count)
+            result = design(channel, count)
             print(
-                f"{name}, {count} phases: ours {lost(channel, found):.3f} dB "
-                f"(proved: {found.proved}), limit of many elements {limit(count):.3f} dB"
+                f"{name}, {count} phases: ours {lost(channel, result):.3f} dB "
+                f"(proved: {result.proved}), limit of many elements {limit(count):.3f} dB"
             )
     if options.picture:
         draw(options.seed, options.picture)

@@ -1,10 +1,10 @@
 """Choose exactly k of 64 features for a linear model: the best subset.
 
-The diabetes data of scikit-learn: 10 features, their squares and products, standardised. The
-list: 0 and 1, of which k elements are 1 (`counts={1: k}`). The loss is what remains of the
-variance after least squares on the chosen columns, fitted anew for each choice: a function of
-masks, in NumPy. It is no quadratic function of the mask. Known: for k = 5 the least of all
-7,624,512 subsets is .4913684, by looking at each of them.
+The diabetes data of scikit-learn: 10 features, their squares and products, standardised.
+The list: 0 and 1, of which k elements are 1 (`Constraints(counts={1: k})`). The loss is the
+variance that remains after least squares on the chosen columns, fitted anew for each choice: a
+function of masks, in NumPy. It is not a quadratic function of the mask. Known: for k = 5 the
+least of all 7,624,512 subsets is .4913684, by evaluating each of them.
 
     python examples/feature_selection.py --picture features.svg
 """
@@ -48,7 +48,10 @@ def loss_of(columns, wanted):
 
 def design(columns, wanted, count=5, budget=1.0, seed=0):
     loss, n = loss_of(columns, wanted), columns.shape[1]
-    return quantal.search(loss, [0, 1], n=n, counts={1: count}, budget=budget, seed=seed, verbose=0)
+    constraints = quantal.Constraints(counts={1: count})
+    return quantal.search(
+        loss, [0, 1], n=n, budget=budget, seed=seed, constraints=constraints, verbose=0
+    )
 
 
 def greedy(loss, n, most):
@@ -93,9 +96,9 @@ def main():
     options = parser.parse_args()
     columns, wanted = read()
     loss, n = loss_of(columns, wanted), columns.shape[1]
-    found = [design(columns, wanted, k, options.budget) for k in range(1, options.most + 1)]
+    result = [design(columns, wanted, k, options.budget) for k in range(1, options.most + 1)]
     lines = {
-        "searched": [result.loss for result in found],
+        "searched": [result.loss for result in result],
         "greedy": greedy(loss, n, options.most),
         "lasso": lasso(loss, columns, wanted, options.most),
     }

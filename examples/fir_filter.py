@@ -59,14 +59,14 @@ def rounded(taps):
     return np.array(POWERS)[np.abs(taps[:, None] - POWERS).argmin(axis=1)]
 
 
-def draw(found, path):
-    free = continuous(len(found.values))
+def draw(result, path):
+    free = continuous(len(result.vector))
     frequencies = np.linspace(0, np.pi, 241)
     rows = responses(len(free), frequencies)
     shown = {
         "free taps": (free, "0.6", "-", 3.0),
         "free taps, rounded": (rounded(free), "tab:orange", "--", 1.3),
-        "searched": (found.values, "black", "-", 1.3),
+        "searched": (result.vector, "black", "-", 1.3),
     }
     drawn = figure()
     axes = drawn.subplots()
@@ -87,11 +87,11 @@ def main():
     options = parser.parse_args()
     results = {}
     for (free, weight), known in KNOWN.items():
-        found = results[free, weight] = design(free, weight, options.budget)
+        result = results[free, weight] = design(free, weight, options.budget)
         (plain,) = loss_of(free, weight)(rounded(continuous(free, weight))[None])
         print(
-            f"{2 * free - 1} taps, stop band weighted {weight:2}: ours {found.loss:.5f}, "
-            f"proved {known:.5f}, rounded {plain:.5f}; we proved it: {found.proved}"
+            f"{2 * free - 1} taps, stop band weighted {weight:2}: ours {result.loss:.5f}, "
+            f"proved {known:.5f}, rounded {plain:.5f}; we proved it: {result.proved}"
         )
     if options.picture:
         draw(results[8, 1], options.picture)

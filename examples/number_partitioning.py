@@ -25,7 +25,9 @@ def numbers_of(seed=0, n=40, most=10**12):
 def design(numbers, evaluations=200_000, seed=0):
     # Not its square: sums of these integers are exact in float64, the squares are not.
     loss = quantal.objectives.Sums(numbers[None], lambda sums: np.abs(sums[:, 0]))
-    return quantal.search(loss, [1, -1], budget=None, evaluations=evaluations, seed=seed, verbose=0)
+    return quantal.search(
+        loss, [1, -1], budget=quantal.Budget(evaluations=evaluations), seed=seed, verbose=0
+    )
 
 
 def exact(numbers):
@@ -85,11 +87,11 @@ def main():
     for n in (40, 400):
         for seed in range(options.seeds):
             numbers = numbers_of(seed, n)
-            found = design(numbers, options.evaluations)
-            random = drawn(numbers, found.evaluations)
+            result = design(numbers, options.evaluations)
+            random = drawn(numbers, result.evaluations)
             best = exact(numbers) if n == 40 else "-"
             print(
-                f"{n:7}  {seed:4}  {found.loss:<8.2g}  {random:<13.2g}  "
+                f"{n:7}  {seed:4}  {result.loss:<8.2g}  {random:<13.2g}  "
                 f"{differenced(numbers):<12.2g}  {best:<7}  {correlation(numbers):.3f}"
             )
 

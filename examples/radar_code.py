@@ -20,26 +20,23 @@ KNOWN = {13: 6, 40: 108}
 
 def design(n=40, evaluations=40_000_000, seed=0):
     # Evaluations, not seconds: the same code on each machine.
-    loss, limits = (
-        quantal.objectives.Autocorrelation(n),
-        {"budget": None, "evaluations": evaluations},
-    )
-    return quantal.search(loss, [1, -1], **limits, seed=seed, verbose=0)
+    loss, budget = quantal.objectives.Autocorrelation(n), quantal.Budget(evaluations=evaluations)
+    return quantal.search(loss, [1, -1], budget=budget, seed=seed, verbose=0)
 
 
 def merit(n, loss):
     return n**2 / (2 * loss)
 
 
-def draw(found, seed, path):
-    n = len(found.values)
+def draw(result, seed, path):
+    n = len(result.vector)
     random = np.random.default_rng(seed).choice([-1.0, 1.0], n)
     energy = float(quantal.objectives.Autocorrelation(n)(random[None])[0])
     lags = np.arange(1 - n, n)
     drawn = figure(6.4, 4.6)
     rows = drawn.subplots(2, 1, sharex=True, sharey=True)
     for axes, code, name, loss in (
-        (rows[0], found.values, "searched", found.loss),
+        (rows[0], result.vector, "searched", result.loss),
         (rows[1], random, "random", energy),
     ):
         axes.vlines(lags, 0, np.correlate(code, code, "full"), color="black", linewidth=2)
@@ -58,14 +55,14 @@ def main():
     parser.add_argument("--picture", help="a .svg or .png to draw")
     options = parser.parse_args()
     for n, known in KNOWN.items():
-        found = design(n, options.evaluations, options.seed)
+        result = design(n, options.evaluations, options.seed)
         print(
-            f"{n} elements: ours {found.loss:.0f} after {found.history[-1][0]:.2f} s, proved "
-            f"{known}, merit factor {merit(n, found.loss):.2f}"
+            f"{n} elements: ours {result.loss:.0f} after {result.history[-1][0]:.2f} s, proved "
+            f"{known}, merit factor {merit(n, result.loss):.2f}"
         )
-        print("  " + "".join("+" if value > 0 else "-" for value in found.values))
+        print("  " + "".join("+" if value > 0 else "-" for value in result.vector))
     if options.picture:
-        draw(found, options.seed, options.picture)
+        draw(result, options.seed, options.picture)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ def draw(results, path):
     drawn = figure()
     axes = drawn.subplots()
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-    for ((frequency, quality), found), style in zip(results.items(), styles, strict=True):
-        f, q = (number.item() for number in frequency_and_quality(found.values[None]))
+    for ((frequency, quality), result), style in zip(results.items(), styles, strict=True):
+        f, q = (number.item() for number in frequency_and_quality(result.vector[None]))
         axes.plot(at, response(frequency, quality, at), color="0.75", linewidth=4)
         name = f"{frequency} Hz, Q = {quality:.4g}"
         axes.plot(at, response(f, q, at), color="black", linestyle=style, label=name, linewidth=1.2)
@@ -72,11 +72,11 @@ def main():
     parser.add_argument("--picture", help="a .svg or .png to draw")
     options = parser.parse_args()
     results = {wanted: design(*wanted) for wanted in KNOWN}
-    for (frequency, quality), found in results.items():
-        r1, r2, c1, c2 = found.values
+    for (frequency, quality), result in results.items():
+        r1, r2, c1, c2 = result.vector
         print(
-            f"{frequency:4} Hz, Q {quality:<7}: ours {found.loss:.2e}, known "
-            f"{KNOWN[frequency, quality]:.2e}, proved: {found.proved}; R {r1 / 1e3:.3g} and "
+            f"{frequency:4} Hz, Q {quality:<7}: ours {result.loss:.2e}, known "
+            f"{KNOWN[frequency, quality]:.2e}, proved: {result.proved}; R {r1 / 1e3:.3g} and "
             f"{r2 / 1e3:.3g} kOhm, C {c1 * 1e9:.3g} and {c2 * 1e9:.3g} nF"
         )
     if options.picture:

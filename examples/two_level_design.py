@@ -28,17 +28,17 @@ def design(n=12, budget=4.0, seed=0):
     return quantal.search(loss, [1, -1], n=n * n, budget=budget, seed=seed, verbose=0)
 
 
-def matrix_of(found):
-    n = round(len(found.values) ** 0.5)
-    return found.values.reshape(n, n)
+def matrix_of(result):
+    n = round(len(result.vector) ** 0.5)
+    return result.vector.reshape(n, n)
 
 
-def determinant(found):
-    return round(abs(np.linalg.det(matrix_of(found))))
+def determinant(result):
+    return round(abs(np.linalg.det(matrix_of(result))))
 
 
-def draw(found, path):
-    matrix = matrix_of(found)
+def draw(result, path):
+    matrix = matrix_of(result)
     n = len(matrix)
     drawn = figure(6.4, 3.4)
     left, right = drawn.subplots(1, 2)
@@ -64,9 +64,9 @@ def main():
     parser.add_argument("--picture", help="a .svg or .png to draw")
     options = parser.parse_args()
     results = {n: design(n, options.budget, options.seed) for n in options.sizes}
-    for n, found in results.items():
+    for n, result in results.items():
         print(
-            f"{n} x {n}: ours {determinant(found)} after {found.history[-1][0]:.2f} s, "
+            f"{n} x {n}: ours {determinant(result)} after {result.history[-1][0]:.2f} s, "
             f"known {KNOWN.get(n, 'nothing')}"
         )
     if options.picture:

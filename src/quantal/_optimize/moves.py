@@ -39,9 +39,10 @@ class Moves:
     def __init__(self, problem: Problem, constraints: LinearConstraints) -> None:
         free = problem.free
         self._positions = np.repeat(free, problem.lengths[free] - 1)
-        self._code_offsets = np.concatenate(
-            [np.arange(1, length) for length in problem.lengths[free]] or [np.zeros(0, np.int64)]
-        )
+        # For each element 1, 2, ..., length - 1.
+        others = problem.lengths[free] - 1
+        first_of_element = np.repeat(np.cumsum(others) - others, others)
+        self._code_offsets = np.arange(len(first_of_element)) - first_of_element + 1
         self._lengths, self._constraints = problem.lengths, constraints
         singles = len(self._positions)
         self.most = singles * singles if constraints else singles

@@ -1,0 +1,93 @@
+"""A function of the user's is called in the type that it is written for."""
+
+import keras
+import numpy as np
+import pytest
+
+from conftest import on_one_backend
+from quantal._optimize.search import choice
+from quantal._optimize.search.user_loss import UserLoss
+from searches import search
+
+
+def test_a_list_for_each_element_in_keras(monkeypatch):
+    monkeypatch.setattr(choice, "ENUMERATED", 0)
+
+    def loss(v):
+        return keras.ops.square(keras.ops.sum(v, axis=1) - 22.5)
+
+    result = search(loss, [[1, 2, 3], [10, 20], [0.5]], evaluations=1000)
+    assert result.vector.tolist() == [2, 20, 0.5]
+    assert result.loss == 0
+
+
+def test_gradients_where_there_are_some(random):
+    matrix = random.normal(size=(30, 40)).astype("float32")
+    target = (matrix @ random.choice([1.0, -1.0, 0.5], 40)).astype("float32")
+
+    def loss(v):
+        difference = keras.ops.subtract(keras.ops.matmul(v, matrix.T), target)
+        return keras.ops.sum(keras.ops.log(keras.ops.cosh(difference)), axis=1)
+
+    user_loss, rows = UserLoss(loss, 40), random.normal(size=(3, 40))
+    assert user_loss.gradients(rows) is None  # Before its first call nothing is known.
+    user_loss(rows)
+    expected = np.tanh(rows @ matrix.T - target) @ matrix
+    np.testing.assert_allclose(user_loss.gradients(rows), expected, rtol=1e-3, atol=1e-3)
+    # NumPy's functions have none.
+    plain = UserLoss(lambda v: np.abs(v).sum(axis=1), 40)
+    plain(rows)
+    assert plain.gradients(rows) is None
+    assert len(plain) == 40
+
+
+def test_a_batch_is_padded_to_a_power_of_two(random):
+    counts = []
+
+    def loss(v):
+        counts.append(len(v))
+        return keras.ops.sum(keras.ops.convert_to_tensor(v), axis=1)
+
+    user_loss, rows = UserLoss(loss, 3), random.normal(size=(11, 3))
+    for count in (3, 5, 11):
+        np.testing.assert_allclose(user_loss(rows[:count]), rows[:count].sum(axis=1), rtol=1e-5)
+    assert counts == [3, 8, 16]
+
+
+@on_one_backend
+def test_a_sequential_is_a_plain_function():
+    """It has a length, and is no objective."""
+    torch = pytest.importorskip("torch")
+    device = keras.ops.zeros(()).device
+
+    class Rows(torch.nn.Module):
+        def forward(self, v):
+            return torch.as_tensor(v, device=device).square().sum(dim=1)
+
+    layers = torch.nn.Sequential(Rows(), torch.nn.ReLU())
+    assert len(layers) == 2
+    result = search(layers, [1.0, 2.0], 5)
+    assert result.proved
+    assert result.vector.tolist() == [1] * 5
+
+
+@on_one_backend
+def test_functions_in_numpy_have_float64_after_the_first_call():
+    kinds = []
+
+    def loss(v):
+        kinds.append(v.dtype)
+        return np.abs(v.sum(axis=1))
+
+    search(loss, [1.0, -1.0], 25, evaluations=100)
+    assert kinds[0] == np.float32
+    assert set(kinds[1:]) == {np.dtype(np.float64)}
+
+
+@on_one_backend
+def test_processes_share_a_batch(random):
+    rows = random.normal(size=(7, 3))
+    # A lambda is sent as it is, and needs no import of these tests.
+    shared = UserLoss(lambda v: np.abs(v).sum(axis=1) ** 1.5, 3, jobs=2)
+    shared(rows[:1])
+    np.testing.assert_allclose(shared(rows), np.abs(rows).sum(axis=1) ** 1.5)

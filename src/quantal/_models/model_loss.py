@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss
+from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats
 
 _MOST_NUMBERS = 2**25
@@ -25,7 +26,7 @@ class LossAndGradient(NamedTuple):
     gradient: Floats
 
 
-class ModelLoss:
+class ModelLoss(Objective):
     """A model's loss on data is an objective of the listed values of some parameters.
 
     A vector has the values of all elements, those of the first parameter first, each parameter in

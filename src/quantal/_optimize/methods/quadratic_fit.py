@@ -17,7 +17,6 @@ from quantal.objectives.quadratic import Quadratic
 
 LARGEST_FITTED = 512
 """The most elements: a fit takes about half of their square in evaluations."""
-LARGEST = LARGEST_FITTED
 _FEWEST_FITTED = 3
 """The fewest elements: third differences need three."""
 _BATCH = 2048

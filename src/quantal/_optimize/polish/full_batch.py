@@ -2,17 +2,16 @@
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 
+from quantal._optimize.evaluator import Evaluator
 from quantal._optimize.methods.population import Population
-from quantal._optimize.methods.quadratic_fit import LARGEST
+from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED, QuadraticFit
 from quantal._optimize.polish.annealing import Annealing
 from quantal._optimize.polish.curvature import RankedMoves
 from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Stages
-from quantal._optimize.search.search import follow_as_quadratic
 from quantal.objectives.problem import Integers
 
 _GROWTH, _SHRINKAGE = 2, 4
@@ -109,14 +108,18 @@ class FullBatch:
     def _follow_as_quadratic(self) -> bool:
         """Follow a quadratic loss of few elements; return whether it was solved."""
         state = self._state
-        if len(state.objective) > LARGEST:
+        if len(state.objective) > LARGEST_FITTED:
             return False
         incumbent = state.incumbent
         problem = state.objective.lists.problem(incumbent.codes)
         population = Population(problem, None, state.random)
         population.begin_with([incumbent.codes])
-        record: Any = _AsRecord(state)
-        return follow_as_quadratic(record, problem, population, state.seed, self._seconds_each())
+        lists, model_loss = state.objective.lists, state.objective.model_loss
+        evaluator = Evaluator(
+            lambda ranks: model_loss(lists.values(ranks)), state.spending, incumbent
+        )
+        fit = QuadraticFit(problem, evaluator, population, state.seed, self._seconds_each())
+        return fit.run(incumbent.codes, state.spending, incumbent.offer).complete
 
     def _seconds_each(self) -> float:
         """Return the seconds that one loss takes among many at once."""
@@ -128,46 +131,3 @@ class FullBatch:
         began = time.perf_counter()
         state.objective.losses(rows)
         return (time.perf_counter() - began) / len(rows)
-
-
-class _AsRecord:
-    """The state of polishing in the form that search's quadratic method takes."""
-
-    def __init__(self, state: PolishState) -> None:
-        self._state = state
-        self.losses, self.goes_on = state.objective.losses, state.spending.has_budget
-        self.affords, self.without = state.spending.affords, state.spending.exclude_seconds
-
-    @property
-    def elsewhere(self) -> Any:
-        return self._state.spending._external
-
-    @elsewhere.setter
-    def elsewhere(self, evaluations: Any) -> None:
-        self._state.spending._external = evaluations
-
-    @property
-    def evaluations(self) -> int:
-        return 0
-
-    @evaluations.setter
-    def evaluations(self, more: int) -> None:
-        self._state.spending.count(more)
-
-    @property
-    def best(self) -> float:
-        return self._state.incumbent.loss
-
-    @property
-    def best_codes(self) -> Integers:
-        return self._state.incumbent.codes
-
-    @property
-    def left(self) -> float:
-        return self._state.spending.seconds_left
-
-    def better(self, codes: Integers, loss: float) -> None:
-        self._state.incumbent.offer(codes, loss)
-
-    def look(self, codes: Integers) -> None:
-        self.better(codes, float(self.losses(codes[None])[0]))

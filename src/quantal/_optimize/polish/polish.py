@@ -15,7 +15,7 @@ from quantal._models.model_loss import ModelLoss
 from quantal._optimize.budget import Budget, Spending
 from quantal._optimize.checkpoint import Checkpoint, fingerprint
 from quantal._optimize.incumbent import Incumbent
-from quantal._optimize.methods.quadratic_fit import LARGEST
+from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED
 from quantal._optimize.polish.arguments import (
     check_batch_size,
     checked_parameters,
@@ -159,7 +159,7 @@ def _measured_start(objective: RankedLoss, validation: Any) -> Kept:
     ranks = objective.lists.ranks()
     loss = objective.monitored(ranks)
     validation_loss = None if validation is None else validation(ranks)
-    if len(ranks) <= LARGEST:  # Losses of many assignments at once test for a quadratic one.
+    if len(ranks) <= LARGEST_FITTED:  # Losses of many assignments at once test for a quadratic one.
         objective.model_loss(objective.lists.values(np.stack([ranks, ranks])))
     for name, number in (("", loss), (" of validation_data", validation_loss)):
         if number is not None and not np.isfinite(number):

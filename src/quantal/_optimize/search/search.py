@@ -1,17 +1,15 @@
 """The best vector for an objective: search over the codes of lists."""
 
 import contextlib
-import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from quantal._optimize.budget import Budget, LimitedSpending, _Affording
+from quantal._optimize.budget import Budget
 from quantal._optimize.constraints import Constraints
 from quantal._optimize.methods.method import run_in_turn
-from quantal._optimize.methods.quadratic_fit import QuadraticFit
 from quantal._optimize.search.choice import choose_methods
 from quantal._optimize.search.result import SearchResult, conclude
 from quantal._optimize.search.task import Settings, Task, parse
@@ -98,64 +96,3 @@ def run(task: Task) -> SearchResult:
     task.progress.end()
     task.save()
     return conclude(task, solutions[-1])
-
-
-# Until polish uses the classes above.
-
-
-class _RecordBudget(_Affording):
-    def __init__(self, record):
-        self._record = record
-
-    def has_budget(self):
-        return self._record.goes_on()
-
-    def count(self, evaluations):
-        self._record.evaluations += evaluations
-
-    def exclude_seconds(self, seconds):
-        self._record.without(seconds)
-
-    def limited(self, seconds_left=0.0, condition=lambda: True):
-        return LimitedSpending(self, seconds_left, condition)
-
-    seconds = property(lambda self: self._record.seconds)
-    seconds_left = property(lambda self: self._record.left)
-    evaluations_left = property(
-        lambda self: (
-            math.inf if self._record._most is None else self._record._most - self._record.spent
-        )
-    )
-
-
-class _RecordEvaluator:
-    def __init__(self, record):
-        self._record, self.losses, self.consider = record, record.losses, record.look
-        self.incumbent = self
-
-    loss_of_best = property(lambda self: self._record.best)
-    codes = property(lambda self: self._record.best_codes)
-
-    def loss(self, codes):
-        return float(self.losses(codes[None])[0])
-
-
-class _RecordIncumbent:
-    def __init__(self, record):
-        self._record = record
-
-    loss = property(lambda self: self._record.best)
-    codes = property(lambda self: self._record.best_codes)
-
-
-def follow_as_quadratic(record, problem, population, seed, each):
-    """Minimize a loss that turns out to be quadratic; return whether nothing is left."""
-    evaluator = _RecordEvaluator(record)
-    evaluator.incumbent = _RecordIncumbent(record)
-    fit = QuadraticFit(problem, evaluator, population, seed, each)
-    return fit.run(record.best_codes, _RecordBudget(record), record.better).complete
-
-
-def check_budget(budget, evaluations):
-    """Raise a ValueError if there is none."""
-    Budget(budget, evaluations)

@@ -499,9 +499,9 @@ def test_discrete_layers_inside_keep_their_lists():
     )
     outer = Discrete(inner, VALUES)
     outer(np.ones((2, 4), "float32"))
-    found = {p.values: numpy(p.kernel) for p in parameters_of(outer)}
-    assert set(found) == {VALUES, Values([4, 5]), Values([7, 8])}
-    for values, kernel in found.items():
+    kernels = {p.values: numpy(p.kernel) for p in parameters_of(outer)}
+    assert set(kernels) == {VALUES, Values([4, 5]), Values([7, 8])}
+    for values, kernel in kernels.items():
         testing.assert_members(ops.convert_to_tensor(kernel), values)
     assert len(outer.discrete_parameters) == 1
 

@@ -31,23 +31,23 @@ def layer_on(values, units=3, **arguments):
 def test_an_entry_gets_the_sum_of_the_gradients_of_the_elements_that_hold_it(random):
     layer, parameter = layer_on(FOUR)
     x = random.normal(size=(6, 8)).astype("float32")
-    found = gradient_to(parameter.entries, lambda: layer(x))
+    gradient = gradient_to(parameter.entries, lambda: layer(x))
     to_weights = np.broadcast_to(x.sum(axis=0)[:, None], (8, 3))
     codes = numpy(parameter.codes)
     unit = LatentUnits(FOUR).unit
     expected = [unit * to_weights[codes == code].sum() for code in range(4)]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_entries_of_channels_get_theirs(random):
     layer, parameter = layer_on(Values(ROWS, learnable=True))
     x = random.normal(size=(6, 8)).astype("float32")
-    found = gradient_to(parameter.entries, lambda: layer(x))
+    gradient = gradient_to(parameter.entries, lambda: layer(x))
     sums, codes = x.sum(axis=0), numpy(parameter.codes)
     for channel in range(3):
         unit = LatentUnits(ROWS, 2).unit[0, channel]
         expected = [unit * sums[codes[:, channel] == code].sum() for code in range(3)]
-        np.testing.assert_allclose(found[channel], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gradient[channel], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_list_is_learned(random):
@@ -152,17 +152,17 @@ def test_each_channel_goes_to_its_own_list(values, shape, random):
     np.testing.assert_array_equal(codes, values.codes(x))
     np.testing.assert_array_equal(values.take(codes), nearest)
     rows = zip(np.moveaxis(x, values.axis, 0), np.moveaxis(nearest, values.axis, 0), strict=True)
-    for listed, (row, found) in zip(values.numbers, rows, strict=True):
-        np.testing.assert_array_equal(found, Values(listed).nearest(row))
+    for listed, (row, projected) in zip(values.numbers, rows, strict=True):
+        np.testing.assert_array_equal(projected, Values(listed).nearest(row))
 
 
 def test_first_latents_lie_beside_the_midpoints_of_their_channel():
     numbers = numpy(LatentUnits(ROWS, 2).values_of(draw_latents(ROWS, (500, 3), seed=0)))
     for channel in range(3):
-        own = Values(ROWS.numbers[channel])
-        distances = np.abs(numbers[:, channel, None] - own.midpoints)
-        assert np.all(distances.min(axis=1) <= 0.051 * np.diff(own.ascending).max() / 2)
-        assert set(own.codes(numbers[:, channel])) == {0, 1, 2}
+        channel_list = Values(ROWS.numbers[channel])
+        distances = np.abs(numbers[:, channel, None] - channel_list.midpoints)
+        assert np.all(distances.min(axis=1) <= 0.051 * np.diff(channel_list.ascending).max() / 2)
+        assert set(channel_list.codes(numbers[:, channel])) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(

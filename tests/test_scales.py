@@ -44,7 +44,7 @@ def parameter_of(values, scale, relative=None, shape=(5, 4)):
 
 
 class InNumPy:
-    """What a parameter with a scale is made of, read once and computed in NumPy."""
+    """The reference computes a parameter with a scale in NumPy, read once."""
 
     def __init__(self, parameter):
         state, values = parameter.scale_state, parameter.values
@@ -57,8 +57,8 @@ class InNumPy:
         if state.scale.power_of_two:
             self.scale = 2.0 ** np.round(np.log2(self.scale))
         self.relative = self.scale / self.start
-        self.place = self.numbers / self.relative
-        self.chosen = values.nearest(self.place).astype(float)
+        self.in_list_units = self.numbers / self.relative
+        self.nearest = values.nearest(self.in_list_units).astype(float)
         rows = values.ascending if values.channels else values.ascending[None]
         self.low, self.high = rows[:, 0], rows[:, -1]  # the last axis has the channels
         self.largest = np.maximum(np.abs(self.low), np.abs(self.high))
@@ -81,20 +81,20 @@ class InNumPy:
 def test_gradient_of_a_learned_scale_is_that_of_lsq(values, scale, random):
     parameter = parameter_of(values, scale)
     upstream = random.normal(size=parameter.shape).astype("float32")
-    found = gradient_to(
+    gradient = gradient_to(
         parameter.scale_state.relative,
         lambda: ops.multiply(parameter.compute(training=True), upstream),
     )
-    own = InNumPy(parameter)
-    inside = (own.low <= own.place) & (own.place <= own.high)
+    exact = InNumPy(parameter)
+    inside = (exact.low <= exact.in_list_units) & (exact.in_list_units <= exact.high)
     assert inside.any()
     assert not inside.all()
-    elements = own.numbers.size / max(own.start.size, 1)
-    slope = (own.chosen - own.place * inside) / np.sqrt(elements * own.largest)
+    elements = exact.numbers.size / max(exact.start.size, 1)
+    slope = (exact.nearest - exact.in_list_units * inside) / np.sqrt(elements * exact.largest)
     # The variable is relative to the start: its gradient is the start times the scale's.
-    expected = own.start * own.total(upstream * slope)
+    expected = exact.start * exact.total(upstream * slope)
     assert np.abs(expected).max() > 1e-2
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_gradient_is_the_published_one_for_integers():
@@ -103,10 +103,10 @@ def test_the_gradient_is_the_published_one_for_integers():
     parameter = parameter_of(Values([-4, -3, -2, -1, 0, 1, 2, 3]), "learned", 1.0, (4, 1))
     parameter.scale_state.begin(np.float32(0.5))
     parameter.latent.assign(np.array([[0.3], [-9.0], [2.2], [7.0]], "f4") / 4)
-    found = gradient_to(parameter.scale_state.relative, lambda: parameter.compute(False))
+    gradient = gradient_to(parameter.scale_state.relative, lambda: parameter.compute(False))
     expected = (0 - 0.3) + -4 + (2 - 2.2) + 3
     # The list goes from -4 to 3; the largest magnitude stands in for Q_P.
-    np.testing.assert_allclose(found, 0.5 * expected / np.sqrt(4 * 4), rtol=1e-5)
+    np.testing.assert_allclose(gradient, 0.5 * expected / np.sqrt(4 * 4), rtol=1e-5)
 
 
 @every_list
@@ -114,14 +114,16 @@ def test_the_gradient_is_the_published_one_for_integers():
 def test_gradient_to_the_latents_is_as_if_the_scale_were_constant(values, method, random):
     parameter = parameter_of(values, Scale(method, "output"))
     upstream = random.normal(size=parameter.shape).astype("float32")
-    found = gradient_to(
+    gradient = gradient_to(
         parameter.latent, lambda: ops.multiply(parameter.compute(training=True), upstream)
     )
-    own = InNumPy(parameter)
-    leads_out = ((own.place > own.high) & (upstream < 0)) | ((own.place < own.low) & (upstream > 0))
+    exact = InNumPy(parameter)
+    leads_out = ((exact.in_list_units > exact.high) & (upstream < 0)) | (
+        (exact.in_list_units < exact.low) & (upstream > 0)
+    )
     assert leads_out.any()
-    expected = np.where(leads_out, 0, upstream * own.scale / own.relative * own.unit)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    expected = np.where(leads_out, 0, upstream * exact.scale / exact.relative * exact.unit)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4)
 
 
 def test_a_scale_gets_only_inward_gradients_at_its_limits():
@@ -133,11 +135,11 @@ def test_a_scale_gets_only_inward_gradients_at_its_limits():
     ):
         parameter = parameter_of(Values("binary"), "learned", relative, (3, 1))
         parameter.latent.assign(np.full((3, 1), 1e6, "f4"))
-        found = gradient_to(
+        gradient = gradient_to(
             parameter.scale_state.relative,
             lambda parameter=parameter, sign=upstream: parameter.compute(False) * sign,
         )
-        assert (found != 0) == passes
+        assert (gradient != 0) == passes
         # The gradient's sign is that of the upstream where all weights are above the list.
         expected = numpy(parameter.scale_state.start) * np.clip(relative, 2.0**-10, 2.0**10)
         np.testing.assert_allclose(numpy(parameter.scale), expected, rtol=1e-6)
@@ -146,16 +148,17 @@ def test_a_scale_gets_only_inward_gradients_at_its_limits():
 # Scales that are computed.
 
 
-def moved(own, values, method):
+def moved(exact, values, method):
     """The next relative scale by the formula, for a start where some value is not zero."""
     if method == "least_squares":
-        above, below = own.total(own.numbers * own.chosen), own.total(own.chosen**2)
+        above = exact.total(exact.numbers * exact.nearest)
+        below = exact.total(exact.nearest**2)
     else:
-        above = own.total(np.abs(own.numbers))
-        below = own.total(mean_magnitude(values).astype(float))
+        above = exact.total(np.abs(exact.numbers))
+        below = exact.total(mean_magnitude(values).astype(float))
     better = above / np.where(below > 0, below, 1)
     usable = (below > 0) & (above > 0)
-    return np.where(usable, np.clip(better, 2.0**-10, 2.0**10), own.relative)
+    return np.where(usable, np.clip(better, 2.0**-10, 2.0**10), exact.relative)
 
 
 @every_list
@@ -163,16 +166,16 @@ def moved(own, values, method):
 @pytest.mark.parametrize("method", ["least_squares", "mean_absolute"])
 def test_a_training_step_moves_a_computed_scale_by_its_formula(values, axis, method):
     parameter = parameter_of(values, Scale(method, axis))
-    own = InNumPy(parameter)
+    exact = InNumPy(parameter)
     weight = numpy(parameter.compute(training=True))
-    np.testing.assert_array_equal(numpy(parameter.scale_state.relative), np.float32(own.relative))
+    np.testing.assert_array_equal(numpy(parameter.scale_state.relative), np.float32(exact.relative))
     parameter.advance()
     # This step still had the old one.
-    np.testing.assert_allclose(weight, own.scale * own.chosen, rtol=1e-6)
-    expected = moved(own, values, method)
-    assert not np.allclose(expected, own.relative)
+    np.testing.assert_allclose(weight, exact.scale * exact.nearest, rtol=1e-6)
+    expected = moved(exact, values, method)
+    assert not np.allclose(expected, exact.relative)
     np.testing.assert_allclose(numpy(parameter.scale_state.relative), expected, rtol=1e-5)
-    np.testing.assert_allclose(numpy(parameter.scale), own.start * expected, rtol=1e-5)
+    np.testing.assert_allclose(numpy(parameter.scale), exact.start * expected, rtol=1e-5)
 
 
 @every_method
@@ -217,16 +220,18 @@ def test_fit_moves_each_scale_as_its_formula_says(method, random):
     model = keras.Sequential([keras.Input((6,)), discrete])
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=JIT)
     parameter = discrete.discrete_parameters[0]
-    own = InNumPy(parameter)
+    exact = InNumPy(parameter)
     x, y = random.normal(size=(8, 6)).astype("f4"), random.normal(size=(8, 3)).astype("f4")
     model.fit(x, y, batch_size=8, verbose=0)
-    own.relative = np.broadcast_to(own.relative, own.start.shape)
+    exact.relative = np.broadcast_to(exact.relative, exact.start.shape)
     if method == "learned":
-        upstream = x.T @ (2 * (x @ (own.scale * own.chosen) - y) / y.size)
-        slope = (own.chosen - own.place * (np.abs(own.place) <= 1)) / np.sqrt(6)
-        expected = 1 - 0.1 * own.start * own.total(upstream * slope)
+        upstream = x.T @ (2 * (x @ (exact.scale * exact.nearest) - y) / y.size)
+        slope = (
+            exact.nearest - exact.in_list_units * (np.abs(exact.in_list_units) <= 1)
+        ) / np.sqrt(6)
+        expected = 1 - 0.1 * exact.start * exact.total(upstream * slope)
     else:
-        expected = moved(own, parameter.values, method)
+        expected = moved(exact, parameter.values, method)
     assert not np.allclose(expected, 1)
     np.testing.assert_allclose(numpy(parameter.scale_state.relative), expected, rtol=1e-5)
     testing.assert_members(parameter.kernel, parameter.values)
@@ -692,9 +697,9 @@ def test_mixed_precision(method, random):
 def test_compiled_codes_are_the_eager_ones(values, scale):
     parameter = parameter_of(values, scale, shape=(500, 4))
     # Many latents about the midpoints, scaled: where an ulp decides.
-    own = InNumPy(parameter)
+    exact = InNumPy(parameter)
     middles = values.midpoints if values.channels else np.tile(values.midpoints, (4, 1))
-    near = np.resize(middles.T, (500, 4)) * np.broadcast_to(own.relative, (1, 4))
+    near = np.resize(middles.T, (500, 4)) * np.broadcast_to(exact.relative, (1, 4))
     near = near.astype(np.float32)
     for _ in range(2):
         near[::3] = np.nextafter(near[::3], np.float32(np.inf))

@@ -1,6 +1,6 @@
 """A parameter is a latent with a list of values, an estimator and maybe a scale.
 
-A number of a parameter is told in one of these coordinate systems:
+The numbers of a parameter are in one of these coordinate systems:
 
 | system | what a number is | read by |
 |---|---|---|

@@ -1,7 +1,7 @@
 """Scales: one factor on all listed values of a weight, or one for each output channel.
 
 With a scale the layer computes with `scale * value`; the values stay the listed ones and
-the scale is stored beside them.
+the scale is stored separately.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.types import Tensor
@@ -12,7 +13,7 @@ _active = threading.local()
 
 
 @contextlib.contextmanager
-def weights_replaced(tensors: Mapping[object, Tensor]) -> Iterator[None]:
+def weights_replaced(tensors: Mapping[Any, Tensor]) -> Iterator[None]:
     """Let parameters compute with other tensors in place of their listed values.
 
     Within the scope `Parameter.compute` takes the tensor of its parameter, times the

@@ -1,4 +1,4 @@
-"""Layers whose weights come from a list."""
+"""The layers whose weights come from a list."""
 
 import keras  # noqa: F401  first: see quantal._registration
 

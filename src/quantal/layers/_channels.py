@@ -1,4 +1,4 @@
-"""Which axes of a layer's weight hold its output channels."""
+"""The axes of a layer's weight that index its output channels."""
 
 import keras
 
@@ -14,11 +14,11 @@ TRANSPOSED = (
 
 
 def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]:
-    """The axes of a weight that index the layer's outputs: negative integers.
+    """Return the axes of a weight that index the layer's outputs, as negative integers.
 
-    The last axis, but for depthwise kernels (input channel and multiplier), transposed
-    convolutions (the last but one) and EinsumDense (by its equation). For a weight of a
-    layer inside, that layer decides.
+    They are the last axis, except for depthwise kernels (input channel and multiplier),
+    transposed convolutions (the last but one) and EinsumDense (by its equation). For a
+    weight of a layer inside, that layer decides.
 
     Args:
         layer: The layer, or one around it.
@@ -41,8 +41,8 @@ def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]
         kernel, _, outputs = rest.partition("->")
         if len(kernel) == len(variable.shape):
             axes = [
-                place - len(kernel)
-                for place, label in enumerate(kernel)
+                axis - len(kernel)
+                for axis, label in enumerate(kernel)
                 if label in outputs and label not in inputs
             ]
             return tuple(axes) or (-1,)
@@ -50,9 +50,8 @@ def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]
 
 
 def owner_of(layer: keras.Layer, variable: keras.Variable) -> keras.Layer:
-    """The layer inside a layer that made the weight itself."""
+    """Return the layer, at any depth inside a layer, that created a weight itself."""
     for inner in flatten_layers(layer):
-        own = own_variables(inner)
-        if any(variable is found for found in own):
+        if any(variable is candidate for candidate in own_variables(inner)):
             return inner
     return layer

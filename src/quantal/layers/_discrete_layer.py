@@ -27,7 +27,7 @@ class DiscreteLayer(keras.layers.Layer):
     Attributes:
         discrete_parameters: The layer's parameters; None before it is built.
         finalized: Whether the layer is as `quantal.finalize` returns it: it does not
-            train, and files hold its packed codes in place of latents.
+            train, and files have its packed codes instead of latents.
     """
 
     discrete_parameters: list[Parameter] | None

@@ -1,4 +1,4 @@
-"""Finalized layers: they do not train, and files hold packed codes in place of latents.
+"""Finalized layers: they do not train, and files have packed codes instead of latents.
 
 Keras's stores of files support `keys()` and indexing, but are not mappings.
 """

@@ -56,7 +56,7 @@ def draw(seed, path):
     fields = array_of(seed, angles)
     vectors = {
         "free phases": np.conj(channel),
-        **{f"{b} bit{'s' * (b > 1)}": design(channel, 2**b).values for b in (3, 2, 1)},
+        **{f"{b} bit{'s' * (b > 1)}": design(channel, 2**b).vector for b in (3, 2, 1)},
     }
     drawn = figure(6.4, 6.4)
     rows = drawn.subplots(4, 1, sharex=True, sharey=True)

@@ -27,49 +27,49 @@ def columns(example):
 
 def test_filter(example):
     fir_filter = example("fir_filter")
-    found = fir_filter.design(budget=3)
-    assert found.loss == pytest.approx(0.21345, abs=1e-5)
+    result = fir_filter.design(budget=3)
+    assert result.loss == pytest.approx(0.21345, abs=1e-5)
     plain = fir_filter.rounded(fir_filter.continuous())
-    assert float(fir_filter.loss_of()(plain[None])[0]) > 1.2 * found.loss
+    assert float(fir_filter.loss_of()(plain[None])[0]) > 1.2 * result.loss
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_beam(example, count):
     beam = example("beam")
     for channel in (beam.array_of()[0], beam.surface_of()):
-        found = beam.design(channel, count)
-        assert found.proved
-        assert beam.limit(count) < beam.lost(channel, found) < 0
+        result = beam.design(channel, count)
+        assert result.proved
+        assert beam.limit(count) < beam.lost(channel, result) < 0
 
 
 def test_code(example):
-    found = example("radar_code").design(13, evaluations=10_000)
-    assert found.loss == 6
-    assert found.proved
+    result = example("radar_code").design(13, evaluations=10_000)
+    assert result.loss == 6
+    assert result.proved
 
 
 def test_sallen_key(example):
-    found = example("sallen_key").design(2500, 2.0)
-    assert found.loss == pytest.approx(1.49e-5, abs=1e-7)
-    assert found.proved
+    result = example("sallen_key").design(2500, 2.0)
+    assert result.loss == pytest.approx(1.49e-5, abs=1e-7)
+    assert result.proved
 
 
 def test_two_level_design(example):
     two_level = example("two_level_design")
-    found = two_level.design(12, budget=1)
-    assert two_level.determinant(found) == 2985984
-    matrix = two_level.matrix_of(found)
+    result = two_level.design(12, budget=1)
+    assert two_level.determinant(result) == 2985984
+    matrix = two_level.matrix_of(result)
     np.testing.assert_array_equal(matrix.T @ matrix, 12 * np.eye(12))
 
 
 def test_feature_selection(example, columns):
     features = example("feature_selection")
-    found = features.design(*columns, 5, budget=1)
-    assert found.loss == pytest.approx(features.KNOWN[5], abs=1e-7)
-    assert found.values.sum() == 5
+    result = features.design(*columns, 5, budget=1)
+    assert result.loss == pytest.approx(features.KNOWN[5], abs=1e-7)
+    assert result.vector.sum() == 5
     ways = features.loss_of(*columns)
-    assert found.loss < features.greedy(ways, 64, 5)[-1]
-    assert found.loss < features.lasso(ways, *columns, 5)[-1]
+    assert result.loss < features.greedy(ways, 64, 5)[-1]
+    assert result.loss < features.lasso(ways, *columns, 5)[-1]
 
 
 def test_greedy_is_that_of_scikit_learn(example, columns):
@@ -94,8 +94,8 @@ def test_number_partitioning(example):
     best = splitting.exact(numbers)
     signs = np.array(np.meshgrid(*[[1, -1]] * 14)).reshape(14, -1).T
     assert best == np.abs(signs @ numbers).min()
-    found = splitting.design(numbers, evaluations=20_000)
-    assert found.loss == best  # So few vectors are all looked at.
+    result = splitting.design(numbers, evaluations=20_000)
+    assert result.loss == best  # So few vectors are all looked at.
     assert splitting.differenced(np.array([4, 5, 6, 7, 8])) == 2
     assert splitting.drawn(numbers, 5000) >= best
     assert abs(splitting.correlation(splitting.numbers_of())) < 0.05

@@ -45,7 +45,7 @@ class Budget:
     @classmethod
     def of(cls, budget: "float | Budget") -> "Budget":
         """Return a budget as it is, and a number as a budget of so many seconds."""
-        if isinstance(budget, cls):
+        if isinstance(budget, Budget):
             return budget
         if budget is None:
             raise ValueError(
@@ -98,8 +98,15 @@ class Spendable(Protocol):
 class _Affording:
     """What follows from the seconds and evaluations that are left, for all spendings."""
 
-    seconds_left: float
-    evaluations_left: float
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds that are left; infinity where no seconds are limited."""
+        raise NotImplementedError
+
+    @property
+    def evaluations_left(self) -> float:
+        """Return the evaluations that are left; infinity where none are limited."""
+        raise NotImplementedError
 
     def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
         """Return whether evaluations fit, and take at most half of the seconds that are left."""
@@ -162,7 +169,7 @@ class Spending(_Affording):
         return self._counted + self._external()
 
     @property
-    def seconds_left(self) -> float:  # type: ignore[override]
+    def seconds_left(self) -> float:
         """Return the seconds that are left; infinity where no seconds are limited."""
         return math.inf if self.budget.seconds is None else self.budget.seconds - self.seconds
 
@@ -201,7 +208,9 @@ class Spending(_Affording):
 class LimitedSpending(_Affording):
     """A limited spending is charged to another one, and ends before it."""
 
-    def __init__(self, whole: Spending, seconds_left: float, condition: Callable[[], bool]) -> None:
+    def __init__(
+        self, whole: Spendable, seconds_left: float, condition: Callable[[], bool]
+    ) -> None:
         self._whole, self._reserved, self._condition = whole, seconds_left, condition
 
     def has_budget(self) -> bool:

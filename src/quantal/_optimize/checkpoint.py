@@ -53,7 +53,7 @@ class Checkpoint:
         """Return whether there is a file to go on from."""
         return self._file is not None and os.path.exists(self._file)
 
-    def write(self, **arrays: NDArray[Any]) -> None:
+    def write(self, **arrays: Any) -> None:
         """Replace the file by these arrays, whole or not at all; do nothing without a path."""
         if self._file is None:
             return

@@ -1,5 +1,7 @@
 """An objective that is the energy of a vector's autocorrelations."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -48,7 +50,7 @@ class Autocorrelation(Objective):
         rows = rows.astype(np.complex128 if rows.dtype.kind == "c" else np.float64)
         return np.array([self._energy(row) for row in rows], np.float64)
 
-    def _energy(self, v: NDArray[np.generic]) -> float:
+    def _energy(self, v: NDArray[Any]) -> float:
         if self.periodic:
             sums = np.correlate(np.concatenate([v, v[:-1]]), v, "valid")[1:]
         else:

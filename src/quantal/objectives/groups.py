@@ -44,7 +44,7 @@ class Groups:
             [whole.lists[i, : whole.lengths[i]] for i in first],
             None, whole.start[first], whole.fixed[first],
         )  # fmt: skip
-        self.factors = self._factors()
+        self.factors: Any = self._factors()
 
     def _factors(self) -> NDArray[Any] | None:
         lists, lists_of_groups = self._whole.lists, self.problem.lists[self.members]
@@ -61,7 +61,6 @@ class Groups:
         Args:
             sparse: Whether it is a scipy.sparse `csr_array`, else a NumPy array.
         """
-        assert self.factors is not None  # noqa: S101
         shape = len(self.members), len(self.problem)
         elements = np.arange(len(self.members))
         if sparse:

@@ -159,7 +159,7 @@ def fit_quadratic(
     quadratic = Quadratic(
         matrix,
         gradient - 2 * matrix @ point,
-        base_loss + point @ matrix @ point - gradient @ point,
+        float(base_loss + point @ matrix @ point - gradient @ point),
     )
     drawn = np.stack([problem.draw(random) for _ in range(_CHECKED)])
     drawn_losses = losses(drawn)

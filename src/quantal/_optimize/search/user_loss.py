@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats
@@ -43,7 +43,8 @@ class UserLoss(Objective):
     def __len__(self) -> int:
         return self._n
 
-    def __call__(self, vectors: NDArray[Any]) -> Floats:
+    def __call__(self, vectors: ArrayLike) -> Floats:
+        vectors = np.asarray(vectors)
         if self._is_numpy is None:
             losses = self._first_call(vectors)
         elif self._is_numpy:

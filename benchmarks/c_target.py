@@ -1,4 +1,4 @@
-"""Does the C that `quantal.export` writes compute what the model does, how large is it, how fast?
+"""Measure the C that `quantal.export` writes: its outputs, its size and its speed.
 
 A convnet of 52,000 ternary weights and batch normalization, trained for one epoch on 10,000
 images of Fashion-MNIST; written as C, compiled by gcc -O2, run on 1,000 test images.
@@ -46,7 +46,7 @@ int main(void)
 
 
 def network(values) -> keras.Model:
-    """A convnet with its kernels on a list, with a scale for each output; or free."""
+    """Build a convnet with its kernels on a list, with a scale for each output; or free."""
 
     def on_list(layer):
         scale = quantal.Scale("learned", "output")
@@ -69,10 +69,10 @@ def network(values) -> keras.Model:
 
 
 def measured(model: keras.Model, images: np.ndarray) -> dict:
-    """The model as C: its outputs against Keras's, its sizes, and its time an image."""
+    """Measure a model as C: its outputs against Keras's, its sizes, and its time an image."""
     expected = model.predict(images, batch_size=1000, verbose=0)
-    with tempfile.TemporaryDirectory() as place:
-        folder = pathlib.Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
         quantal.export(model, folder / "net.c")
         (folder / "main.c").write_text(MAIN)
         warnings = ["-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic"]
@@ -81,21 +81,21 @@ def measured(model: keras.Model, images: np.ndarray) -> dict:
             ["gcc", "-O2", "main.c", "net.o", "-o", "program", "-lm"],
         ):
             subprocess.run(command, cwd=folder, check=True)
-        told = subprocess.run(["size", "net.o"], cwd=folder, capture_output=True, check=True)
-        text, data, bss = map(int, told.stdout.split(b"\n")[1].split()[:3])
+        sizes = subprocess.run(["size", "net.o"], cwd=folder, capture_output=True, check=True)
+        text, data, bss = map(int, sizes.stdout.split(b"\n")[1].split()[:3])
         run = subprocess.run(
             [folder / "program"], input=images.tobytes(), capture_output=True, check=True
         )
         header = (folder / "net.h").read_text()
-    found = np.frombuffer(run.stdout, np.float32).reshape(expected.shape)
+    outputs = np.frombuffer(run.stdout, np.float32).reshape(expected.shape)
     return {
         "float32 bytes of the weights": 4 * sum(int(np.prod(w.shape)) for w in kernels(model)),
         "weight bytes": int(re.search(r"WEIGHT_BYTES (\d+)", header)[1]),
         "text": text,
         "data": data,
         "bss": bss,
-        "same class": f"{(found.argmax(1) == expected.argmax(1)).sum()} of {len(images)}",
-        "largest difference": f"{np.abs(found - expected).max() / np.abs(expected).max():.1e}",
+        "same class": f"{(outputs.argmax(1) == expected.argmax(1)).sum()} of {len(images)}",
+        "largest difference": f"{np.abs(outputs - expected).max() / np.abs(expected).max():.1e}",
         "ms an image": f"{1e3 * float(run.stderr) / len(images):.2f}",
     }
 
@@ -107,10 +107,10 @@ def kernels(model: keras.Model) -> list[keras.Variable]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=os.environ.get("FASHION_MNIST"))
-    asked = parser.parse_args()
-    if asked.data is None:
+    arguments = parser.parse_args()
+    if arguments.data is None:
         parser.error("give --data or set FASHION_MNIST to the folder of the four .gz files")
-    (images, labels), test = load(asked.data, "train"), load(asked.data, "t10k")
+    (images, labels), test = load(arguments.data, "train"), load(arguments.data, "t10k")
     tested = test[0][:TESTED].reshape(-1, 28, 28, 1), test[1][:TESTED]
     rows = []
     for name, values in {"ternary": "ternary", "float": None}.items():

@@ -107,24 +107,24 @@ def network_table(arguments):
         size = size_of(list(paths))
         rows.append([name, f"{size:,}", f"{8 * size / weights:.3f}", largest])
 
-    with tempfile.TemporaryDirectory() as folder:
-        place = pathlib.Path(folder)
-        model.save(place / "with_adam.keras")
-        row("`.keras`, latents and Adam", place / "with_adam.keras")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        model.save(folder / "with_adam.keras")
+        row("`.keras`, latents and Adam", folder / "with_adam.keras")
         plain = quantal.bake(model)
         plain.compile(None)
-        plain.save(place / "floats.keras")
-        row("`.keras`, floats (`bake`)", place / "floats.keras")
-        quantal.finalize(model).save(place / "final.keras")
-        row("`.keras` of `finalize`", place / "final.keras")
-        quantal.save(model, place / "m.quantal")
-        row("`quantal.save`", place / "m.quantal")
+        plain.save(folder / "floats.keras")
+        row("`.keras`, floats (`bake`)", folder / "floats.keras")
+        quantal.finalize(model).save(folder / "final.keras")
+        row("`.keras` of `finalize`", folder / "final.keras")
+        quantal.save(model, folder / "m.quantal")
+        row("`quantal.save`", folder / "m.quantal")
         for name, target in TARGETS.items():
             if name in ("csv", "torch"):
                 continue
             try:
                 report = quantal.export(
-                    model, place / f"m{target.ending}", name, inputs=test[0][:1000]
+                    model, folder / f"m{target.ending}", name, inputs=test[0][:1000]
                 )
             except (ValueError, ImportError) as error:
                 rows.append([f"`{name}`", str(error).split(".")[0], "-", "-"])
@@ -168,38 +168,12 @@ def speed_table(arguments):
     for name, values in (("±1", [1, -1]), ("four values", FOUR)):
         model = wide_model(arguments.size, values)
         for target in arguments.target or ("onnx", "onnx_fast", "openvino", "litert"):
-            with tempfile.TemporaryDirectory() as folder:
-                place, chosen = pathlib.Path(folder), TARGETS[target]
-                (place / "floats").mkdir()
-                try:
-                    packed = chosen.write(model, place / f"m{chosen.ending}")
-                    floats = chosen.floats(model, place / "floats" / f"m{chosen.ending}")
-                except (ValueError, ImportError) as error:
-                    rows.append([name, target, str(error).split(".")[0], *["-"] * 6])
-                    continue
-                took = [[], []]
-                for _ in range(3):
-                    for which, paths in enumerate((floats, packed)):
-                        found, figures = run_file(paths[0], [x])
-                        if "missing" in figures:
-                            break
-                        took[which].append(figures)
-                if not took[1]:
-                    rows.append([name, target, figures["missing"], *["-"] * 6])
-                    continue
-                times = [[t["milliseconds"] for t in each] for each in took]
-                ratios = [f / p for f, p in zip(*times, strict=True)]
-                memory = [statistics.median(t["memory"] for t in each) / 1e6 for each in took]
-                rows.append(
-                    [
-                        name, target, *(f"{statistics.median(t):.2f}" for t in times),
-                        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                        f"{difference(model, x, found)[0]:.1e}",
-                        *(f"{m:.0f}" for m in memory),
-                        f"{size_of(packed):,}",
-                    ]
-                )  # fmt: skip
-                print(rows[-1], flush=True)
+            try:
+                cells = compare_speed(model, target, x)
+            except (ValueError, ImportError) as error:
+                cells = [str(error).split(".")[0], *["-"] * 6]
+            rows.append([name, target, *cells])
+            print(rows[-1], flush=True)
     rows_of(
         [
             "list", "target", "floats, ms", "packed, ms", "times as fast", "largest difference",
@@ -207,6 +181,31 @@ def speed_table(arguments):
         ],
         rows,
     )  # fmt: skip
+
+
+def compare_speed(model, name, x):
+    """Return the cells of a target: three rounds in turn, medians and extremes of ratios."""
+    target = TARGETS[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        (folder / "floats").mkdir()
+        written = target.write(model, folder / f"m{target.ending}")
+        floats = written.write_floats(folder / "floats" / f"m{target.ending}")
+        rounds = [(run_file(floats[0], [x]), run_file(written.paths[0], [x])) for _ in range(3)]
+        size = size_of(written.paths)
+    packed = rounds[-1][1]
+    if packed.missing:
+        return [packed.missing, *["-"] * 6]
+    times = [[run.milliseconds for run in runs] for runs in zip(*rounds, strict=True)]
+    memory = [[run.memory for run in runs] for runs in zip(*rounds, strict=True)]
+    ratios = [f / p for f, p in zip(*times, strict=True)]
+    return [
+        *(f"{statistics.median(each):.2f}" for each in times),
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"{difference(model, x, packed.outputs).largest:.1e}",
+        *(f"{statistics.median(each) / 1e6:.0f}" for each in memory),
+        f"{size:,}",
+    ]
 
 
 def fidelity_table(arguments):

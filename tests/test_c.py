@@ -12,7 +12,6 @@ from keras import layers, ops
 import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
-from quantal._core.tensors.latent_units import LatentUnits
 from quantal._export.c.program import EXPRESSIONS
 from quantal._export.chain.steps import FUNCTIONS
 
@@ -36,20 +35,17 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic"]
 
 
 @pytest.fixture(autouse=True)
-def _drawn_by_numpy(monkeypatch):
+def _numbers_from_numpy(monkeypatch):
     """JAX compiles its generator for every shape, which takes longer than all else here."""
 
-    def codes(values, shape, seed=None):
-        chosen = values.take(np.random.randint(len(values), size=shape))
-        return LatentUnits(values, len(shape)).latents_of(chosen)
+    def draw(kind, numbers):
+        def call(self, shape, dtype=None, **kwargs):
+            return numbers(shape).astype("float32")
 
-    for module in ("discrete", "multiplier"):
-        monkeypatch.setattr(f"quantal.layers.{module}.draw_latents", codes)
-    monkeypatch.setattr(
-        keras.initializers.GlorotUniform,
-        "__call__",
-        lambda self, shape, dtype=None: np.random.normal(0, 0.3, shape).astype("float32"),
-    )
+        monkeypatch.setattr(kind, "__call__", call)
+
+    draw(keras.initializers.GlorotUniform, lambda shape: np.random.normal(0, 0.3, shape))
+    draw(keras.initializers.RandomUniform, lambda shape: np.random.uniform(0, 1, shape))
 
 
 def computed(source, x, name="net"):

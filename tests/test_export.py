@@ -1,6 +1,7 @@
 """What other tools read: the model's numbers, and nothing left where it fails."""
 
 import csv
+import inspect
 import re
 
 import keras
@@ -11,6 +12,8 @@ from keras import layers
 import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from quantal._export.registry import TARGETS
+from repository import ROOT
 
 
 def model_of(*wrapped, size=6):
@@ -36,9 +39,9 @@ def test_npz(arguments, tmp_path):
     with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:
         for parameter in parameters_of(model):
             codes, values = (arrays[f"{parameter.path}.{what}"] for what in ("codes", "values"))
-            own = values[np.arange(2), codes] if values.ndim == 2 else values[codes]
+            numbers = values[np.arange(2), codes] if values.ndim == 2 else values[codes]
             scale = arrays.get(f"{parameter.path}.scale", 1)
-            np.testing.assert_array_equal(own * scale, numpy(parameter.weight))
+            np.testing.assert_array_equal(numbers * scale, numpy(parameter.weight))
 
 
 def test_csv(tmp_path):
@@ -66,9 +69,9 @@ def test_verilog(arguments, tmp_path):
     for path, parameter in zip(written, parameters_of(model), strict=True):
         text = path.read_text()
         assert read_memory(text) == numpy(parameter.codes).ravel().tolist()
-        told = re.findall(r"^// (?:channel \d+, )?([0-9a-f]+) = (.*)$", text, re.MULTILINE)
-        assert len(told) == parameter.values.numbers.size
-        values = np.array([value for _, value in told], np.float32)
+        listed = re.findall(r"^// (?:channel \d+, )?([0-9a-f]+) = (.*)$", text, re.MULTILINE)
+        assert len(listed) == parameter.values.numbers.size
+        values = np.array([value for _, value in listed], np.float32)
         np.testing.assert_array_equal(values, parameter.values.numbers.ravel())
     (alone,) = quantal.export(model_of(LearnableMultiplier()), tmp_path / "alone.mem").paths
     assert alone == tmp_path / "alone.mem"
@@ -112,3 +115,28 @@ def test_refusals(tmp_path):
         with pytest.raises(ValueError, match="has no discrete weight"):
             quantal.export(model_of(layers.Dense(2)), tmp_path / f"m{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_target_is_in_the_tables():
+    lines = inspect.getdoc(quantal.export).splitlines()
+    for name, target in TARGETS.items():
+        (line,) = [line for line in lines if line.startswith(f"| `{name}` | `{target.ending}` |")]
+        bound = line.split("|")[-2].strip()
+        assert (float(bound) if bound else None) == target.bound
+    document = ROOT / "docs" / "export.md"
+    if document.exists():
+        text = document.read_text()
+        assert [name for name in TARGETS if f"`{name}`" not in text] == []
+
+
+def test_a_file_that_exists_stays_until_all_is_well(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("old")
+    path.chmod(0o640)
+    with pytest.raises(ValueError, match="CSV holds one vector"):
+        quantal.export(model_of(Discrete(layers.Dense(2), "ternary")), path)
+    assert path.read_text() == "old"
+    quantal.export(model_of(LearnableMultiplier()), path)
+    assert path.read_text().startswith("index,code,value")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]

@@ -43,13 +43,14 @@ def difference(model: keras.Model, inputs: Any, outputs: Sequence[NDArray[Any]])
     ]
     if len(expected) != len(outputs):
         raise RuntimeError(f"{len(outputs)} outputs came, {len(expected)} were expected")
-    relative = [
-        np.abs(output.astype(np.float64).reshape(other.shape) - other)
-        / (float(np.sqrt(np.mean(other**2))) or 1.0)
-        for output, other in zip(outputs, expected, strict=True)
-    ]
-    largest = max(float(deltas.max()) for deltas in relative)
-    return Difference(largest, float(np.mean([deltas.mean() for deltas in relative])))
+    largest, means = 0.0, []
+    for output, other in zip(outputs, expected, strict=True):
+        deltas = np.abs(output.astype(np.float64).reshape(other.shape) - other)
+        spread = float(np.sqrt(np.mean(other**2))) or 1.0
+        # In this order a NaN stays, and is then beyond every bound.
+        largest = float(np.maximum(largest, deltas.max() / spread))
+        means.append(deltas.mean() / spread)
+    return Difference(largest, float(np.mean(means)))
 
 
 def compare(

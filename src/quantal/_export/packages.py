@@ -22,3 +22,8 @@ def import_package(name: str, ending: str, extra: str) -> Any:
             f"{name.split('.')[0]} is not installed. Expected it for a file that ends in "
             f"{ending!r}. Run pip install 'quantal[{extra}]'."
         ) from error
+
+
+def import_onnx() -> Any:
+    """Import the package onnx, or say how it is installed."""
+    return import_package("onnx", ".onnx", "onnx")

@@ -10,7 +10,7 @@ import keras
 from quantal._export.folding import folded
 from quantal._export.inputs import inputs_of
 from quantal._export.onnx.repairs import repair_pooling
-from quantal._export.packages import import_package
+from quantal._export.packages import import_onnx
 from quantal._models.inputs import zero_inputs
 
 
@@ -46,11 +46,6 @@ def convert(model: keras.Model) -> Any:
         converted = onnx.load(path)
     repair_pooling(converted.graph)
     return converted
-
-
-def import_onnx() -> Any:
-    """Import the package onnx, or say how it is installed."""
-    return import_package("onnx", ".onnx", "onnx")
 
 
 def _one_sample(model: keras.Model) -> list[Any]:

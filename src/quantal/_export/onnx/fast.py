@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from quantal._export.coded_tensor import CodedTensor, encode
 from quantal._export.grid import Grid, grid_of, pack_integers
 from quantal._export.lists import lists_of
-from quantal._export.onnx.convert import convert, import_onnx
+from quantal._export.onnx.convert import convert
 from quantal._export.onnx.graphs import set_entries
 from quantal._export.onnx.shrink import shrink
 from quantal._export.onnx.standard import written
+from quantal._export.packages import import_onnx
 from quantal._export.target import Written
 
 BLOCK = 128

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from quantal._export.onnx.graphs import set_entries
-from quantal._export.packages import import_package
+from quantal._export.packages import import_onnx
 
 
 class _Pooling(NamedTuple):
@@ -65,7 +65,7 @@ def _poolings_over_all_axes(graph: Any) -> Iterator[_Pooling]:
 
 def _over_positions(pooling: _Pooling) -> list[Any]:
     """Return the nodes that pool over positions, channels first as ONNX has them."""
-    helper = import_package("onnx", ".onnx", "onnx").helper
+    helper = import_onnx().helper
     attributes = _attributes(pooling.pool)
     rank = len(attributes["kernel_shape"])
     for key in ("kernel_shape", "strides", "dilations"):
@@ -86,5 +86,5 @@ def _over_positions(pooling: _Pooling) -> list[Any]:
 
 
 def _attributes(node: Any) -> dict[str, Any]:
-    helper = import_package("onnx", ".onnx", "onnx").helper
+    helper = import_onnx().helper
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._export.coded_tensor import CodedTensor, encode
-from quantal._export.onnx.convert import import_onnx
 from quantal._export.onnx.graphs import set_entries
+from quantal._export.packages import import_onnx
 from quantal._storage import radix
 from quantal._storage.radix import Words
 

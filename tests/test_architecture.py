@@ -46,7 +46,7 @@ _export                 export
 testing                 edge_cases gradients _ledger _trace_jax _trace_tensorflow _trace_torch
 testing                 tracing laws
                         plots
-_command                datasets comparison command
+_command                errors backend datasets comparison results command entry
 """
 
 

@@ -11,8 +11,9 @@ import pandas
 import pytest
 
 import quantal
+from quantal._command import backend, comparison, datasets, results
 from quantal._command import command as cli
-from quantal._command import comparison, datasets
+from quantal._command.errors import MissingPackage, WrongUsage
 
 
 def run(capsys, *arguments):
@@ -52,7 +53,7 @@ def csv(tmp_path, table):
 
 def check_files(folder, features, labels=None):
     """The files are there and agree; gives the saved model."""
-    assert sorted(path.name for path in folder.iterdir()) == sorted(cli._FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(results.FILES)
     assert (folder / "values.png").read_bytes().startswith(b"\x89PNG")
     model = keras.saving.load_model(folder / "model.keras")
     written = pandas.read_csv(folder / "predictions.csv")
@@ -177,9 +178,8 @@ def test_the_second_training_gets_the_batches_of_the_first():
     weights = []
     for _ in range(2):
         pair = comparison.build_pair("multiplier", dataset, quantal.Values("binary"), "annealed", 0)
-        comparison.fit(
-            pair.free, dataset, parts, epochs=2, batch_size=50, seed=0, on_epoch_end=lambda: None
-        )
+        training = comparison.Training(epochs=2, batch_size=50, seed=0)
+        comparison.fit(pair.free, dataset, parts, training, on_epoch_end=lambda: None)
         weights.append(pair.free.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -285,18 +285,18 @@ def test_malformed_lists(train, values, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--epochs", "0"], "'0' does not fit. Expected a whole number from 1 on"),
-        (["--batch-size", "2.5"], "'2.5' does not fit"),
-        (["--seed", "-1"], "'-1' does not fit. Expected a whole number from 0 on"),
-        (["--seed", "inf"], "'inf' does not fit"),
+        (["--epochs", "0"], "Invalid value for '--epochs'"),
+        (["--batch-size", "2.5"], "Invalid value for '--batch-size'"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
+        (["--seed", "inf"], "Invalid value for '--seed'"),
         (["--model", "transformer"], "'transformer' is no model"),
         (
             ["--estimator", "sign"],
-            "estimator is 'sign'. Expected one of automatic, straight_through",
+            "estimator is 'sign'. Expected one of straight_through",
         ),
-        (["--backend", "numpy"], "invalid choice: 'numpy'"),
-        (["--task", "ranking"], "invalid choice: 'ranking'"),
-        (["--colour", "red"], "unrecognized arguments: --colour"),
+        (["--backend", "numpy"], "'numpy' is not one of 'tensorflow', 'jax', 'torch'"),
+        (["--task", "ranking"], "'ranking' is not one of 'auto'"),
+        (["--colour", "red"], "No such option: --colour"),
     ],
 )
 def test_wrong_usage(train, more, message):
@@ -306,8 +306,8 @@ def test_wrong_usage(train, more, message):
 
 
 def test_another_backend_in_the_same_process(train, monkeypatch):
-    other = next(name for name in cli.BACKENDS if name != keras.config.backend())
-    monkeypatch.setattr(cli, "_is_installed", lambda module: True)
+    other = next(name for name in backend.BACKENDS if name != keras.config.backend())
+    monkeypatch.setattr(backend, "is_installed", lambda module: True)
     monkeypatch.setenv("KERAS_BACKEND", keras.config.backend())
     code, _, err = train("wine", "--backend", other)
     assert code == 2
@@ -478,7 +478,7 @@ def test_training_that_ends_in_nothing(train):
 def test_folders_that_cannot_be_written(capsys, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     (tmp_path / "taken" / "values.png").mkdir(parents=True)
-    monkeypatch.setattr(comparison, "fit", lambda *_, **__: pytest.fail("trained before looking"))
+    monkeypatch.setattr(results, "fit", lambda *_, **__: pytest.fail("trained before looking"))
     for folder, message in [
         (tmp_path / "file", "cannot be written: File exists"),
         (tmp_path / "file" / "run", "cannot be written: Not a directory"),
@@ -503,35 +503,85 @@ def test_a_failure_while_writing_leaves_the_old_files(train, tmp_path, monkeypat
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
+# Other commands
+
+
+def test_inspect(capsys, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), quantal.Discrete(keras.layers.Dense(3), [1, -1])])
+    quantal.save(model, tmp_path / "model.quantal")
+    model.save(tmp_path / "model.keras")
+    for name in ("model.quantal", "model.keras"):
+        code, out, err = run(capsys, "inspect", tmp_path / name)
+        assert (code, err) == (0, "")
+        assert "dense/kernel" in out
+        assert "listed" in out
+    code, _, err = run(capsys, "inspect", tmp_path / "absent.keras")
+    assert code == 3
+    assert "absent.keras does not exist" in err
+
+
+def test_export(capsys, tmp_path):
+    layer = quantal.LearnableMultiplier([1, -1])
+    quantal.save(keras.Sequential([keras.Input((4,)), layer]), tmp_path / "model.quantal")
+    code, out, err = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "codes.csv")
+    assert (code, err) == (0, "")
+    assert "csv" in out
+    assert (tmp_path / "codes.csv").read_text().startswith("index,code,value")
+    code, _, err = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "codes.doc")
+    assert code == 4
+    assert "ends in '.doc'" in err
+    code, _, _ = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "none" / "codes.csv")
+    assert code == 5
+
+
+def test_an_interrupt(train, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "read_dataset", interrupt)
+    code, _, err = train("wine")
+    assert code == 130
+    assert "No file is left half-written" in err
+
+
 # Packages: 1
 
 
 def test_missing_packages(train, monkeypatch):
-    monkeypatch.setattr(cli, "_is_installed", lambda module: module not in ("rich", "sklearn"))
+    monkeypatch.setattr(backend, "is_installed", lambda module: module not in ("rich", "sklearn"))
     code, _, err = train("wine")
     assert code == 1
     assert "Not installed: scikit-learn, rich." in err
     assert 'pip install "quantal[command]"' in err
 
 
+def test_a_missing_framework_of_the_command():
+    program = "import sys; sys.modules['typer'] = None; from quantal._command.entry import main; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + "sys.exit(main())"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("quantal: Not installed: typer.")
+
+
 def test_backends(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    monkeypatch.setattr(cli, "_is_installed", lambda module: module in ("jax", "torch"))
-    assert cli._chosen_backend(None) == "jax"
-    assert cli._chosen_backend("torch") == "torch"
-    with pytest.raises(cli._Stop, match=r'pip install "quantal\[tensorflow\]"') as stop:
-        cli._chosen_backend("tensorflow")
+    monkeypatch.setattr(backend, "is_installed", lambda module: module in ("jax", "torch"))
+    assert backend.choose_backend(None) == "jax"
+    assert backend.choose_backend("torch") == "torch"
+    with pytest.raises(MissingPackage, match=r'pip install "quantal\[tensorflow\]"') as stop:
+        backend.choose_backend("tensorflow")
     assert stop.value.code == 1
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    assert cli._chosen_backend(None) == "torch"
+    assert backend.choose_backend(None) == "torch"
     monkeypatch.setenv("KERAS_BACKEND", "abacus")
-    with pytest.raises(cli._Stop, match="KERAS_BACKEND is 'abacus'") as stop:
-        cli._chosen_backend(None)
+    with pytest.raises(WrongUsage, match="KERAS_BACKEND is 'abacus'") as stop:
+        backend.choose_backend(None)
     assert stop.value.code == 2
     monkeypatch.delenv("KERAS_BACKEND")
-    monkeypatch.setattr(cli, "_is_installed", lambda module: False)
-    with pytest.raises(cli._Stop, match="nothing to compute with"):
-        cli._chosen_backend(None)
+    monkeypatch.setattr(backend, "is_installed", lambda module: False)
+    with pytest.raises(MissingPackage, match="nothing to compute with"):
+        backend.choose_backend(None)
 
 
 # The process
@@ -579,4 +629,4 @@ def test_the_module_is_a_program_that_keeps_quiet(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert sorted(os.listdir(tmp_path / "run")) == sorted(cli._FILES)
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(results.FILES)

@@ -1,8 +1,8 @@
 """The same model twice, on listed weights and on free ones: trained alike, and compared."""
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,14 +11,27 @@ from keras import layers
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, r2_score
 
-from quantal._command.datasets import Dataset, Split, Unfit, Unreadable, first_line
+from quantal._command.backend import load_model
+from quantal._command.datasets import Dataset, Split
+from quantal._command.errors import Unfit
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
+from quantal._models.discretize import discretize
+from quantal._models.walk import is_container, outermost_layers
 from quantal.callbacks.pacing import PaceToRun
 from quantal.layers.discrete import Discrete
 from quantal.layers.multiplier import LearnableMultiplier
 
 LEARNING_RATE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training is described by its epochs, its batches and the seed of their order."""
+
+    epochs: int
+    batch_size: int
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,35 +76,30 @@ def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, see
 
     Args:
         model: "multiplier", "mlp" or the path of a .keras file.
-        dataset: What it shall be trained on.
+        dataset: The data to be trained on.
         values: The list.
         estimator: Its name.
-        seed: Of the first weights.
+        seed: The seed of the first weights.
 
     Raises:
         Unreadable: The file is missing or is no model.
         Unfit: The model in it takes or gives other shapes, is not made of layers that can
             be replaced, or has none to replace.
     """
-
-    def discrete(layer: keras.Layer) -> keras.Layer:
-        return Discrete(layer, values, estimator=estimator, name=f"discrete_{layer.name}")
-
     if model == "multiplier":
         multiplier = LearnableMultiplier(values, estimator=estimator, name="multiplier")
         return _twice(lambda listed: _multiplier(dataset, multiplier if listed else None), seed)
     if model == "mlp":
+
+        def discrete(layer: keras.Layer) -> keras.Layer:
+            return Discrete(layer, values, estimator=estimator, name=f"discrete_{layer.name}")
+
         return _twice(lambda listed: _mlp(dataset, discrete if listed else _same), seed)
-    free = _loaded(model)
+    free = load_model(model)
     _check_shapes(model, free, dataset)
-    chosen = _with_kernel(model, free)[:-1]
-
-    def copied(layer: keras.Layer) -> keras.Layer:
-        copy = _copied(layer)
-        return discrete(copy) if _is_among(layer, chosen) else copy
-
+    rules = {f"^{re.escape(path)}$": values for path in _kernels(model, free)}
     keras.utils.set_random_seed(seed)
-    return Pair(keras.models.clone_model(free, clone_function=copied, recursive=True), free)
+    return Pair(discretize(free, rules, scale=None, estimator=estimator), free)
 
 
 def _twice(build: Callable[[bool], keras.Model], seed: int) -> Pair:
@@ -120,37 +128,14 @@ def _multiplier(dataset: Dataset, multiplier: keras.Layer | None) -> keras.Model
 
 def _mlp(dataset: Dataset, wrapped: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
     stack: list[Any] = [keras.Input((dataset.features.shape[1],))]
-    for place in (1, 2):
-        hidden = layers.Dense(64, use_bias=False, name=f"hidden_{place}")
+    for number in (1, 2):
+        hidden = layers.Dense(64, use_bias=False, name=f"hidden_{number}")
         stack += [wrapped(hidden), layers.BatchNormalization(), layers.ReLU()]
     return keras.Sequential([*stack, _output(dataset)])
 
 
-def _loaded(path: str) -> keras.Model:
-    if not pathlib.Path(path).is_file():
-        raise Unreadable(
-            f"The model {path} does not exist. Expected a file that model.save wrote. Check "
-            f"the path; it is taken from the folder {pathlib.Path.cwd()}."
-        )
-    try:
-        return keras.saving.load_model(path, compile=False)
-    # Which exceptions a damaged file brings forth is up to Keras and what it reads with.
-    except Exception as error:
-        raise Unreadable(
-            f"The model {path} cannot be read: {type(error).__name__}: {first_line(error)}. "
-            "Expected a sound .keras file of Keras's own layers, without Lambda. Save the model "
-            "again, with such layers."
-        ) from error
-
-
-def _is_replaceable(model: Any) -> bool:
-    """Whether Keras knows how its layers are connected: Sequential or functional."""
-    functional = type(keras.Model(inputs := keras.Input((1,)), layers.Identity()(inputs)))
-    return isinstance(model, (keras.Sequential, functional))
-
-
 def _check_shapes(path: str, model: keras.Model, dataset: Dataset) -> None:
-    if not _is_replaceable(model):
+    if not is_container(model):
         raise Unfit(
             f"The model {path} is of the class {type(model).__name__}. Expected a Sequential or "
             "functional model, whose layers can be replaced. Build it from keras.Input on."
@@ -176,74 +161,58 @@ def _check_shapes(path: str, model: keras.Model, dataset: Dataset) -> None:
         )
 
 
-def _with_kernel(path: str, model: keras.Model) -> list[keras.Layer]:
-    """The layers that have a weight named kernel, in order; at least two."""
-    found: list[keras.Layer] = []
-    for layer in _leaves(model):
+def _kernels(path: str, model: keras.Model) -> list[str]:
+    """Return the paths of the kernels but for those of the last layer, which stays free."""
+    kernels = []
+    for layer in outermost_layers(model):
         if getattr(layer, "discrete_parameters", None):
             raise Unfit(
                 f"The model {path} already has a layer of quantal's, {layer.name!r}. Expected a "
                 "model of plain Keras layers. Give the model as it was before."
             )
-        has_kernel = any(variable.name == "kernel" for variable in layer.variables)
-        if has_kernel and not _is_among(layer, found):
-            found.append(layer)
-    if len(found) < 2:
-        names = ", ".join(layer.name for layer in found) or "none"
+        paths = [variable.path for variable in layer.variables if variable.name == "kernel"]
+        if paths:
+            kernels.append((layer.name, paths))
+    if len(kernels) < 2:
+        names = ", ".join(name for name, _ in kernels) or "none"
         raise Unfit(
             f"The model {path} has no layer to put on the list: those with a kernel are {names}. "
             "Expected at least two, as the last one stays float. Add a hidden layer such as "
             "Dense."
         )
-    return found
-
-
-def _is_among(layer: keras.Layer, others: list[keras.Layer]) -> bool:
-    return any(layer is other for other in others)
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    """The layers in order, with those of the models among them in their place."""
-    for layer in model.layers:
-        if _is_replaceable(layer):
-            yield from _leaves(layer)
-        else:
-            yield layer
-
-
-def _copied(layer: keras.Layer) -> keras.Layer:
-    """A layer of the same configuration with weights of its own, of the same numbers."""
-    copy = type(layer).from_config(layer.get_config())
-    if layer.built and not copy.built:
-        copy.build_from_config(layer.get_build_config())
-    copy.set_weights(layer.get_weights())
-    return copy
+    return [kernel for _, paths in kernels[:-1] for kernel in paths]
 
 
 def fit(
     model: keras.Model,
     dataset: Dataset,
     parts: Split,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
+    training: Training,
     on_epoch_end: Callable[[], None],
 ) -> None:
     """Train a model of a pair; the same seed gives each of the two the same batches."""
-    features = parts.features.scaled(dataset.features[parts.training])
+    features = _scaled(parts.features, dataset.features[parts.training])
     target = dataset.target[parts.training]
     if parts.target is not None:
-        target = parts.target.scaled(target[:, None])
+        target = _scaled(parts.target, target[:, None])
     model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(model, features, dataset))
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch_end())]
     # Estimators that harden in training do so in time for the end of the run.
     if any(parameter.state is not None for parameter in parameters_of(model)):
         callbacks.append(PaceToRun())
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(training.seed)
     model.fit(
-        features, target, epochs=epochs, batch_size=batch_size, callbacks=callbacks, verbose=0
+        features,
+        target,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        callbacks=callbacks,
+        verbose=0,
     )
+
+
+def _scaled(scaler: Any, numbers: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(scaler.transform(numbers.astype(np.float64)), np.float32)
 
 
 def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -> Any:
@@ -279,16 +248,16 @@ def compare(pair: Pair, dataset: Dataset, parts: Split) -> Comparison:
 
 def on_raw_features(model: keras.Model, parts: Split) -> keras.Model:
     """The model with the training rows' scaling as its first layers, and as its last one."""
-    features, target = parts.features, parts.target
+    scaler, target = parts.features, parts.target
     # In two steps: a single factor and offset cancel where a mean is large.
     stack: list[Any] = [
-        keras.Input((len(features.mean),)),
-        layers.Rescaling(1.0, (-features.mean).tolist(), name="center"),
-        layers.Rescaling((1 / features.deviation).tolist(), name="scale"),
+        keras.Input((len(scaler.mean_),)),
+        layers.Rescaling(1.0, (-scaler.mean_).tolist(), name="center"),
+        layers.Rescaling((1 / scaler.scale_).tolist(), name="scale"),
     ]
     stack += model.layers if isinstance(model, keras.Sequential) else [model]
     if target is not None:
-        deviation, mean = target.deviation.tolist(), target.mean.tolist()
+        deviation, mean = target.scale_.tolist(), target.mean_.tolist()
         stack.append(layers.Rescaling(deviation, mean, name="unscale"))
     return keras.Sequential(stack)
 

@@ -1,4 +1,4 @@
-"""Tables of numbers with a target: read, checked, and split for training.
+"""Tables of numbers with a target: read by pandas, checked, and split by scikit-learn.
 
 A table comes from a CSV, Parquet or NPZ file or from a data set that scikit-learn
 ships. Rows count from 1, the first one below a header. Nothing here knows Keras.
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from quantal._command.errors import Unfit, Unreadable, first_line
+
 FEWEST_ROWS = 10
 MOST_CLASSES = 20
+"""Whole numbers of at most so many different values are taken for classes."""
 HELD_OUT = 0.2
-
 _LARGEST = float(np.finfo(np.float32).max)
 
 SHIPPED: dict[str, Callable[..., Any]] = {
@@ -33,25 +35,17 @@ SHIPPED: dict[str, Callable[..., Any]] = {
 }
 
 
-class Unreadable(ValueError):
-    """A file or data set cannot be read: missing, corrupt, of an unknown kind."""
-
-
-class Unfit(ValueError):
-    """What was read does not fit: a missing column, text, NaN, one class, other shapes."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Features and a target, all numbers.
+    """A data set has features and a target, all numbers.
 
     Attributes:
-        name: Where it came from.
+        name: The file or the data set that it was read from.
         features: float32, shape (rows, features), finite.
         target: For classification the classes as integers from 0, otherwise float64;
             shape (rows,).
-        labels: For classification what each class is called in the data, sorted;
-            otherwise None.
+        labels: For classification the name of each class in the data, sorted; otherwise
+            None.
     """
 
     name: str
@@ -61,42 +55,41 @@ class Dataset:
 
     @property
     def task(self) -> str:
-        """`"classification"` or `"regression"`."""
+        """The task is `"classification"` or `"regression"`."""
         return "regression" if self.labels is None else "classification"
 
     @property
     def outputs(self) -> int:
-        """How many numbers a model gives for a row: one for each class, or one."""
+        """A model gives so many numbers for a row: one for each class, or one."""
         return 1 if self.labels is None else len(self.labels)
 
+    @property
+    def description(self) -> str:
+        """The description names the task and the sizes."""
+        rows, columns = self.features.shape
+        classes = "" if self.labels is None else f", {len(self.labels)} classes"
+        return f"{self.name}: {self.task}, {rows} rows, {columns} features{classes}"
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """`scaled = (number - mean) / deviation`, for each column; float64, shape (columns,)."""
-
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
-
-    def scaled(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
-        """The numbers in units of the deviation: float32, of the same shape."""
-        return ((numbers.astype(np.float64) - self.mean) / self.deviation).astype(np.float32)
+    def names_of(self, predictions: NDArray[Any]) -> NDArray[Any]:
+        """Return classes by their names in the data; numbers as they are."""
+        return predictions if self.labels is None else self.labels[predictions]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which rows are trained on, which are held out, and the training rows' scaling.
+    """A split says which rows are trained on, and how the training rows are scaled.
 
     Attributes:
         training: Positions of the training rows, integers from 0.
         held_out: Positions of the others, ascending.
-        features: Scaling of the features.
-        target: Scaling of the target; None for classification.
+        features: The scaling of the features.
+        target: The scaling of the target; None for classification.
     """
 
     training: NDArray[np.intp]
     held_out: NDArray[np.intp]
-    features: Scaling
-    target: Scaling | None
+    features: StandardScaler
+    target: StandardScaler | None
 
 
 def split(dataset: Dataset, seed: int) -> Split:
@@ -105,13 +98,11 @@ def split(dataset: Dataset, seed: int) -> Split:
     training, held_out = train_test_split(
         np.arange(len(dataset.target)), test_size=HELD_OUT, random_state=seed, stratify=classes
     )
-    target = _scaling(dataset.target[training, None]) if dataset.labels is None else None
-    return Split(training, np.sort(held_out), _scaling(dataset.features[training]), target)
-
-
-def _scaling(numbers: NDArray[Any]) -> Scaling:
-    scaler = StandardScaler().fit(numbers.astype(np.float64))
-    return Scaling(scaler.mean_, scaler.scale_)
+    features = StandardScaler().fit(dataset.features[training].astype(np.float64))
+    target = None
+    if dataset.labels is None:
+        target = StandardScaler().fit(dataset.target[training, None])
+    return Split(training, np.sort(held_out), features, target)
 
 
 def read_dataset(source: str, target: str | None = None, task: str = "auto") -> Dataset:
@@ -126,25 +117,23 @@ def read_dataset(source: str, target: str | None = None, task: str = "auto") -> 
 
     Raises:
         Unreadable: There is no such file, or it is not what its ending says.
-        Unfit: What it holds cannot be trained on.
+        Unfit: Its contents cannot be trained on.
     """
-    columns, wanted = _read(source, target)
-    if len(wanted) < FEWEST_ROWS:
+    frame, target_column = _read(source, target)
+    if len(target_column) < FEWEST_ROWS:
         raise Unfit(
-            f"{source} has {len(wanted)} rows. Expected at least {FEWEST_ROWS}, of which a "
+            f"{source} has {len(target_column)} rows. Expected at least {FEWEST_ROWS}, of which a "
             "fifth is held out. Give more rows."
         )
-    if columns.shape[1] == 0:
+    if frame.shape[1] == 0:
         raise Unfit(
-            f"{source} has one column, {wanted.name!r}, which is the target. Expected columns "
-            "of features beside it. Separate the columns of a CSV file by commas, not by "
+            f"{source} has one column, {target_column.name!r}, which is the target. Expected "
+            "columns of features beside it. Separate the columns of a CSV file by commas, not by "
             "semicolons or tabs."
         )
-    features = np.empty(columns.shape, np.float32)
-    for place, name in enumerate(columns):
-        features[:, place] = _numbers(source, columns[name])
-    numbers, labels = _target(source, wanted, task)
-    return Dataset(source, features, numbers, labels)
+    features = np.stack([_numbers(source, frame[name]) for name in frame], axis=1)
+    numbers, labels = _target(source, target_column, task)
+    return Dataset(source, features.astype(np.float32), numbers, labels)
 
 
 def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Series]:
@@ -176,11 +165,6 @@ def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Ser
     if ending == ".npz":
         return _take_arrays(source, content, target)
     return _take_target(source, content, target)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short enough for a message of one's own."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, NDArray[Any]]:
@@ -257,8 +241,8 @@ def _take_arrays(
         )
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8", "replace")
-    columns = pandas.DataFrame(x, columns=[f"x[:, {place}]" for place in range(x.shape[1])])
-    return columns, pandas.Series(y, name=wanted)
+    frame = pandas.DataFrame(x, columns=[f"x[:, {column}]" for column in range(x.shape[1])])
+    return frame, pandas.Series(y, name=wanted)
 
 
 def _unknown(source: str, what: str, name: str, names: list[str]) -> str:
@@ -278,14 +262,14 @@ def _is_numeric(column: pandas.Series) -> bool:
 
 
 def _parsed(column: pandas.Series) -> NDArray[np.float64]:
-    """The column as float64, NaN where it is missing or no number."""
+    """Return the column as float64, NaN where it is missing or no number."""
     if not _is_numeric(column):
         column = pandas.to_numeric(column.astype(str), errors="coerce")
     return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
 
 
 def _numbers(source: str, column: pandas.Series) -> NDArray[np.float64]:
-    """The column as numbers that float32 holds, or an error that names the first other."""
+    """Return the column as numbers that float32 holds; refuse others and name the first."""
     numbers = _parsed(column)
     bad = np.flatnonzero(~(np.abs(numbers) <= _LARGEST))
     if not bad.size:
@@ -312,7 +296,7 @@ def _numbers(source: str, column: pandas.Series) -> NDArray[np.float64]:
 def _target(
     source: str, column: pandas.Series, task: str
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """(classes or numbers, labels or None)."""
+    """Return (classes or numbers, labels or None)."""
     _check_complete(source, column)
     is_text = not _is_numeric(column)
     parsed = _parsed(column)

@@ -507,13 +507,14 @@ def test_a_failure_while_writing_leaves_the_old_files(train, tmp_path, monkeypat
 
 
 def test_inspect(capsys, tmp_path):
-    model = keras.Sequential([keras.Input((4,)), quantal.Discrete(keras.layers.Dense(3), [1, -1])])
+    layer = quantal.Discrete(keras.layers.Dense(3, name="hidden"), [1, -1])
+    model = keras.Sequential([keras.Input((4,)), layer])
     quantal.save(model, tmp_path / "model.quantal")
     model.save(tmp_path / "model.keras")
     for name in ("model.quantal", "model.keras"):
         code, out, err = run(capsys, "inspect", tmp_path / name)
         assert (code, err) == (0, "")
-        assert "dense/kernel" in out
+        assert "hidden/kernel" in out
         assert "listed" in out
     code, _, err = run(capsys, "inspect", tmp_path / "absent.keras")
     assert code == 3

@@ -14,7 +14,8 @@ ORDER = """
                         _registration
 _core                   types by_identity
 _core.numbers           presets checks entropy k_means values natural_unit fitting
-_core.tensors           backend projection latent_units
+_core.tensors           backend constants gradients step_functions row_steps projection
+_core.tensors           latent_units
 _core                   keras_internals estimator scale scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container record
                         schedules
@@ -23,7 +24,10 @@ objectives._algorithms  solution symmetry quadratic_form compiled_loop deltas
 objectives._algorithms  relaxation_bound quadratic_steps sphere_decoding autocorrelation_steps
 objectives._algorithms  minimax_program convex_hull largest_sum
 objectives              objective quadratic sums minimax magnitude autocorrelation
-estimators              straight_through annealed corrected sampled mean_field registry policy
+estimators              _pace _hardening _softmax
+estimators.contrib      surrogates argmax_straight_through binary_relax residual
+estimators              straight_through annealed settling element_wise_scaled gumbel_softmax
+estimators              mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _discrete_layer multiplier discrete

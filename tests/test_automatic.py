@@ -8,8 +8,8 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal._core.estimator import aside, pulled
-from quantal._core.tensors.projection import projection_of
+from quantal._core.tensors.gradients import pulled
+from quantal._core.tensors.projection import offsets_in_half_gaps, projection_of
 from quantal.estimators import Annealed, Settling, StraightThrough, get, resolve
 
 
@@ -73,12 +73,14 @@ def test_a_pull_is_relative_to_the_gradient(scale, compile, random):
 
 
 @pytest.mark.parametrize("values", [Values([1, -1, 0.5, -0.5]), NAMED["uneven"], NAMED["one"]])
-def test_aside_counts_half_gaps_from_the_nearest_value(values, random):
+def test_offsets_count_half_gaps_from_the_nearest_value(values, random):
     latent = np.concatenate(
         [random.uniform(values.low - 1, values.high + 1, 300), values.numbers]
     ).astype("float32")
     listed = projection_of(values, 1)
-    found = numpy(aside(ops.convert_to_tensor(latent), listed.nearest(latent), listed))
+    found = numpy(
+        offsets_in_half_gaps(ops.convert_to_tensor(latent), listed.nearest(latent), listed)
+    )
     held = np.clip(latent, values.low, values.high).astype(float)
     ascending = np.sort(values.numbers.astype(float))
     expected = np.zeros(len(latent))
@@ -108,7 +110,9 @@ def test_settling_is_annealed_with_a_pull_that_grows(step, random):
         return ops.sum(weight_tensor * estimator(x, values, training=True, state=state))
 
     listed = projection_of(values, 1)
-    distance = numpy(aside(ops.convert_to_tensor(latent), listed.nearest(latent), listed))
+    distance = numpy(
+        offsets_in_half_gaps(ops.convert_to_tensor(latent), listed.nearest(latent), listed)
+    )
     strength = 0.5 * step / (step + 2000)
     expected = weight + strength * np.sqrt(np.mean(weight**2)) * distance
     np.testing.assert_allclose(

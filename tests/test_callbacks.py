@@ -24,7 +24,7 @@ class Softness(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         parameter = parameters_of(self.model)[0]
         state = keras.ops.convert_to_tensor(parameter.state)
-        self.seen.append(float(numpy(parameter.estimator.softness(state))))
+        self.seen.append(float(numpy(parameter.estimator.pace.softness(state))))
 
 
 X = np.ones((64, 4), "float32")

@@ -10,14 +10,14 @@ from quantal import Values, estimators, testing
 from quantal._core.tensors.projection import projection_of
 from quantal.estimators import (
     Annealed,
-    ArgmaxStraightThrough,
-    BinaryRelax,
     ElementWiseScaled,
     GumbelSoftmax,
-    Residual,
+    MeanField,
     Settling,
     StraightThrough,
+    registry,
 )
+from quantal.estimators.contrib import ArgmaxStraightThrough, BinaryRelax, Residual
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
 EVERY = [
@@ -33,6 +33,7 @@ EVERY = [
     Residual(),
     GumbelSoftmax(),
     GumbelSoftmax(hard=False, temperature=2.0),
+    MeanField(),
 ]
 LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
 
@@ -297,7 +298,7 @@ def test_annealed_is_parqs_map(values, r):
     span = max(values.high - values.low, 1.0)
     z = np.random.default_rng(0).uniform(values.low - span, values.high + span, 500)
     z = z.astype(np.float32)
-    softness = float(numpy(estimator.softness(ops.convert_to_tensor(state))))
+    softness = float(numpy(estimator.pace.softness(ops.convert_to_tensor(state))))
     soft = numpy(estimator(z, values, training=True, state=ops.convert_to_tensor(state)))
     expected = parq_map(z.astype(float), values.ascending.astype(float), softness)
     # Float32 rounding of (z - centre) is stretched by 1 / r.
@@ -329,7 +330,7 @@ def test_a_residual_is_a_share_of_the_latent(values, r):
 @pytest.mark.parametrize("estimator", [Annealed(), BinaryRelax(), GumbelSoftmax()], ids=repr)
 def test_annealing_hardens(estimator):
     def softness(step, end):
-        return float(numpy(estimator.softness(ops.convert_to_tensor([step, end]))))
+        return float(numpy(estimator.pace.softness(ops.convert_to_tensor([step, end]))))
 
     unpaced = [softness(step, 0.0) for step in (0.0, 500.0, 1500.0, 1e6)]
     np.testing.assert_allclose(unpaced, [1, 0.5, 0.25, 1 / 2001], rtol=1e-5)
@@ -355,6 +356,10 @@ def test_config_round_trip(estimator):
     assert repr(estimators.get(keras.saving.serialize_keras_object(estimator))) == repr(estimator)
 
 
+def test_every_estimator_with_a_name_is_in_the_tests():
+    assert {type(estimator) for estimator in EVERY} == set(registry._BY_NAME.values())
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -366,6 +371,7 @@ def test_config_round_trip(estimator):
         ("element_wise_scaled", ElementWiseScaled),
         ("residual", Residual),
         ("gumbel_softmax", GumbelSoftmax),
+        ("mean_field", MeanField),
     ],
 )
 def test_get_by_name(name, kind):

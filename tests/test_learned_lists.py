@@ -169,9 +169,9 @@ def test_first_latents_lie_beside_the_midpoints_of_their_channel():
     "estimator",
     [
         *(estimators.StraightThrough(s) for s in ("identity", "clip", "tanh", "swish_sign")),
-        estimators.ArgmaxStraightThrough(),
+        estimators.contrib.ArgmaxStraightThrough(),
         estimators.Annealed(),
-        estimators.BinaryRelax(),
+        estimators.contrib.BinaryRelax(),
     ],
     ids=str,
 )

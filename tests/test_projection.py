@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,9 @@ from hypothesis import given
 from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Values, testing
-from quantal._core.tensors.projection import StepFunction, projection_of
+from quantal._core.tensors import projection
+from quantal._core.tensors.projection import projection_of
+from quantal._core.tensors.step_functions import Buckets, Chain, Grid, step_function
 
 EVERY = {**NAMED, **LONG}
 
@@ -42,29 +46,42 @@ def test_memory_is_linear_in_the_elements_alone():
 def test_the_check_itself_can_fail(monkeypatch):
     values = Values([1, -1, 0.5, -0.5])
     step = projection_of(values).nearest
-    wrong = StepFunction(step.thresholds, step.levels + np.float32(1e-7))
+    wrong = step_function(step.thresholds, step.levels + np.float32(1e-7))
     monkeypatch.setattr(projection_of(values), "nearest", wrong)
     with pytest.raises(AssertionError, match="as a tensor"):
         testing.assert_nearest(values, [0.2])
 
 
-def test_forms():
-    def form(values):
-        return projection_of(values).nearest._form.__name__
+def form_of(values):
+    """The form of the nearest value; under PyTorch the one that its compiler traces."""
+    step = projection_of(values).nearest
+    return getattr(step, "compiled", step)
 
-    assert form(Values("nf4")) == "_chain"
-    assert form(Values("signed:8")) == "_round"
-    assert form(Values.signed(8, step=0.1)) == "_search"
-    assert form(LONG["huge"]) == "_search"
+
+def test_forms():
+    assert type(form_of(Values("nf4"))) is Chain
+    assert type(form_of(Values("signed:8"))) is Grid
+    assert type(form_of(Values.signed(8, step=0.1))) is Buckets
+    assert type(form_of(LONG["huge"])) is Buckets
+
+
+def test_a_projection_is_created_once_for_a_list_and_goes_with_it():
+    values = Values([[1, -1], [2, 3]])
+    assert projection_of(values, 2) is projection_of(values, 2)
+    assert projection_of(values, 3) is not projection_of(values, 2)
+    count = len(projection._PROJECTIONS)
+    del values
+    gc.collect()
+    assert len(projection._PROJECTIONS) == count - 1
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (2, 3, 4)])
 def test_shapes(shape):
     for values in (NAMED["four"], LONG["seventeen"], LONG["signed 8 bits"]):
-        projection = projection_of(values)
+        listed = projection_of(values)
         x = np.full(shape, 0.4, np.float32)
-        np.testing.assert_array_equal(numpy(projection.nearest(x)), values.nearest(x))
-        assert tuple(projection.codes(x).shape) == shape
+        np.testing.assert_array_equal(numpy(listed.nearest(x)), values.nearest(x))
+        assert tuple(listed.codes(x).shape) == shape
 
 
 @pytest.mark.parametrize("values", EVERY.values(), ids=EVERY)
@@ -83,5 +100,5 @@ def test_brackets_are_neighbours_around_the_latent(values):
 def test_search_stays_within_its_halvings_where_values_crowd():
     # All thresholds in one bucket but one: the search within it must find them all.
     values = Values([*np.linspace(0, 1e-3, 100), 1e6])
-    assert projection_of(values).nearest._halvings >= 6
+    assert form_of(values).halvings >= 6
     testing.assert_nearest(values, testing.edge_cases(values))

@@ -8,7 +8,8 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal.estimators import ArgmaxStraightThrough, GumbelSoftmax
+from quantal.estimators import GumbelSoftmax
+from quantal.estimators.contrib import ArgmaxStraightThrough
 from test_estimators import LISTS, PER_CHANNEL, by_channel, latents_for
 
 FORMULA_LISTS = {

@@ -18,8 +18,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.estimator import clamp, not_negative
+from quantal._core.numbers.checks import checked_not_negative
 from quantal._core.numbers.values import Values, ValuesLike
+from quantal._core.tensors.gradients import clipped
 from quantal._core.tensors.latent_units import LatentUnits
 from quantal._core.tensors.projection import Projection, projection_of
 
@@ -31,7 +32,7 @@ class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
 
     def __init__(self, values: ValuesLike, strength: float) -> None:
         self.values = Values.get(values)
-        self.strength = not_negative("strength", strength)
+        self.strength = checked_not_negative("strength", strength)
         # Made here, outside any compiler's trace.
         self._forms = {rank: self._form_for(rank) for rank in self._ranks()}
 
@@ -49,18 +50,15 @@ class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
         rank = len(latents.shape)
         units, listed = self._forms.get(rank) or self._form_for(rank)
         numbers = units.values_of(latents)
-        # Not ops.clip: at the ends themselves its derivative differs between backends.
-        inside = ops.logical_and(numbers >= listed.low, numbers <= listed.high)
-        ends = ops.stop_gradient(clamp(numbers, listed.low, listed.high))
-        held = units.latents_of(ops.where(inside, numbers, ends))
-        return self.strength * ops.sum(self.penalties(held, numbers, units, listed))
+        within = units.latents_of(clipped(numbers, listed.low, listed.high))
+        return self.strength * ops.sum(self.penalties(within, numbers, units, listed))
 
     @abc.abstractmethod
-    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+    def penalties(self, within: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
         """Each latent's share, in latent units.
 
         Args:
-            held: The latents, held within the ends of the list, in latent units.
+            within: The latents, limited to the ends of the list, in latent units.
             numbers: The latents in the units of the list.
             units: Between both.
             listed: The list.
@@ -105,8 +103,8 @@ class Dampening(LatentPenalty):
     0.5
     """
 
-    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
-        return ops.square(units.latents_of(listed.nearest(numbers)) - held)
+    def penalties(self, within: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+        return ops.square(units.latents_of(listed.nearest(numbers)) - within)
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -139,6 +137,6 @@ class RoundingVariance(LatentPenalty):
     1.5
     """
 
-    def penalties(self, held: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
+    def penalties(self, within: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
         lower, upper = (units.latents_of(end(numbers)) for end in (listed.lower, listed.upper))
-        return (held - lower) * (upper - held)
+        return (within - lower) * (upper - within)

@@ -7,11 +7,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal._core.estimator import as_if, inward
 from quantal._core.numbers.fitting import mean_magnitude
 from quantal._core.numbers.values import Values
 from quantal._core.scale import Scale, power_steps
-from quantal._core.tensors.projection import Projection, StepFunction, Table, along
+from quantal._core.tensors.constants import Constant, along
+from quantal._core.tensors.gradients import as_if, inward
+from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.step_functions import StepFunction, step_function
 from quantal._core.types import Tensor
 
 _LEAST, _MOST = 2.0**-10, 2.0**10
@@ -41,7 +43,7 @@ class ScaleState:
         self._values = values
         # Created here, outside any compiler's trace.
         magnitude = mean_magnitude(values)
-        self._magnitude = Table(float(magnitude) if values.channels is None else magnitude)
+        self._magnitude = Constant(float(magnitude) if values.channels is None else magnitude)
         self._nearest_power = nearest_powers() if scale.power_of_two else None
 
     @property
@@ -123,7 +125,7 @@ class ScaleState:
 
 def nearest_powers() -> StepFunction:
     """Return `quantal._core.scale.rounded_to_powers` as a function of float32 tensors."""
-    return StepFunction(*power_steps())
+    return step_function(*power_steps())
 
 
 def _clamped(relative: Tensor) -> Tensor:

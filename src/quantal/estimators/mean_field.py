@@ -1,4 +1,4 @@
-"""Weights as independent random choices: their means and variances."""
+"""Mean field: weights as independent random variables, by their means and variances."""
 
 import math
 from typing import Any
@@ -6,22 +6,30 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.estimator import Estimator, as_if, inward, positive
+from quantal._core.numbers.checks import checked_positive
+from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.projection import Projection
+from quantal._core.types import Tensor
+from quantal.estimators._softmax import (
+    SoftmaxEstimator,
+    logits_of,
+    normalized_in,
+    offsets_from,
+)
 
 MODERATION = math.pi / 8
-"""How much variance of a logit takes off its mean: `E sigmoid(z)` for normal z is about
+"""The factor by which a logit's variance moderates its mean: `E sigmoid(z)` for normal z is about
 `sigmoid(mean / sqrt(1 + pi / 8 variance))` (MacKay, Neural Computation 1992)."""
 
 
 @keras.saving.register_keras_serializable(package="quantal")
-class MeanField(Estimator):
-    """Weights as independent random choices from the list; their distribution is learned.
+class MeanField(SoftmaxEstimator):
+    """Mean field learns a distribution over the list for each weight, independent of others.
 
     Use it for hard yes-or-no problems in one layer: a neuron of ±1 weights that must
-    classify many patterns. There it finds choices that every gradient through single
-    values misses. With correlated inputs, and in networks, take another: independent
-    choices are the wrong picture there (see benchmarks/learning).
+    classify many patterns. There it finds assignments that every gradient through single
+    values misses. With correlated inputs, and in networks, take another: weights are far
+    from independent there (see benchmarks/learning).
 
     Each element takes the value `v_k` with the probability
     `p = softmax(-((u - v_k) / g)^2 / T)`, with `g` the mean gap; for `[-1, 1]` its mean
@@ -35,7 +43,7 @@ class MeanField(Estimator):
     which for even gaps is the most probable one.
 
     Gradient: the true one, through means and variances, by the softmax's Jacobian; in
-    inference that of the mean. Latents are not held within the list: the further
+    inference that of the mean. Latents are not limited to the list: the further
     outside, the surer the value.
 
     **Memory and time grow with the list's length**: K numbers per element, in training;
@@ -56,62 +64,52 @@ class MeanField(Estimator):
     MeanField(temperature=0.2)
     """
 
+    always_soft = True
+
     def __init__(self, temperature: float = 0.2) -> None:
-        self.temperature = positive("temperature", temperature)
+        self.temperature = checked_positive("temperature", temperature)
 
-    def moments(self, latent: Any, listed: Projection) -> tuple[Any, Any]:
-        """(mean, variance) of each element, with their gradients; float32 tensors."""
+    def moments(self, latent: Tensor, listed: Projection) -> tuple[Tensor, Tensor]:
+        """Return the mean and the variance of each element, with their gradients; float32."""
+        nearest = listed.nearest(latent)
         if len(listed) == 1:
-            nearest = listed.nearest(latent)
             return nearest, ops.zeros_like(nearest)
-        shares, offsets = _distance_softmax(latent, listed, self.temperature)
-        # Seen from the nearest value, where most of the share is: nothing cancels.
-        beside = ops.sum(shares * offsets, axis=-1)
-        variance = ops.sum(shares * ops.square(offsets), axis=-1) - ops.square(beside)
+        logits = logits_of(normalized_in(latent, listed), listed)
+        shares = ops.softmax(logits / self.temperature, axis=-1)
+        offsets = offsets_from(nearest, listed)
+        offset = ops.sum(shares * offsets, axis=-1)
+        variance = ops.sum(shares * ops.square(offsets), axis=-1) - ops.square(offset)
         gap = listed.mean_gap
-        mean = listed.nearest(latent) + gap * beside
-        return mean, gap * gap * ops.maximum(variance, 0.0)
+        return nearest + gap * offset, gap * gap * ops.maximum(variance, 0.0)
 
-    def forward(
-        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
-    ) -> Any:
-        if len(listed) == 1:
-            return as_if(listed.nearest(latent), inward(latent, listed.low, listed.high))
+    def forward_softmax(
+        self,
+        latent: Tensor,
+        nearest: Tensor,
+        listed: Projection,
+        training: bool,
+        state: Tensor,
+        seed: Any,
+    ) -> Tensor:
         mean, _ = self.moments(latent, listed)
-        return mean if training else as_if(listed.nearest(latent), mean)
+        return mean if training else as_if(nearest, mean)
 
     def get_config(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
 
 
-def moderated(mean: Any, variance: Any) -> Any:
-    """A normal number's mean as the logit of its expected probability: `MODERATION`.
+def moderated(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the logit of the expected probability of a normally distributed logit.
+
+    The approximation is explained at `MODERATION`.
 
     Args:
-        mean: Tensor.
-        variance: Tensor of the same shape; what rounding took below 0 counts as 0.
+        mean: The logit's mean, a tensor.
+        variance: Its variance, a tensor of the same shape. What rounding made negative
+            counts as 0.
 
     >>> from keras import ops
     >>> float(moderated(ops.ones(()), ops.zeros(())))
     1.0
     """
     return mean / ops.sqrt(1.0 + MODERATION * ops.maximum(variance, 0.0))
-
-
-def _distance_softmax(latent: Any, listed: Projection, temperature: float) -> tuple[Any, Any]:
-    """How near each value is to each latent, and where it lies.
-
-    Returns:
-        The shares `softmax(-((u - v_k) / g)^2 / T)`, with `g` the mean gap, and
-        `(v_k - P(u)) / g`, without gradient; float32 tensors with the list as an axis
-        behind those of the latent.
-    """
-
-    def place_of(numbers: Any) -> Any:
-        # In mean gaps from the middle, so that squares neither overflow nor vanish.
-        place = (numbers - listed.middle) / listed.mean_gap
-        return ops.expand_dims(ops.clip(place, -1e6, 1e6), -1)
-
-    places = ops.convert_to_tensor(listed.places, "float32")
-    shares = ops.softmax(-ops.square(place_of(latent) - places) / temperature, axis=-1)
-    return shares, places - place_of(listed.nearest(latent))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from quantal._core.estimator import Estimator
-from quantal.estimators.annealed import Settling
 from quantal.estimators.registry import get
+from quantal.estimators.settling import Settling
 from quantal.estimators.straight_through import StraightThrough
 
 AUTO = "auto"

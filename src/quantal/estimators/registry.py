@@ -5,11 +5,15 @@ from typing import Any
 import keras
 
 from quantal._core.estimator import Estimator
-from quantal.estimators.annealed import Annealed, BinaryRelax, Residual, Settling
-from quantal.estimators.corrected import ElementWiseScaled
+from quantal.estimators.annealed import Annealed
+from quantal.estimators.contrib.argmax_straight_through import ArgmaxStraightThrough
+from quantal.estimators.contrib.binary_relax import BinaryRelax
+from quantal.estimators.contrib.residual import Residual
+from quantal.estimators.element_wise_scaled import ElementWiseScaled
+from quantal.estimators.gumbel_softmax import GumbelSoftmax
 from quantal.estimators.mean_field import MeanField
-from quantal.estimators.sampled import GumbelSoftmax
-from quantal.estimators.straight_through import ArgmaxStraightThrough, StraightThrough
+from quantal.estimators.settling import Settling
+from quantal.estimators.straight_through import StraightThrough
 
 _BY_NAME: dict[str, type[Estimator]] = {
     "straight_through": StraightThrough,

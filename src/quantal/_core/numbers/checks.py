@@ -4,7 +4,7 @@ Each check returns its argument in the form that the library works with, or rais
 error that says what came, what was expected and how to fix it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
 
@@ -179,3 +179,35 @@ def _refuse_duplicates(array: NDArray[np.float64], numbers: NDArray[np.float32])
 
 def _entry(index: tuple[int, ...]) -> str:
     return f"values[{', '.join(map(str, index))}]"
+
+
+def checked_not_negative(name: str, number: float) -> float:
+    """Return a number as a float.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is below 0 or not finite.
+    """
+    return _checked_number(name, number, is_valid=lambda n: n >= 0, expected="a number from 0")
+
+
+def checked_positive(name: str, number: float) -> float:
+    """Return a number as a float.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is not above 0, or not finite.
+    """
+    return _checked_number(name, number, is_valid=lambda n: n > 0, expected="a positive number")
+
+
+def _checked_number(
+    name: str, number: float, is_valid: Callable[[float], bool], expected: str
+) -> float:
+    if isinstance(number, bool) or not isinstance(number, (int, float, np.number)):
+        raise TypeError(
+            f"{name} is {number!r} of type {type(number).__name__}. Expected {expected}."
+        )
+    if not (is_valid(number) and np.isfinite(number)):
+        raise ValueError(f"{name} is {number!r}. Expected {expected}.")
+    return float(number)

@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
-from quantal._core.tensors.projection import Table, along
+from quantal._core.tensors.constants import Constant, along
 
 
 class LatentUnits:
@@ -34,7 +34,7 @@ class LatentUnits:
             shape[values.axis] = values.channels
             units = np.array([_units(row) for row in values.numbers], np.float32)
             self.offset, self.unit = units[:, 0].reshape(shape), units[:, 1].reshape(shape)
-        self._offset, self._unit = Table(self.offset), Table(self.unit)
+        self._offset, self._unit = Constant(self.offset), Constant(self.unit)
 
     def values_of(self, latents: Any) -> Any:
         """Latents (tensor) -> numbers in the units of the list, float32."""

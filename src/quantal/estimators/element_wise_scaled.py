@@ -1,30 +1,19 @@
-"""Hard in the forward pass: straight-through, corrected for where the latent lies."""
+"""Element-wise gradient scaling: straight-through, corrected for where the latent lies."""
 
 from typing import Any
 
 import keras
-from keras import ops
 
-from quantal._core.estimator import Estimator, as_if, aside, inward, not_negative
-from quantal._core.tensors.projection import Projection
-
-
-@ops.custom_gradient
-def _stretched(x: Any, share: Any) -> Any:
-    """`x`; its gradient `g` becomes `g (1 + share sign(g))`. `share` gets none."""
-
-    def gradient(*arguments: Any, upstream: Any = None) -> Any:
-        # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
-        upstream = ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x))
-        # sign(g) g is the magnitude, without a question about the sign of zero.
-        return upstream + share * ops.abs(upstream), ops.zeros_like(share)
-
-    return ops.add(x, ops.zeros_like(x)), gradient
+from quantal._core.estimator import Estimator
+from quantal._core.numbers.checks import checked_not_negative
+from quantal._core.tensors.gradients import as_if, inward, stretched
+from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
+from quantal._core.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="quantal")
 class ElementWiseScaled(Estimator):
-    """EWGS: straight-through, stretched for latents on the far side of their value.
+    """EWGS scales straight-through's gradient by where each latent lies in its gap.
 
     Use it in deep networks in place of `StraightThrough` where training at few bits
     stalls: it tells latents with the same value apart by where they lie. A latent that
@@ -61,15 +50,14 @@ class ElementWiseScaled(Estimator):
     """
 
     def __init__(self, strength: float = 0.1) -> None:
-        self.strength = not_negative("strength", strength)
+        self.strength = checked_not_negative("strength", strength)
 
     def forward(
-        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
-    ) -> Any:
+        self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
+    ) -> Tensor:
         nearest = listed.nearest(latent)
-        # `aside` is in half gaps.
-        share = (0.5 * self.strength) * aside(latent, nearest, listed)
-        return as_if(nearest, inward(_stretched(latent, share), listed.low, listed.high))
+        share = (0.5 * self.strength) * offsets_in_half_gaps(latent, nearest, listed)
+        return as_if(nearest, inward(stretched(latent, share), listed.low, listed.high))
 
     def get_config(self) -> dict[str, Any]:
         return {"strength": self.strength}

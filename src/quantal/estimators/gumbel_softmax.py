@@ -1,19 +1,24 @@
-"""Values drawn at random in training, each with a probability that the latent sets."""
+"""Gumbel-softmax: values drawn at random in training, the near ones more often."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from quantal._core.estimator import as_if, clamp, inward, positive
+from quantal._core.numbers.checks import checked_positive
+from quantal._core.tensors.gradients import as_if, clamp
 from quantal._core.tensors.projection import Projection
-from quantal.estimators.annealed import Paced
-from quantal.estimators.straight_through import shares_of
+from quantal._core.types import Tensor
+from quantal.estimators._pace import INITIAL_STATE, Pace
+from quantal.estimators._softmax import SoftmaxEstimator, expectation
+
+# The ends of the uniform numbers: neither 0 nor 1, whose logarithms are infinite.
+_LEAST_UNIFORM, _MOST_UNIFORM = 1e-30, 1 - 2.0**-24
 
 
 @keras.saving.register_keras_serializable(package="quantal")
-class GumbelSoftmax(Paced):
-    """Values drawn at random, near ones more often; the noise stops before the end.
+class GumbelSoftmax(SoftmaxEstimator):
+    """Gumbel-softmax draws values at random, near ones more often, until the noise stops.
 
     Use it to explore: for short lists where neighbouring values act very differently,
     as in devices with measured responses. Elsewhere the noise costs more than it finds,
@@ -63,6 +68,7 @@ class GumbelSoftmax(Paced):
     GumbelSoftmax(hard=False, temperature=1.0, floor=0.5, half_life=500.0, steepness=10.0)
     """
 
+    initial_state = INITIAL_STATE
     random = True
 
     def __init__(
@@ -73,51 +79,57 @@ class GumbelSoftmax(Paced):
         half_life: float = 500.0,
         steepness: float = 10.0,
     ) -> None:
-        super().__init__(half_life, steepness)
+        self.pace = Pace(half_life, steepness)
         if not isinstance(hard, bool):
-            raise TypeError(f"hard is {hard!r}. Expected True or False. Leave it out for True.")
+            raise TypeError(f"hard is {hard!r}. Expected True or False.")
         self.hard = hard
-        self.temperature = positive("temperature", temperature)
-        self.floor = positive("floor", floor)
+        self.temperature = checked_positive("temperature", temperature)
+        self.floor = checked_positive("floor", floor)
 
-    def forward(
-        self, latent: Any, listed: Projection, training: bool, state: Any, seed: Any = None
-    ) -> Any:
-        nearest = listed.nearest(latent)
-        if len(listed) == 1:
-            return as_if(nearest, inward(latent, listed.low, listed.high))
-        warmth = ops.stop_gradient(self.temperature * self.softness(state))
+    def forward_softmax(
+        self,
+        latent: Tensor,
+        nearest: Tensor,
+        listed: Projection,
+        training: bool,
+        state: Tensor,
+        seed: Any,
+    ) -> Tensor:
+        warmth = ops.stop_gradient(self.temperature * self.pace.softness(state))
         temperature = ops.maximum(warmth, self.floor)
         if not training:
-            return as_if(nearest, shares_of(latent, nearest, listed, temperature)[1])
-        noisy = warmth > self.floor
-        noise = self._noise((*latent.shape, len(listed)), seed)
-        noise = ops.where(noisy, noise, ops.zeros_like(noise))
-        logits, expected = shares_of(latent, nearest, listed, temperature, noise)
+            return as_if(nearest, expectation(latent, nearest, listed, temperature)[1])
+        is_noisy = warmth > self.floor
+        noise = _gumbel((*latent.shape, len(listed)), seed)
+        noise = ops.where(is_noisy, noise, ops.zeros_like(noise))
+        logits, expected = expectation(latent, nearest, listed, temperature, noise)
         if self.hard:
-            value = self._drawn(logits, listed)
+            value = _most_likely(logits, listed)
         else:
             # Rounding must not lead beyond the ends.
             value = clamp(nearest + expected * listed.mean_gap, listed.low, listed.high)
-        return as_if(ops.where(noisy, value, nearest), expected)
+        return as_if(ops.where(is_noisy, value, nearest), expected)
 
-    @staticmethod
-    def _drawn(logits: Any, listed: Projection) -> Any:
-        drawn = ops.one_hot(ops.argmax(logits, axis=-1), len(listed), dtype="float32")
-        place = ops.sum(drawn * ops.convert_to_tensor(listed.places, "float32"), axis=-1)
-        # Back on the list to the bit.
-        return listed.nearest(listed.middle + place * listed.mean_gap)
-
-    @staticmethod
-    def _noise(shape: Any, seed: Any) -> Any:
-        # Neither 0 nor 1, whose logarithms are infinite.
-        uniform = keras.random.uniform(shape, dtype="float32", seed=seed)
-        return -ops.log(-ops.log(ops.clip(uniform, 1e-30, 1 - 2.0**-24)))
+    def next_state(self, state: Tensor) -> Tensor:
+        return self.pace.next_state(state)
 
     def get_config(self) -> dict[str, Any]:
         return {
             "hard": self.hard,
             "temperature": self.temperature,
             "floor": self.floor,
-            **super().get_config(),
+            **self.pace.get_config(),
         }
+
+
+def _most_likely(logits: Tensor, listed: Projection) -> Tensor:
+    """Return the listed value with the largest logit of each element, exactly."""
+    drawn = ops.one_hot(ops.argmax(logits, axis=-1), len(listed), dtype="float32")
+    normalized = ops.sum(drawn * ops.convert_to_tensor(listed.normalized, "float32"), axis=-1)
+    # Back on the list to the bit.
+    return listed.nearest(listed.middle + normalized * listed.mean_gap)
+
+
+def _gumbel(shape: tuple[int, ...], seed: Any) -> Tensor:
+    uniform = keras.random.uniform(shape, dtype="float32", seed=seed)
+    return -ops.log(-ops.log(ops.clip(uniform, _LEAST_UNIFORM, _MOST_UNIFORM)))

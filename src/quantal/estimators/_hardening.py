@@ -1,0 +1,83 @@
+"""Estimators that are soft at first and hard in the end."""
+
+import abc
+from typing import Any
+
+from keras import ops
+
+from quantal._core.estimator import Estimator
+from quantal._core.tensors.gradients import as_if, inward
+from quantal._core.tensors.projection import Projection
+from quantal._core.types import Tensor
+from quantal.estimators._pace import INITIAL_STATE, Pace
+
+
+class Hardening(Estimator):
+    """A hardening estimator shows a soft value in training, and a listed one in the end.
+
+    The soft value lies between the latent and its nearest value; a pace says where. In
+    inference it is always the nearest value. The gradient is the identity's, taken at the
+    soft value.
+
+    Args:
+        half_life: As in `Pace`.
+        steepness: As in `Pace`.
+
+    Attributes:
+        pace: The pace from soft to hard.
+    """
+
+    initial_state = INITIAL_STATE
+
+    def __init__(self, half_life: float = 500.0, steepness: float = 10.0) -> None:
+        self.pace = Pace(half_life, steepness)
+
+    def forward(
+        self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
+    ) -> Tensor:
+        nearest = listed.nearest(latent)
+        value = nearest
+        if training:
+            softness = ops.stop_gradient(self.pace.softness(state))
+            value = self.soft(latent, nearest, listed, softness)
+        moved = self.with_pull(latent, nearest, listed, state)
+        return as_if(value, inward(moved, listed.low, listed.high))
+
+    @abc.abstractmethod
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+        """Return the value of the forward pass in training; `nearest` where softness is 0."""
+
+    def with_pull(
+        self, latent: Tensor, nearest: Tensor, listed: Projection, state: Tensor
+    ) -> Tensor:
+        """Return the latent, with what the estimator adds to its gradient; here nothing."""
+        return latent
+
+    def next_state(self, state: Tensor) -> Tensor:
+        return self.pace.next_state(state)
+
+    def get_config(self) -> dict[str, Any]:
+        return self.pace.get_config()
+
+
+def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    """Return PARQ's map of latents towards their nearest values.
+
+    With the listed neighbours `a <= u <= b` of the latent `u` and the softness `r` it is
+    `min(max((a + b) / 2 + (u - (a + b) / 2) / r, a), b)`.
+
+    Args:
+        latent: float32 tensor, in the units of the list.
+        nearest: The latents' nearest values.
+        listed: The list.
+        softness: float32, shape (): 1 for the latent limited to the list, 0 for `nearest`.
+    """
+    lower, upper = listed.lower(latent), listed.upper(latent)
+    middle = lower + (upper - lower) * 0.5
+    slope = ops.maximum(softness, _LEAST_SLOPE)
+    mapped = ops.minimum(ops.maximum(middle + (latent - middle) / slope, lower), upper)
+    return ops.where(softness > 0.0, mapped, nearest)
+
+
+_LEAST_SLOPE = 1e-30
+"""A slope that is divided by where the softness is 0 and the quotient is not used."""

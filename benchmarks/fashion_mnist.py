@@ -29,7 +29,7 @@ EPOCHS = 5
 
 
 def learned():
-    """Sixteen values that training moves, a uniform grid at first."""
+    """Return sixteen values that training moves, a uniform grid at first."""
     return quantal.Values(np.linspace(-1, 1, 16), learnable=True)
 
 
@@ -44,7 +44,7 @@ ARMS = {
 
 
 def network(kind: str, values, estimator: str = "auto") -> keras.Model:
-    """A network with its kernels on a list, or free where there is none."""
+    """Return a network with its kernels on a list, or free where there is none."""
 
     def on_list(layer):
         return layer if values is None else quantal.Discrete(layer, values, estimator=estimator)
@@ -70,7 +70,7 @@ def network(kind: str, values, estimator: str = "auto") -> keras.Model:
 
 
 def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> dict:
-    """One training: accuracy, bits a kernel weight, seconds of each epoch."""
+    """Train once; return accuracy, bits a kernel weight, and seconds of each epoch."""
     values, rate = ARMS[arm]
     keras.utils.set_random_seed(seed)
     model = network(kind, values, estimator)
@@ -103,7 +103,7 @@ def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> 
 
 
 def table(rows: list[dict]) -> str:
-    """Means and extremes over the seeds; times as the median of ratios to float's."""
+    """Draw means and extremes over the seeds; times are medians of ratios to float's."""
     # The first epoch compiles.
     epoch = {
         (r["network"], r["arm"], r["seed"]): float(np.median(r["seconds_per_epoch"][1:]))
@@ -115,18 +115,18 @@ def table(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for kind, arm in dict.fromkeys((r["network"], r["arm"]) for r in rows):
-        own = [r for r in rows if (r["network"], r["arm"]) == (kind, arm)]
+        of_arm = [r for r in rows if (r["network"], r["arm"]) == (kind, arm)]
         free = {
             r["seed"]: r["test_accuracy"]
             for r in rows
             if (r["network"], r["arm"]) == (kind, "float")
         }
-        found = [r["test_accuracy"] for r in own]
-        gap = np.mean([r["test_accuracy"] - free[r["seed"]] for r in own])
-        ratios = [epoch[kind, arm, r["seed"]] / epoch[kind, "float", r["seed"]] for r in own]
+        scores = [r["test_accuracy"] for r in of_arm]
+        gap = np.mean([r["test_accuracy"] - free[r["seed"]] for r in of_arm])
+        ratios = [epoch[kind, arm, r["seed"]] / epoch[kind, "float", r["seed"]] for r in of_arm]
         lines.append(
-            f"| {kind} | {arm} | {np.mean(found):.2f} ({min(found):.2f} to {max(found):.2f}) "
-            f"| {gap:+.2f} | {own[0]['bits']:g} | {np.median(ratios):.2f} "
+            f"| {kind} | {arm} | {np.mean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f}) "
+            f"| {gap:+.2f} | {of_arm[0]['bits']:g} | {np.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}) |"
         )
     return "\n".join(lines)
@@ -139,15 +139,15 @@ def main() -> None:
     parser.add_argument("--arm", choices=ARMS, action="append", help="all where left out")
     parser.add_argument("--estimator", action="append", help="the default where left out")
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
-    if asked.data is None:
+    arguments = parser.parse_args()
+    if arguments.data is None:
         parser.error("give --data or set FASHION_MNIST to the folder of the four .gz files")
-    data, test = load(asked.data, "train"), load(asked.data, "t10k")
-    lists = [arm for arm in asked.arm or ARMS if arm != "float"]
-    plan = [("float", "auto"), *itertools.product(lists, asked.estimator or ["auto"])]
+    data, test = load(arguments.data, "train"), load(arguments.data, "t10k")
+    lists = [arm for arm in arguments.arm or ARMS if arm != "float"]
+    plan = [("float", "auto"), *itertools.product(lists, arguments.estimator or ["auto"])]
     rows = []
-    for kind in asked.network or ["mlp", "convnet"]:
-        for seed in range(asked.seeds):
+    for kind in arguments.network or ["mlp", "convnet"]:
+        for seed in range(arguments.seeds):
             for arm, estimator in plan:
                 rows.append(run(kind, arm, seed, data, test, estimator))
                 print(json.dumps(rows[-1]), flush=True)

@@ -1,7 +1,7 @@
-"""A trained convnet onto three kinds of lists: ternary, sixteen learned values, powers of two.
+"""Put a trained convnet on three kinds of lists: ternary, 16 learned values, powers of two.
 
-Fashion-MNIST, a convnet of 120,000 weights. It is trained with free weights first; then each
-list: what rounding alone loses, what training on gives back, and how many bits it takes.
+The convnet has 120,000 weights and learns Fashion-MNIST with free weights first. For each list
+the script prints what rounding alone loses, what more training regains, and how many bits it takes.
 
     KERAS_BACKEND=jax python examples/fine_tune.py --data FOLDER
 
@@ -28,7 +28,7 @@ RULES = {
 
 
 def read(folder):
-    """((images, labels), (images, labels)) for training and testing, as Keras gives them."""
+    """Return ((images, labels), (images, labels)) for training and testing, as Keras does."""
     if folder is None:
         return keras.datasets.fashion_mnist.load_data()
 
@@ -46,7 +46,7 @@ def read(folder):
 
 
 def convnet():
-    """Two convolutions, two dense layers, batch normalisation between."""
+    """Return a network of two convolutions and two dense layers, normalised between."""
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -67,7 +67,7 @@ def convnet():
 
 
 def train(model, data, epochs, rate):
-    """Fit with a rate that falls to zero."""
+    """Fit a model with a learning rate that falls to zero."""
     x, y = data
     steps = epochs * -(-len(x) // 128)
     rate = keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -79,7 +79,7 @@ def train(model, data, epochs, rate):
 
 
 def accuracy(model, data):
-    """In per cent."""
+    """Return the share of right answers in per cent."""
     logits = model.predict(data[0], batch_size=1000, verbose=0)
     return 100 * float(np.mean(logits.argmax(axis=1) == data[1]))
 
@@ -88,19 +88,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="the folder of Fashion-MNIST's .gz files")
     parser.add_argument("--epochs", type=int, default=2, help="of each training")
-    asked = parser.parse_args()
-    training, testing = read(asked.data)
+    arguments = parser.parse_args()
+    training, testing = read(arguments.data)
     keras.utils.set_random_seed(0)
 
     free = convnet()
-    train(free, training, asked.epochs, 3e-3)
+    train(free, training, arguments.epochs, 3e-3)
     print(f"free weights: {accuracy(free, testing):.2f} %\n")
 
     for name, rule in RULES.items():
         discrete = quantal.discretize(free, rule)
         report = quantal.summary(discrete, compared_with=free, rules=rule)
         rounded = accuracy(discrete, testing)
-        train(discrete, training, asked.epochs, 1e-3)
+        train(discrete, training, arguments.epochs, 1e-3)
         assert_listed(discrete, testing[0][:2].astype("float32"))
         plain = quantal.bake(discrete)
         same = np.array_equal(

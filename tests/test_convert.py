@@ -138,9 +138,9 @@ def codes_of(model):
     return [numpy(parameter.codes) for parameter in parameters_of(model)]
 
 
-def assert_equal(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_equal(result, expected):
+    assert len(result) == len(expected)
+    for one, other in zip(result, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -263,10 +263,10 @@ def test_weights_of_one_layer_on_different_lists(random, tmp_path):
         "gain": [0.5, 1],
     }
     discrete = discretize(model, rules)
-    found = {p.latent.name + str(p.shape): p.values for p in parameters_of(discrete)}
-    assert found["kernel(6, 4)"] == Values("binary")
-    assert found["gain(4,)"] == Values([0.5, 1])
-    assert found["kernel(4, 4)"].learnable
+    result = {p.latent.name + str(p.shape): p.values for p in parameters_of(discrete)}
+    assert result["kernel(6, 4)"] == Values("binary")
+    assert result["gain(4,)"] == Values([0.5, 1])
+    assert result["kernel(4, 4)"].learnable
     discrete.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = rows(random, 6)
@@ -309,8 +309,8 @@ def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
     rules = {"one": "ternary", "two": None}
     discrete = discretize(model, rules)
     report = quantal.summary(discrete, compared_with=model, rules=rules)
-    found = {row.path.split("/", 1)[-1]: row for row in report.rows}
-    one = found["one/kernel"]
+    result = {row.path.split("/", 1)[-1]: row for row in report.rows}
+    one = result["one/kernel"]
     weights = numpy(model.get_layer("one").kernel)
     parameter = parameters_of(discrete)[0]
     listed = numpy(parameter.kernel) * numpy(parameter.scale)
@@ -319,9 +319,9 @@ def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
     )
     assert 0 < one.error < 0.7
     assert (one.bits_before, one.bits_after) == (32 * 48, 2 * 48 + 32 * 8)
-    assert found["two/kernel"].why == "rule 'two' leaves it free"
-    assert found["two/bias"].why == "stays free unless its name is spelled"
-    assert found["three/kernel"].why == "no rule names it"
+    assert result["two/kernel"].why == "rule 'two' leaves it free"
+    assert result["two/bias"].why == "stays free unless its name is spelled"
+    assert result["three/kernel"].why == "no rule names it"
     assert "one/kernel" in str(report)
     assert "times smaller" in str(report)
     assert len({line.index("error") for line in str(report).splitlines()[:1]}) == 1

@@ -170,14 +170,14 @@ def test_a_soft_estimator_passes_in_inference_alone(estimator):
 def test_uses_name_parameter_operation_and_numbers():
     model = masked()
     uses = uses_of(model)
-    found = {parameter.path: 0 for parameter in parameters_of(model)}
+    result = {parameter.path: 0 for parameter in parameters_of(model)}
     for use in uses:
         (parameter,) = use.parameters
         assert use.value.size == np.prod(parameter.shape)
         assert use.operation
-        found[parameter.path] += 1
+        result[parameter.path] += 1
     # One use each, however many steps of time there are.
-    assert set(found.values()) == {1}
+    assert set(result.values()) == {1}
 
 
 def test_half_precision_is_rounded_once():

@@ -1,6 +1,6 @@
-"""Pictures of what parameters have chosen, drawn by matplotlib without a window.
+"""Draw the values of parameters, and how often each value is used.
 
-Needs matplotlib: pip install "quantal[plots]".
+matplotlib draws them, without a window: pip install "quantal[plots]".
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,20 @@ except ModuleNotFoundError as error:
     ) from error
 
 MOST_LABELS = 16
-"""Lists up to this length have each value named; of longer ones some are."""
+"""The longest list of which every value has a label; more labels would overlap."""
+
+FEW_LABELS = 9
+"""So many values of a longer list have a label."""
+
+LABEL_DISTANCE = 0.09
+"""The smallest distance between two labels, as a share of the axis: a line of text."""
+
+WIDTH, ROW_HEIGHT, TITLE_HEIGHT = 11, 2.7, 0.6
+"""Inches of the figure, of each parameter's row and of the title."""
 
 
 def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = "") -> Figure:
-    """Draw the chosen values of each parameter, and how often it uses each value.
+    """Draw the values that each parameter has, and how often it uses each of its list.
 
     Use it to see after training what was learned, or whether some values are idle. A
     parameter takes a row: on the left a stem for each position of a vector, or an image
@@ -38,9 +47,9 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     drawn as a matrix with the last axis across.
 
     Args:
-        parameters: Of built layers, as `quantal.parameters_of(model)` gives them.
-        most: How many are drawn, the first ones, at least 1.
-        title: Above the figure.
+        parameters: Parameters of built layers, as `quantal.parameters_of(model)` returns.
+        most: The number of parameters to draw, the first ones, at least 1.
+        title: Text above the figure.
 
     Returns:
         A matplotlib figure; `figure.savefig("values.png")` writes it. It belongs to no
@@ -49,6 +58,7 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     Raises:
         ValueError: There is no parameter, or `most` is below 1.
 
+    Example:
     >>> import keras, quantal
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
     >>> len(plot_values(quantal.parameters_of(model)).axes)
@@ -57,11 +67,12 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     if not parameters or most < 1:
         raise ValueError(
             f"There are {len(parameters)} parameters, of which at most {most} are to be drawn. "
-            "Expected at least one. Give those of a model with discrete layers, from "
-            "quantal.parameters_of."
+            "Expected at least one of each. Give those that quantal.parameters_of returns for "
+            "a model with discrete layers."
         )
     shown = list(parameters)[:most]
-    figure = Figure(figsize=(11, 0.6 + 2.7 * len(shown)), dpi=120, layout="constrained")
+    size = (WIDTH, TITLE_HEIGHT + ROW_HEIGHT * len(shown))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots(len(shown), 2, width_ratios=[3, 1.2], squeeze=False)
     for (left, right), parameter in zip(axes, shown, strict=True):
         _draw(left, right, parameter)
@@ -72,6 +83,7 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
 
 
 def _draw(left: Any, right: Any, parameter: Parameter) -> None:
+    """Draw one parameter: its values on the left, their usage on the right."""
     values = parameter.values
     codes = keras.ops.convert_to_numpy(parameter.codes)
     ranks = np.argsort(values.order)[codes]
@@ -87,10 +99,10 @@ def _draw(left: Any, right: Any, parameter: Parameter) -> None:
 
 
 def _colors(values: Values) -> NDArray[np.float64]:
-    """One colour for each value in ascending order: blue below zero, grey at it, red above."""
+    """Return a colour for each value in ascending order: blue below zero, grey, red above."""
     ascending = values.ascending
     below, above = int(np.sum(ascending < 0)), int(np.sum(ascending > 0))
-    places = np.concatenate(
+    shades = np.concatenate(
         [
             np.linspace(0.0, 0.35, below),
             np.full(len(values) - below - above, 0.5),
@@ -100,16 +112,16 @@ def _colors(values: Values) -> NDArray[np.float64]:
     )
     if not below or not above:
         return np.asarray(matplotlib.colormaps["viridis"](np.linspace(0.05, 0.9, len(values))))
-    return np.asarray(matplotlib.colormaps["coolwarm"](places))
+    return np.asarray(matplotlib.colormaps["coolwarm"](shades))
 
 
 def _spaced(count: int, most: int) -> NDArray[np.intp]:
-    """At most `most` positions below `count`, evenly spaced, both ends among them."""
+    """Return at most `most` positions below `count`, evenly spaced, both ends among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
 def _names(values: Values) -> list[str]:
-    """The values in ascending order as short texts, with as many digits as tell them apart."""
+    """Return the values in ascending order as short texts, each different from the others."""
     for digits in range(4, 10):
         names = [f"{number:.{digits}g}" for number in values.ascending]
         if len(set(names)) == len(names):
@@ -117,31 +129,35 @@ def _names(values: Values) -> list[str]:
     return [name.replace("-", "\N{MINUS SIGN}") for name in names]
 
 
-def _apart(numbers: NDArray[np.float64], distance: float) -> list[int]:
-    """Positions of ascending numbers that keep a distance: the ends, zero, then the others."""
-    chosen: list[int] = []
-    for place in [0, len(numbers) - 1, *np.flatnonzero(numbers == 0), *range(len(numbers))]:
-        if all(abs(numbers[place] - numbers[other]) >= distance for other in chosen):
-            chosen.append(int(place))
-    return sorted(set(chosen))
+def _thinned(numbers: NDArray[np.float64], distance: float) -> list[int]:
+    """Return positions of ascending numbers that keep a distance from each other.
+
+    The ends come first, then zero, then the others in order.
+    """
+    kept: list[int] = []
+    for index in [0, len(numbers) - 1, *np.flatnonzero(numbers == 0), *range(len(numbers))]:
+        if all(abs(numbers[index] - numbers[other]) >= distance for other in kept):
+            kept.append(int(index))
+    return sorted(set(kept))
 
 
 def _draw_stems(axes: Any, values: Values, ranks: NDArray[np.intp]) -> None:
+    """Draw a vector as stems, one for each position."""
     colors = _colors(values)[ranks]
     ascending = values.ascending.astype(float)
-    chosen = ascending[ranks]
+    heights = ascending[ranks]
     reach = float(ascending[-1] - ascending[0]) or abs(float(ascending[0])) or 1.0
     # Zero is where stems start, unless the whole list lies far from it.
     far = min(abs(ascending[0]), abs(ascending[-1])) > 2 * reach
     foot = float(ascending[0] - 0.1 * reach) if far else 0.0
     low, high = min(float(ascending[0]), foot), max(float(ascending[-1]), foot)
-    places = np.arange(len(ranks))
+    positions = np.arange(len(ranks))
     width = float(np.clip(320 / len(ranks), 0.5, 5))
-    axes.vlines(places, foot, chosen, colors=colors, linewidth=width)
-    axes.scatter(places, chosen, color=colors, s=np.clip(1600 / len(ranks), 3, 40), zorder=3)
+    axes.vlines(positions, foot, heights, colors=colors, linewidth=width)
+    axes.scatter(positions, heights, color=colors, s=np.clip(1600 / len(ranks), 3, 40), zorder=3)
     axes.axhline(foot, color="black", linewidth=0.6)
     if len(values) <= MOST_LABELS:
-        labelled, names = _apart(ascending, 0.09 * (high - low)), _names(values)
+        labelled, names = _thinned(ascending, LABEL_DISTANCE * (high - low)), _names(values)
         axes.set_yticks(ascending[labelled], [names[rank] for rank in labelled])
     axes.set_ylim(low - 0.12 * reach, high + 0.12 * reach)
     axes.set_xlim(-0.8, len(ranks) - 0.2)
@@ -151,13 +167,14 @@ def _draw_stems(axes: Any, values: Values, ranks: NDArray[np.intp]) -> None:
 
 
 def _draw_image(axes: Any, values: Values, ranks: NDArray[np.intp], dimensions: int) -> None:
+    """Draw a matrix as an image, with a bar of colours that names the values."""
     colors = ListedColormap(_colors(values))
     norm = BoundaryNorm(np.arange(len(values) + 1) - 0.5, len(values))
     axes.imshow(ranks, cmap=colors, norm=norm, aspect="auto", interpolation="nearest")
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)
     axes.set(xlabel=f"axis {dimensions - 1}", ylabel="axis 0" if dimensions == 2 else "other axes")
-    labelled = _spaced(len(values), MOST_LABELS if len(values) <= MOST_LABELS else 9)
+    labelled = _spaced(len(values), MOST_LABELS if len(values) <= MOST_LABELS else FEW_LABELS)
     bar = axes.figure.colorbar(ScalarMappable(norm, colors), ax=axes, ticks=labelled, pad=0.02)
     names = _names(values)
     bar.ax.set_yticklabels([names[rank] for rank in labelled])
@@ -166,11 +183,12 @@ def _draw_image(axes: Any, values: Values, ranks: NDArray[np.intp], dimensions: 
 
 
 def _draw_usage(axes: Any, values: Values, counts: NDArray[np.int64]) -> None:
+    """Draw a bar for each value, as long as the number of elements that have it."""
     axes.set_title("how often each value is used", loc="left", fontsize="medium")
-    places, total = np.arange(len(values)), max(int(counts.sum()), 1)
+    rows = np.arange(len(values))
     is_short = len(values) <= MOST_LABELS
-    axes.barh(places, counts, color=_colors(values), height=0.8 if is_short else 1.0)
-    labelled = _spaced(len(values), MOST_LABELS if is_short else 9)
+    axes.barh(rows, counts, color=_colors(values), height=0.8 if is_short else 1.0)
+    labelled = _spaced(len(values), MOST_LABELS if is_short else FEW_LABELS)
     names = _names(values)
     axes.set_yticks(labelled, [names[rank] for rank in labelled])
     axes.tick_params(axis="y", labelsize="small", length=0)
@@ -179,10 +197,11 @@ def _draw_usage(axes: Any, values: Values, counts: NDArray[np.int64]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=4)
     axes.set_xlabel("elements")
     if is_short:
-        for place, count in zip(places, counts, strict=True):
+        total = max(int(counts.sum()), 1)
+        for row, count in zip(rows, counts, strict=True):
             axes.annotate(
                 f"{count / total:.1%}",
-                (count, place),
+                (count, row),
                 xytext=(3, 0),
                 textcoords="offset points",
                 va="center",

@@ -17,7 +17,7 @@ from quantal._models.walk import is_container, layer_attributes, layers_among
 
 
 class Replacement(NamedTuple):
-    """A new layer for an old one, with the variables whose values it takes over.
+    """A replacement is a new layer for an old one, whose values it takes over.
 
     `inner` is `layer` itself, or a layer inside it where `layer` is a wrapper: its
     weights, once it is built, continue `variables` one by one.
@@ -35,14 +35,14 @@ class Replacement(NamedTuple):
 
 
 class VariablePair(NamedTuple):
-    """An old variable, and the new one that stands for it in the clone."""
+    """A pair holds an old variable and the new one that stands for it in the clone."""
 
     old: keras.Variable
     new: keras.Variable
 
 
 class Clone(NamedTuple):
-    """A new model, and which of its variables continues which of the old model."""
+    """A clone is a new model, with pairs that say which variable continues which old one."""
 
     model: keras.Model
     pairs: list[VariablePair]
@@ -131,7 +131,7 @@ def _all_weights(layer: keras.Layer) -> list[keras.Variable]:
 
 
 class _Part(NamedTuple):
-    """A new layer that continues old variables, and how to list its variables then."""
+    """A part is a new layer that continues old variables, and how to list its variables."""
 
     old_variables: list[keras.Variable]
     new_layer: keras.Layer
@@ -139,7 +139,7 @@ class _Part(NamedTuple):
 
 
 class _Cloning:
-    """The state of one cloning: each layer is cloned once, however often it is shared."""
+    """One cloning keeps track, so that a layer is cloned once however often it is shared."""
 
     def __init__(
         self,

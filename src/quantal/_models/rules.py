@@ -28,7 +28,7 @@ from quantal.layers._substitutes import refuse_substitute
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A weight's match: why it goes on a list or stays free.
+    """A match says why a weight goes on a list or stays free.
 
     Attributes:
         why: The reason, for people.
@@ -44,7 +44,7 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The rules of `discretize`, as an ordered mapping from expressions.
+    """The rules of `discretize` are an ordered mapping from expressions to lists.
 
     Attributes:
         by_pattern: A list, function, full specification or None for each expression.
@@ -103,7 +103,7 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True)
 class ListSpec:
-    """The list, scale and estimator that one weight gets."""
+    """A specification holds the list, scale and estimator that one weight gets."""
 
     values: Values
     scale: Scale | None
@@ -111,7 +111,7 @@ class ListSpec:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """The key of a wrapper: weights of a layer with the same key share one."""
+        """Weights of a layer with the same group share a wrapper."""
         return self.values, self.scale, repr(self.estimator)
 
 
@@ -122,9 +122,9 @@ def specs_of(
 
     Args:
         model: A built model.
-        rules: As for `discretize`; so are the others.
-        scale: For rules without a scale of their own.
-        estimator: For rules without an estimator of their own.
+        rules: The rules, as for `discretize`.
+        scale: The scale for rules that name none, as for `discretize`.
+        estimator: The estimator for rules that name none, as for `discretize`.
         keep_ends: Whether the first and the last layer that the rules name stay free.
 
     Raises:
@@ -190,7 +190,7 @@ def _refuse_unreached(
 
 
 def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Match]) -> None:
-    """Refuse rules that name no weight: they are misspelled."""
+    """Refuse rules that name no weight, as misspelled ones do."""
     paths = [variable.path for variable in model.weights]
     matched = {match.pattern for match in matches.values()}
     for pattern in rules.by_pattern:

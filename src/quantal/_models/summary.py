@@ -20,7 +20,7 @@ LONGEST_SHOWN = 4
 
 @dataclasses.dataclass(frozen=True)
 class SummaryRow:
-    """One weight of a model in a summary.
+    """A row says what one weight of a model is.
 
     Attributes:
         path: The weight's path in the model.
@@ -47,7 +47,7 @@ class SummaryRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The weights of a model, one by one; `str` draws them as a table.
+    """A summary lists the weights of a model; `str` draws it as a table.
 
     Attributes:
         rows: One `SummaryRow` for each weight, in the order of the model's layers.
@@ -57,12 +57,12 @@ class Summary:
 
     @property
     def bits_before(self) -> int:
-        """Bits of all weights as free ones."""
+        """All weights as free ones take so many bits."""
         return sum(row.bits_before for row in self.rows)
 
     @property
     def bits_after(self) -> int:
-        """Bits of all weights as they are."""
+        """All weights as they are take so many bits."""
         return sum(row.bits_after for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,7 +185,9 @@ def _same_weights(
     """Return the weights of another model, in step with the given ones."""
     check_model(compared_with, "compared_with")
     originals = weights_of(compared_with)
-    shapes, expected = ([tuple(v.shape) for v in own] for own in (originals, variables))
+    shapes, expected = (
+        [tuple(variable.shape) for variable in weights] for weights in (originals, variables)
+    )
     if shapes != expected:
         raise ValueError(
             f"compared_with has {len(shapes)} weights of the shapes {shapes}. Expected "

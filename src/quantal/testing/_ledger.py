@@ -23,7 +23,7 @@ _PRODUCTS = ("mul", "dot", "mm", "mv", "conv", "einsum")
 
 
 class Marked(NamedTuple):
-    """A tensor with its origin."""
+    """A marked tensor carries its origin."""
 
     tensor: Tensor
     origin: Origin
@@ -31,7 +31,7 @@ class Marked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """One operand that depends on latents alone and met the data in an operation.
+    """A use is an operand that depends on latents alone and met the data in an operation.
 
     Attributes:
         parameters: The parameters whose latents it depends on; more than one is a mixture.
@@ -47,7 +47,7 @@ class Use:
 
 
 class Ledger:
-    """The uses so far, and the rule by which an operation passes origins on.
+    """A ledger records uses, and knows the rule by which an operation passes origins on.
 
     Args:
         parameters: The parameters, in the order of the positions in an `Origin`.

@@ -10,13 +10,14 @@ from quantal.testing._ledger import DATA, NOTHING, Ledger, Marked, Origin
 
 
 class _Origins:
-    """Origins of tensors by their memory, which views share and in-place operations keep."""
+    """Origins are kept by memory, which views share and in-place operations keep."""
 
     def __init__(self) -> None:
         # The tensors are kept alive, or another one might get the same memory.
         self._marked: dict[int, Marked] = {}
 
     def get(self, tensor: Tensor) -> Origin:
+        """Return a tensor's origin, nothing where none is recorded."""
         marked = self._marked.get(_memory(tensor))
         return NOTHING if marked is None else marked.origin
 

@@ -85,11 +85,11 @@ def test_phases(random, no_enumeration):
 def test_never_worse_than_the_start(random):
     """By so few evaluations that a search from another start would be worse."""
     loss = Quadratic(random.normal(size=(300, 300)))
-    good = search(loss, [1, -1], evaluations=300_000)
+    good = search(loss, [1, -1], evaluations=500_000)
     few = search(loss, [1, -1], evaluations=1)
     assert few.loss > good.loss + 100
-    # Enough for a second start, which is drawn.
-    for evaluations in (1, 200_000):
+    # Enough for the first steps from a second start, which is drawn.
+    for evaluations in (1, 400_000):
         later = search(loss, [1, -1], evaluations=evaluations, start=good.codes)
         assert later.loss <= good.loss
     assert search(loss, [1, -1], evaluations=3000, start=few.codes).loss < few.loss

@@ -10,6 +10,16 @@ from keras import layers, ops
 
 import quantal
 from conftest import numpy
+from models import (
+    WHOLE_MODELS,
+    Block,
+    codes_of,
+    images,
+    rows,
+    sequences,
+    sequential,
+    subclassed,
+)
 from quantal import (
     Discrete,
     LearnableMultiplier,
@@ -23,119 +33,8 @@ from quantal._core.numbers.natural_unit import has_natural_unit
 from quantal._models.weight_decay import exclude_from_weight_decay
 
 
-@keras.saving.register_keras_serializable(package="quantal_tests")
-class Block(layers.Layer):
-    """A user's layer with two layers inside and a weight of its own."""
-
-    def __init__(self, units=4, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.first = layers.Dense(units, activation="relu")
-        self.second = layers.Dense(units, use_bias=False)
-
-    def build(self, shape):
-        self.first.build(shape)
-        self.second.build((*shape[:-1], self.units))
-        self.gain = self.add_weight(name="gain", shape=(self.units,))
-
-    def call(self, x):
-        return self.second(self.first(x)) * self.gain
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
-
-@keras.saving.register_keras_serializable(package="quantal_tests")
-class Subclassed(keras.Model):
-    """Layers as attributes, in a list, in a dict, and a model inside."""
-
-    def __init__(self, units=5, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.first = layers.Dense(units)
-        self.blocks = [Block(units), Block(units)]
-        self.heads = {"only": layers.Dense(2)}
-        self.inner = keras.Sequential([layers.Dense(units), layers.BatchNormalization()])
-        self.again = self.first
-
-    def call(self, x, training=False):
-        x = self.first(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.heads["only"](self.inner(x, training=training))
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
-
-def rows(random, *shape):
-    return random.normal(size=(6, *shape)).astype("float32")
-
-
-def sequential(random):
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            layers.Dense(8, activation="relu", name="one"),
-            layers.BatchNormalization(),
-            layers.Dropout(0.3),
-            layers.Dense(5, name="two"),
-            layers.Dense(3, name="three"),
-        ]
-    )
-    return model, rows(random, 6)
-
-
-def functional(random):
-    first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
-    shared = layers.Dense(4, name="shared")
-    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="inside")], name="inner")
-    left = inner(shared(first))
-    right = layers.Lambda(lambda t: t * 3)(shared(second) + left * 2)
-    outputs = {"a": layers.Dense(2, name="a")(right), "b": layers.Dense(1, name="b")(left)}
-    model = keras.Model({"first": first, "second": second}, outputs)
-    return model, {"first": rows(random, 6), "second": rows(random, 6)}
-
-
-def subclassed(random):
-    model, x = Subclassed(), rows(random, 6)
-    model(x)
-    return model, x
-
-
-def sequences(random):
-    inputs = keras.Input((7, 6))
-    x = layers.MultiHeadAttention(2, 3)(inputs, inputs)
-    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
-    x = layers.TimeDistributed(layers.Dense(3))(x)
-    x = layers.EinsumDense("abc,cd->abd", (None, 4))(x)
-    return keras.Model(inputs, layers.LSTM(4)(x)), rows(random, 7, 6)
-
-
-def images(random):
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            layers.Conv2D(4, 3, padding="same"),
-            layers.SeparableConv2D(5, 3),
-            layers.DepthwiseConv2D(3, depth_multiplier=2),
-            layers.Conv2DTranspose(4, 3),
-            layers.GlobalAveragePooling2D(),
-            Block(3),
-        ]
-    )
-    return model, rows(random, 8, 8, 3)
-
-
-MODELS = [sequential, functional, subclassed, sequences, images]
-
-
 def outputs_of(model, x):
     return [np.asarray(output) for output in keras.tree.flatten(model.predict(x, verbose=0))]
-
-
-def codes_of(model):
-    return [numpy(parameter.codes) for parameter in parameters_of(model)]
 
 
 def assert_equal(result, expected):
@@ -145,7 +44,7 @@ def assert_equal(result, expected):
 
 
 @pytest.mark.product
-@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("make", WHOLE_MODELS)
 class TestEveryKindOfModel:
     def test_every_kernel_goes_on_the_list_and_the_old_model_stays(self, make, random):
         model, x = make(random)

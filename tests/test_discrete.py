@@ -2,87 +2,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from keras.src.testing import TestCase
 
 from conftest import numpy
+from models import CASES, VALUES, KerasTestCase, every_case, model_of, targets
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal._core.tensors.latent_units import LatentUnits
-
-VALUES = Values([0.5, -0.7, 0.1])
-
-
-@keras.saving.register_keras_serializable(package="quantal-tests")
-class OwnLayer(layers.Layer):
-    """A user's own layer: a kernel in a layer inside it, and one of its own."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.dense = layers.Dense(units, activation="tanh")
-
-    def build(self, input_shape):
-        self.dense.build(input_shape)
-        self.kernel = self.add_weight(shape=(self.units, self.units), name="kernel")
-
-    def call(self, inputs):
-        return ops.matmul(self.dense(inputs), self.kernel)
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
-
-class Case:
-    """A layer to wrap, the shape and kind of its input, and which weights to restrict."""
-
-    def __init__(self, make, shape, weights="kernel", integers=0):
-        self.make, self.shape, self.weights, self.integers = make, shape, weights, integers
-
-    def wrapped(self, **arguments):
-        return Discrete(self.make(), VALUES, self.weights, **arguments)
-
-    def data(self, rows=8):
-        random = np.random.default_rng(0)
-        if self.integers:
-            return random.integers(self.integers, size=(rows, *self.shape))
-        return random.normal(size=(rows, *self.shape)).astype("float32")
-
-    def input(self):
-        return keras.Input(self.shape, dtype="int32" if self.integers else None)
-
-
-CASES = {
-    "Dense": Case(lambda: layers.Dense(4), (5,)),
-    "Conv1D": Case(lambda: layers.Conv1D(4, 3), (6, 3)),
-    "Conv2D": Case(lambda: layers.Conv2D(4, 3, activation="relu"), (5, 5, 3)),
-    "DepthwiseConv2D": Case(lambda: layers.DepthwiseConv2D(3), (5, 5, 3)),
-    "SeparableConv1D": Case(lambda: layers.SeparableConv1D(4, 3), (6, 3),
-                            ("depthwise_kernel", "pointwise_kernel")),
-    "EinsumDense": Case(lambda: layers.EinsumDense("btd,de->bte", output_shape=(None, 4)), (3, 5)),
-    "Embedding": Case(lambda: layers.Embedding(7, 4), (5,), "embeddings", integers=7),
-    "LSTM": Case(lambda: layers.LSTM(4), (3, 5), ("kernel", "recurrent_kernel")),
-    "Bidirectional GRU": Case(lambda: layers.Bidirectional(layers.GRU(3)), (3, 5)),
-    "TimeDistributed": Case(lambda: layers.TimeDistributed(layers.Dense(3)), (4, 5)),
-    "composite": Case(
-        lambda: keras.Sequential(
-            [layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.3), layers.Dense(3)]
-        ),
-        (5,),
-    ),
-    "own layer": Case(lambda: OwnLayer(4), (5,)),
-}  # fmt: skip
-every_case = pytest.mark.parametrize("name", CASES)
-
-
-def model_of(case, discrete, **compile_arguments):
-    inputs = case.input()
-    model = keras.Model(inputs, discrete(inputs))
-    model.compile("adam", "mse", **compile_arguments)
-    return model
-
-
-def targets(model, rows=8):
-    shape = tuple(d or 3 for d in model.output_shape[1:])
-    return np.random.default_rng(1).normal(size=(rows, *shape)).astype("float32")
 
 
 def give_listed_weights(plain, discrete):
@@ -510,7 +434,7 @@ def test_discrete_layers_inside_keep_their_lists():
 
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
-class TestKerasContract(TestCase):
+class TestKerasContract(KerasTestCase):
     def test_dense(self):
         self.run_layer_test(
             Discrete,

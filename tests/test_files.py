@@ -16,22 +16,15 @@ from safetensors.numpy import save_file
 import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
-from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from models import CASES, assert_same, model_of
+from quantal import Discrete, LearnableMultiplier, Scale, Values
 from quantal._core.numbers.entropy import entropy
 from quantal._storage import atomic, container
-from test_discrete import CASES, model_of
 
 
 def saved_and_loaded(model, folder):
     quantal.save(model, folder / "model.quantal")
     return quantal.load(folder / "model.quantal")
-
-
-def assert_same(model, again, x):
-    for one, other in zip(parameters_of(model), parameters_of(again), strict=True):
-        np.testing.assert_array_equal(numpy(one.codes), numpy(other.codes))
-        np.testing.assert_array_equal(one.values.numbers, other.values.numbers)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
 def small(values="ternary", compiled=False, **arguments):

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras.src.testing import TestCase
 
 from conftest import numpy
 from lists import NAMED
+from models import KerasTestCase
 from quantal import Discrete, LearnableMultiplier, Values, estimators, testing
 
 EAGER_AND_COMPILED = [False, True]
@@ -190,7 +190,7 @@ def test_it_is_a_discrete_elementwise_dense():
 
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
-class TestKerasContract(TestCase):
+class TestKerasContract(KerasTestCase):
     def test_layer(self):
         annealed = {"estimator": "annealed", "scale": "learned", "axis": (1, 2)}
         for arguments, trainable, others in (

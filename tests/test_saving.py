@@ -7,18 +7,8 @@ import pytest
 from keras import layers
 
 from conftest import numpy
+from models import CASES, assert_same, codes_of, model_of, targets
 from quantal import Discrete, LearnableMultiplier, Values, estimators, parameters_of
-from test_discrete import CASES, model_of, targets
-
-
-def codes_of(model):
-    return [numpy(parameter.codes) for parameter in parameters_of(model)]
-
-
-def assert_same(model, again, x):
-    for one, other in zip(codes_of(model), codes_of(again), strict=True):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
 @pytest.mark.product

@@ -4,118 +4,27 @@ import pytest
 from keras import layers, ops
 
 from conftest import numpy
-from quantal import Discrete, LearnableMultiplier, Parameter, Values, parameters_of
+from models import (
+    LISTED_MODELS,
+    ROUNDED,
+    every_listed_model,
+    listed,
+    masked,
+    stack_of,
+)
+from quantal import LearnableMultiplier, Parameter, Values, parameters_of
 from quantal.estimators import StraightThrough
 from quantal.testing import allowed_numbers, assert_listed, uses_of
-
-# On this list the usual sum, latent + stop_gradient(value - latent), rounds.
-VALUES = Values([0.1, -0.1, 0.3, -0.3])
-
-
-def discrete(layer, weights="kernel", **arguments):
-    return Discrete(layer, VALUES, weights, **arguments)
-
-
-def model_of(*stack, shape, dtype=None):
-    return keras.Sequential([keras.Input(shape, dtype=dtype), *stack])
-
-
-def attention():
-    query, value = keras.Input((4, 6)), keras.Input((5, 6))
-    layer = discrete(layers.MultiHeadAttention(2, 3))
-    return keras.Model([query, value], layer(query, value, use_causal_mask=True))
-
-
-def shared():
-    inputs = {name: keras.Input((4,), name=name) for name in ("one", "other")}
-    kernel = discrete(layers.Dense(4))
-    return keras.Model(inputs, kernel(kernel(inputs["one"])) + kernel(inputs["other"]))
-
-
-def nested():
-    inner = model_of(layers.Dense(4), discrete(layers.Dense(3)), shape=(5,))
-    return model_of(
-        inner,
-        LearnableMultiplier([2, 4], estimator="straight_through"),
-        layers.Dense(1),
-        shape=(5,),
-    )
-
-
-def masked():
-    inputs = keras.Input((None,), dtype="int32")
-    x = discrete(layers.Embedding(7, 4, mask_zero=True), "embeddings")(inputs)
-    recurrent = ("kernel", "recurrent_kernel")
-    x = discrete(layers.Bidirectional(layers.GRU(3, return_sequences=True)), recurrent)(x)
-    return keras.Model(inputs, discrete(layers.SimpleRNN(2), recurrent)(x))
-
-
-MODELS = {
-    "LearnableMultiplier": lambda: model_of(LearnableMultiplier(VALUES, axis=(1, 2)), shape=(3, 4)),
-    "Dense": lambda: model_of(discrete(layers.Dense(4, activation="relu")), shape=(5,)),
-    "Conv1D": lambda: model_of(
-        discrete(layers.Conv1D(4, 3, padding="causal", dilation_rate=2)), shape=(8, 3)
-    ),
-    "Conv2D in groups": lambda: model_of(discrete(layers.Conv2D(4, 3, groups=2)), shape=(5, 5, 4)),
-    "Conv2DTranspose": lambda: model_of(discrete(layers.Conv2DTranspose(2, 3)), shape=(4, 4, 3)),
-    "DepthwiseConv2D": lambda: model_of(discrete(layers.DepthwiseConv2D(3)), shape=(5, 5, 3)),
-    "SeparableConv2D": lambda: model_of(
-        discrete(layers.SeparableConv2D(4, 3), ("depthwise_kernel", "pointwise_kernel")),
-        shape=(5, 5, 3),
-    ),
-    "Embedding": lambda: model_of(
-        discrete(layers.Embedding(7, 4), "embeddings"), shape=(5,), dtype="int32"
-    ),
-    "EinsumDense": lambda: model_of(
-        discrete(layers.EinsumDense("btd,dhe->bthe", output_shape=(None, 2, 4))), shape=(3, 5)
-    ),
-    "LSTM": lambda: model_of(
-        discrete(layers.LSTM(4, recurrent_dropout=0.2), ("kernel", "recurrent_kernel")),
-        shape=(3, 5),
-    ),
-    "unrolled LSTM": lambda: model_of(
-        discrete(layers.LSTM(4, unroll=True), ("kernel", "recurrent_kernel")), shape=(3, 5)
-    ),
-    "ConvLSTM1D": lambda: model_of(
-        discrete(layers.ConvLSTM1D(2, 2, padding="same"), ("kernel", "recurrent_kernel")),
-        shape=(3, 4, 2),
-    ),
-    "MultiHeadAttention": attention,
-    "composite": lambda: model_of(
-        discrete(
-            keras.Sequential(
-                [
-                    layers.Dense(6, kernel_regularizer="l2", activity_regularizer="l2"),
-                    layers.BatchNormalization(),
-                    layers.Dropout(0.3),
-                    layers.Dense(3),
-                ]
-            )
-        ),
-        shape=(5,),
-    ),
-    "shared": shared,
-    "nested": nested,
-    "masked": masked,
-    "long list": lambda: model_of(
-        Discrete(layers.Dense(4), Values(np.linspace(-1, 1, 40) ** 3)), shape=(5,)
-    ),
-    "argmax": lambda: model_of(
-        discrete(layers.Dense(4), estimator="argmax_straight_through"), shape=(5,)
-    ),
-}
-every_model = pytest.mark.parametrize("name", MODELS)
-
 
 # What computes with its list passes.
 
 
 @pytest.mark.product
-@every_model
+@every_listed_model
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_listed_models_pass(name, dtype):
     keras.config.set_dtype_policy(dtype)
-    model = MODELS[name]()
+    model = LISTED_MODELS[name]()
     before = [numpy(variable) for variable in model.variables]
     assert_listed(model)
     assert_listed(model, training=True)
@@ -125,17 +34,17 @@ def test_listed_models_pass(name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "float64"])
 @pytest.mark.parametrize(
-    "make", [LearnableMultiplier, lambda *a, **k: discrete(layers.Dense(3), **k)]
+    "make", [LearnableMultiplier, lambda *a, **k: listed(layers.Dense(3), **k)]
 )
 def test_listed_numbers_times_a_scale_pass(make, dtype):
     if dtype == "float64" and keras.config.backend() == "jax":
         pytest.skip("JAX has float64 only where it is asked for beforehand")
     keras.config.set_dtype_policy(dtype)
-    model = model_of(make(VALUES, scale="learned", estimator="straight_through"), shape=(64,))
+    model = stack_of(make(ROUNDED, scale="learned", estimator="straight_through"), shape=(64,))
     assert_listed(model)
     (parameter,) = parameters_of(model)
     parameter.scale_state.begin(0.37)
-    assert set(allowed_numbers(parameter)) == set(VALUES.numbers * np.float32(0.37))
+    assert set(allowed_numbers(parameter)) == set(ROUNDED.numbers * np.float32(0.37))
     assert_listed(model, training=True)
 
 
@@ -143,7 +52,7 @@ def test_a_subclassed_model_and_a_layer_pass_on_given_data():
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
-            self.first, self.second = discrete(layers.Dense(4)), LearnableMultiplier(VALUES)
+            self.first, self.second = listed(layers.Dense(4)), LearnableMultiplier(ROUNDED)
 
         def call(self, inputs):
             return self.second(self.first(inputs["x"])) + inputs["y"]
@@ -159,7 +68,7 @@ def test_a_subclassed_model_and_a_layer_pass_on_given_data():
 
 @pytest.mark.parametrize("estimator", ["annealed", "binary_relax"])
 def test_a_soft_estimator_passes_in_inference_alone(estimator):
-    model = model_of(discrete(layers.Dense(4), estimator=estimator), shape=(5,))
+    model = stack_of(listed(layers.Dense(4), estimator=estimator), shape=(5,))
     assert_listed(model)
     with pytest.raises(AssertionError, match="are not in"):
         assert_listed(model, training=True)
@@ -182,8 +91,8 @@ def test_uses_name_parameter_operation_and_numbers():
 
 def test_half_precision_is_rounded_once():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    (use,) = uses_of(MODELS["Dense"]())
-    listed = ops.convert_to_numpy(ops.cast(ops.cast(VALUES.numbers, "bfloat16"), "float32"))
+    (use,) = uses_of(LISTED_MODELS["Dense"]())
+    listed = ops.convert_to_numpy(ops.cast(ops.cast(ROUNDED.numbers, "bfloat16"), "float32"))
     assert use.dtype == "bfloat16"
     assert set(use.value.flat) <= set(listed.astype(float))
 
@@ -194,7 +103,7 @@ def test_half_precision_is_rounded_once():
 class Claiming(layers.Layer):
     """A layer that says it is discrete; `compute` is what it does."""
 
-    def __init__(self, compute, values=VALUES):
+    def __init__(self, compute, values=ROUNDED):
         super().__init__()
         self.compute, self.values = compute, values
 
@@ -295,8 +204,8 @@ FLOATS = [
 ]  # fmt: skip
 
 
-def model_that(compute, values=VALUES):
-    return model_of(Claiming(compute, values), shape=(8,))
+def model_that(compute, values=ROUNDED):
+    return stack_of(Claiming(compute, values), shape=(8,))
 
 
 HONEST = [honest, by_way_of_other_shapes, by_the_shape_of_the_data, in_a_scan, on_a_condition]
@@ -348,7 +257,7 @@ def test_silent_floats_in_mixed_precision_fail():
             return ops.matmul(ops.cast(inputs, "float32"), self.kernel + 1e-7)
 
     with pytest.raises(AssertionError, match="are not in"):
-        assert_listed(model_of(discrete(Wide(4)), shape=(5,)))
+        assert_listed(stack_of(listed(Wide(4)), shape=(5,)))
 
 
 def test_a_low_rank_term_within_a_wrapped_layer_fails():
@@ -362,11 +271,11 @@ def test_a_low_rank_term_within_a_wrapped_layer_fails():
             return ops.matmul(inputs, self.kernel + ops.matmul(self.down, self.up))
 
     with pytest.raises(AssertionError, match=r"adapted.*/kernel met the data .*are not in"):
-        assert_listed(model_of(discrete(Adapted(4)), shape=(5,)))
+        assert_listed(stack_of(listed(Adapted(4)), shape=(5,)))
 
 
 def test_a_scale_that_is_not_declared_fails():
-    model = model_of(discrete(layers.Dense(4), scale="learned"), shape=(5,))
+    model = stack_of(listed(layers.Dense(4), scale="learned"), shape=(5,))
     (parameter,) = parameters_of(model)
     parameter.scale_state.begin(0.37)
     assert_listed(model)
@@ -405,7 +314,7 @@ def test_a_model_without_parameters_fails():
 
 def test_a_model_that_is_not_built_is_refused():
     with pytest.raises(ValueError, match="is not built"):
-        assert_listed(keras.Sequential([discrete(layers.Dense(2))]))
+        assert_listed(keras.Sequential([listed(layers.Dense(2))]))
 
 
 def test_the_call_of_a_compiled_function_is_seen_within():

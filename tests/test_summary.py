@@ -9,8 +9,8 @@ from keras import layers
 
 import quantal
 from conftest import numpy
+from models import Subclassed, rows, sequential
 from quantal import Discrete, LearnableMultiplier, Scale, Values, discretize, summary
-from test_convert import Subclassed, rows, sequential
 
 
 def hand_built():

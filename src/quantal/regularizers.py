@@ -27,7 +27,7 @@ from quantal._core.tensors.projection import Projection, projection_of
 _USUAL_RANKS = (1, 2, 3, 4, 5)
 
 
-class LatentPenalty(keras.regularizers.Regularizer):  # type: ignore[misc]
+class LatentPenalty(keras.regularizers.Regularizer):
     """A sum over latents of a function of where each lies in its gap of the list."""
 
     def __init__(self, values: ValuesLike, strength: float) -> None:

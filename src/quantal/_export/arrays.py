@@ -114,7 +114,7 @@ def _named(model: keras.Model) -> dict[str, Parameter]:
 def _codes(parameter: Parameter) -> NDArray[Any]:
     """Return the codes in the smallest of NumPy's unsigned integers."""
     dtype = np.uint8 if len(parameter.values) <= 256 else np.uint16
-    return ops.convert_to_numpy(parameter.codes).astype(dtype)  # type: ignore[no-any-return]
+    return ops.convert_to_numpy(parameter.codes).astype(dtype)
 
 
 def _memory(name: str, parameter: Parameter) -> str:

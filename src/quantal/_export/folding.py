@@ -60,7 +60,7 @@ def folded(model: keras.Model) -> keras.Model:
 
 def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:
     (parameter,) = parameters_of(multiplier)
-    return ops.convert_to_numpy(parameter.weight)  # type: ignore[no-any-return]
+    return ops.convert_to_numpy(parameter.weight)
 
 
 def _only_powers(numbers: NDArray[np.float32]) -> bool:

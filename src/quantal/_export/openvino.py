@@ -101,7 +101,7 @@ def _decoded(integers: _Integers, packed: NDArray[np.uint8]) -> Any:
     if coded.scale is None:
         step = np.full((1,) * coded.codes.ndim, grid.step, np.float32)
     else:
-        step = grid.step * coded.along_axis(coded.scale)
+        step = np.multiply(grid.step, coded.along_axis(coded.scale))
     return operators.multiply(node, operators.constant(step))
 
 

@@ -63,7 +63,7 @@ class Batches:
 
     def take(self, samples: slice | NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Return some samples as tensors."""
-        return _map(lambda array: ops.convert_to_tensor(array[samples]), self._data)  # type: ignore[no-any-return]
+        return _map(lambda array: ops.convert_to_tensor(array[samples]), self._data)
 
     def draw(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Draw the samples of one batch, in ascending order."""

@@ -230,7 +230,7 @@ class _Cloning:
             return self._clones[old]
         is_kept = self._unwrap(old) is old and self._replacement(old) is None
         if not is_kept or is_container(old):
-            return self.clone(old)  # type: ignore[no-any-return]
+            return self.clone(old)
         self._clones[old] = new
         self._continue(old, new)
         return new

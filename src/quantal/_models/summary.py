@@ -81,7 +81,7 @@ class Summary:
         return {"bits_before": self.bits_before, "bits_after": self.bits_after, "rows": rows}
 
     def __str__(self) -> str:
-        lines = [("weight", "shape", "values", "bits", "error", "why")]
+        lines: list[tuple[str, ...]] = [("weight", "shape", "values", "bits", "error", "why")]
         lines += [_cells(row) for row in self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = [

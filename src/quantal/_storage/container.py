@@ -122,7 +122,7 @@ def _digest_of_array(name: str, array: NDArray[Any]) -> str:
     """Return the digest of an array's name, dtype, shape and bytes."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(_json([name, array.dtype.name, list(array.shape)]).encode())
-    digest.update(array.reshape(-1).view(np.uint8))
+    digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -70,5 +70,6 @@ class PaceToRun(keras.callbacks.Callback):
     def _end_after(self, steps_per_epoch: int) -> None:
         end = self.share * self.params["epochs"] * steps_per_epoch
         for parameter in self._paced:
-            step = float(keras.ops.convert_to_numpy(parameter.state)[0])
-            parameter.state.assign([step, end])
+            state = parameter.state
+            if state is not None:
+                state.assign([float(keras.ops.convert_to_numpy(state)[0]), end])

@@ -73,7 +73,7 @@ class DiscreteLayer(keras.layers.Layer):
         finalized = arguments.pop("finalized", False)
         layer = super().from_config(arguments, *options)
         layer.finalized = finalized
-        return layer  # type: ignore[no-any-return]
+        return layer
 
     def _set_parameters(
         self, parameters: list[Parameter], owners: Sequence[keras.Layer] = ()

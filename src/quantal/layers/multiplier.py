@@ -139,7 +139,7 @@ class LearnableMultiplier(DiscreteLayer):
         return LatentUnits(self.values, len(shape)).latents_of(numbers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        (parameter,) = self.discrete_parameters or ()
+        [parameter] = self.discrete_parameters or []
         weight = parameter.compute(bool(training))
         if training:
             parameter.advance()

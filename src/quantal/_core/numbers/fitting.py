@@ -92,8 +92,8 @@ def _rows(weights: ArrayLike, values: Values) -> list[tuple[NDArray[np.float64],
 def _sample(weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     if share >= 1:
         return weights
-    places = np.linspace(0, weights.size - 1, max(round(share * weights.size), 1))
-    return np.sort(weights)[places.round().astype(int)]
+    ranks = np.linspace(0, weights.size - 1, max(round(share * weights.size), 1))
+    return np.sort(weights)[ranks.round().astype(int)]
 
 
 def _exact(

@@ -121,7 +121,7 @@ def numbers_of(name: str) -> NDArray[np.float64]:
 
 
 def _halves_of(largest: float, count: int) -> NDArray[np.float64]:
-    return float(largest) * 2.0 ** -np.arange(count)
+    return float(largest) * 2.0 ** -np.arange(count, dtype=np.float64)
 
 
 def _with_both_signs(magnitudes: NDArray[np.float64], zero: bool) -> NDArray[np.float64]:

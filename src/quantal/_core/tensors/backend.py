@@ -51,11 +51,11 @@ def compile(function: Function) -> Function:
     if backend == "jax":
         import jax
 
-        return jax.jit(function)  # type: ignore[no-any-return]
+        return jax.jit(function)
     if backend == "tensorflow":
         import tensorflow
 
-        return tensorflow.function(function, jit_compile=True)  # type: ignore[no-any-return]
+        return tensorflow.function(function, jit_compile=True)
     import torch
 
     # PyTorch stops compiling after some versions of one function; it begins to count anew here.
@@ -81,11 +81,11 @@ def graph(function: Function) -> Function:
     if backend == "jax":
         import jax
 
-        return jax.jit(function)  # type: ignore[no-any-return]
+        return jax.jit(function)
     if backend == "tensorflow":
         import tensorflow
 
-        return tensorflow.function(function)  # type: ignore[no-any-return]
+        return tensorflow.function(function)
     return function
 
 
@@ -105,7 +105,7 @@ def value_and_grad(function: Function, has_aux: bool = False) -> Function:
     if backend == "jax":
         import jax
 
-        return jax.value_and_grad(function, has_aux=has_aux)  # type: ignore[no-any-return]
+        return jax.value_and_grad(function, has_aux=has_aux)
     if backend == "tensorflow":
         return _value_and_grad_in_tensorflow(function, has_aux)
     return _value_and_grad_in_torch(function, has_aux)
@@ -305,7 +305,7 @@ def eager_section() -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
     import tensorflow
 
-    return tensorflow.init_scope()  # type: ignore[no-any-return]
+    return tensorflow.init_scope()
 
 
 def _detached(result: Any) -> Any:

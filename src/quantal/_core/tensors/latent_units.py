@@ -95,9 +95,9 @@ def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0
         # Added, not broadcast: PyTorch's variable would be a view of one number.
         return ops.zeros(shape, dtype="float32") + units.latents_of(alone)
     uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
-    place = uniform * gaps
-    gap = ops.minimum(ops.cast(place, "int32"), gaps - 1)
-    sideways = 2 * (place - ops.cast(gap, "float32")) - 1
+    position = uniform * gaps
+    gap = ops.minimum(ops.cast(position, "int32"), gaps - 1)
+    sideways = 2 * (position - ops.cast(gap, "float32")) - 1
     # Half gaps and midpoints in float64: a range may overflow float32, its half may not.
     offset, unit = (np.reshape(number, (-1, 1)) for number in (units.offset, units.unit))
     middle = (ascending[:, :-1] / 2 + ascending[:, 1:] / 2 - offset) / unit

@@ -217,7 +217,7 @@ class Bisection(StepFunction):
 def _torch_compiles() -> bool:
     import torch
 
-    return torch.compiler.is_compiling()  # type: ignore[no-any-return]
+    return torch.compiler.is_compiling()
 
 
 def _ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:

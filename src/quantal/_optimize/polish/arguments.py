@@ -62,4 +62,4 @@ def checked_validation_data(data: Any) -> Data:
             f"validation_data is {type(data).__name__}. Expected inputs and targets, and weights "
             "where samples have them. Give (x, y) or (x, y, sample_weight)."
         )
-    return keras.utils.unpack_x_y_sample_weight(tuple(data))  # type: ignore[no-any-return]
+    return keras.utils.unpack_x_y_sample_weight(tuple(data))

@@ -126,4 +126,4 @@ def _to_numpy(losses: Any) -> NDArray[Any]:
     # Only a backend's tensor needs Keras, which cannot be imported without a backend.
     import keras
 
-    return keras.ops.convert_to_numpy(losses)  # type: ignore[no-any-return]
+    return keras.ops.convert_to_numpy(losses)

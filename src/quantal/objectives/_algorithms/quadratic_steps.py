@@ -85,7 +85,7 @@ def quadratic_loop(form: QuadraticForm, problem: Problem) -> CompiledLoop:
     return CompiledLoop(form.loss, advance, operations, patience)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _advance(
     count: int, patience: int, tenure: int, rounding: float, seed: int,
     arrays: QuadraticArrays, gradient: Any, state: LoopState,
@@ -119,7 +119,7 @@ def _advance(
             return
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _best_change(arrays: QuadraticArrays, gradient: Any, state: LoopState, rounding: float) -> Any:
     """Return the element and the code of the best change that is allowed; -1 if none is.
 
@@ -151,7 +151,7 @@ def _best_change(arrays: QuadraticArrays, gradient: Any, state: LoopState, round
     return best_i, best_code
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _change(i: int, code: int, arrays: QuadraticArrays, gradient: Any, codes: Any) -> float:
     """Give an element another code, update the gradient, and return the loss's change."""
     starts, columns, entries = arrays.starts, arrays.columns, arrays.entries
@@ -162,4 +162,4 @@ def _change(i: int, code: int, arrays: QuadraticArrays, gradient: Any, codes: An
     gradient[i] += 2.0 * change * diagonal[i]
     for entry in range(starts[i], starts[i + 1]):
         gradient[columns[entry]] += change * entries[entry]
-    return delta  # type: ignore[no-any-return]
+    return delta

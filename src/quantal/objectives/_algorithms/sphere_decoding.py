@@ -240,7 +240,7 @@ class DepthFirstSearch:
         _visit(nodes, self._decoded, self._stack, self.codes, self._progress)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _visit(
     nodes: int, decoded: Triangle, stack: _Stack, codes: Any, progress: NDArray[Any]
 ) -> None:
@@ -284,7 +284,7 @@ def _visit(
     progress[_LEVEL], progress[_STATUS] = level, _GOES_DOWN if goes_down else _GOES_UP
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _sort_by_distance(residual: float, factor: float, choices: Any, nearest: Any) -> None:
     """Set the codes of a level in the order of their values' distance, by insertion."""
     for code in range(len(choices)):

@@ -22,6 +22,8 @@ Latents are in the units of the list. An estimator also works by hand:
 array([ 0.5, -1. ], dtype=float32)
 """  # noqa: E501 (a table)
 
+import keras  # noqa: F401  first: see quantal._registration
+
 from quantal._core.estimator import Estimator as Estimator
 from quantal._core.tensors.gradients import as_if as as_if
 from quantal._core.tensors.gradients import inward as inward

@@ -5,9 +5,9 @@ from typing import Any
 
 from keras import ops
 
-from quantal import schedules
 from quantal._core.numbers.checks import checked_positive
 from quantal._core.types import Tensor
+from quantal.schedules import hyperbolic, sigmoid
 
 INITIAL_STATE = (0.0, 0.0)
 """A paced parameter's state at first: (training steps so far, step at which all is hard).
@@ -47,10 +47,10 @@ class Pace:
         """
         step, end = state[0], state[1]
         fraction = ops.minimum(step / ops.maximum(end, 1.0), 1.0)
-        paced = schedules.sigmoid(fraction, self.steepness)
+        paced = sigmoid(fraction, self.steepness)
         # At fraction 1 rounding must not leave a rest of softness.
         paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
-        return ops.where(end > 0.0, paced, schedules.hyperbolic(step, self.half_life))
+        return ops.where(end > 0.0, paced, hyperbolic(step, self.half_life))
 
     def next_state(self, state: Tensor) -> Tensor:
         """Return the state after one more training step."""

@@ -4,12 +4,12 @@ from typing import Any
 
 import keras
 
-from quantal import schedules
 from quantal._core.numbers.checks import checked_not_negative
 from quantal._core.tensors.gradients import pulled
 from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening, proximal_map
+from quantal.schedules import hyperbolic
 
 _PULL_HALF_LIVES = 20
 """Half-lives of the softness until the pull has half of its strength. Measured: a pull that
@@ -64,7 +64,7 @@ class Settling(Hardening):
     def with_pull(
         self, latent: Tensor, nearest: Tensor, listed: Projection, state: Tensor
     ) -> Tensor:
-        falling = schedules.hyperbolic(state[0], _PULL_HALF_LIVES * self.pace.half_life)
+        falling = hyperbolic(state[0], _PULL_HALF_LIVES * self.pace.half_life)
         strength = self.pull * (1.0 - falling)
         return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
 

@@ -1,4 +1,4 @@
-"""The same model twice, on listed weights and on free ones: trained alike, and compared."""
+"""Build and train a model twice, on listed weights and on free ones, and compare."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The same model with weights from the list, and with free float weights.
+    """A pair is a model with weights from the list, and the same with free float weights.
 
     Both take features scaled by the training rows, shape (rows, features), and give
     probabilities or logits of the classes, or the scaled target.
@@ -48,14 +48,14 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What came out of both trainings.
+    """A comparison holds both models' predictions for the held-out rows, and their scores.
 
     Attributes:
         model: The discrete model, from features as in the data to predictions.
-        discrete: Its predictions for the held-out rows: classes as integers, or numbers.
-        free: Those of the float model.
-        discrete_score: Accuracy or R^2 of the discrete model on the held-out rows.
-        free_score: That of the float model.
+        discrete: The discrete model's predictions: classes as integers, or numbers.
+        free: The float model's predictions.
+        discrete_score: Accuracy or R^2 of the discrete model.
+        free_score: Accuracy or R^2 of the float model.
     """
 
     model: keras.Model
@@ -66,7 +66,7 @@ class Comparison:
 
     @property
     def codes(self) -> NDArray[np.int32]:
-        """The codes of all parameters of the model, one after another."""
+        """The codes of all parameters of the model stand here, one after another."""
         parameters = parameters_of(self.model)
         return np.concatenate([keras.ops.convert_to_numpy(p.codes).ravel() for p in parameters])
 
@@ -227,7 +227,7 @@ def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -
 
 
 def compare(pair: Pair, dataset: Dataset, parts: Split) -> Comparison:
-    """Predict the held-out rows with both models, as a user of the saved one will.
+    """Predict the held-out rows with both models, from features as in the data.
 
     Raises:
         Unfit: A model predicts NaN or infinity.
@@ -247,7 +247,7 @@ def compare(pair: Pair, dataset: Dataset, parts: Split) -> Comparison:
 
 
 def on_raw_features(model: keras.Model, parts: Split) -> keras.Model:
-    """The model with the training rows' scaling as its first layers, and as its last one."""
+    """Return the model between layers that scale features and unscale predictions."""
     scaler, target = parts.features, parts.target
     # In two steps: a single factor and offset cancel where a mean is large.
     stack: list[Any] = [

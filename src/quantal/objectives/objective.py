@@ -31,7 +31,7 @@ class Objective(abc.ABC):
     ...     def __len__(self):
     ...         return 3
     ...     def __call__(self, vectors):
-    ...         return np.abs(vectors - np.array([0.9, -2.0, 0.1])).max(axis=1)
+    ...         return np.abs(vectors - np.array([0.9, -1.2, 0.1])).max(axis=1)
     >>> quantal.search(Distance(), [1, -1, 0], verbose=0).vector
     array([ 1., -1.,  0.])
     """

@@ -105,7 +105,7 @@ def polish(
     >>> y = x * [1, -1, 1, 1, -1, -1, 1, -1]
     >>> model = keras.Sequential([keras.Input((8,)), quantal.LearnableMultiplier()])
     >>> model.compile(loss="mse")
-    >>> report = polish(model, x, y, budget=1, verbose=0)
+    >>> report = polish(model, x, y, budget=quantal.Budget(evaluations=1000), verbose=0)
     >>> print(round(report.loss, 6))
     0.0
     """

@@ -73,10 +73,10 @@ def assert_same(model, tmp_path, random, samples=8):
     expected = numpy(model(x, training=False)).reshape(samples, -1)
     source, header = quantal.export(model, tmp_path / "net.c").paths
     assert (source, header) == (tmp_path / "net.c", tmp_path / "net.h")
-    found = computed(source, x)
-    assert found.shape == expected.shape
+    outputs = computed(source, x)
+    assert outputs.shape == expected.shape
     assert np.abs(expected).max() > 0
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.abs(outputs - expected).max() <= 1e-5 * np.abs(expected).max()
     assert macro(source, "INPUT_SIZE") == x[0].size
     assert macro(source, "OUTPUT_SIZE") == expected.shape[1]
     return source.read_text()
@@ -265,12 +265,12 @@ def test_functions(tmp_path, random):
     names = [*FUNCTIONS, "relu6", "leaky_relu", "linear"]
     # Beyond what exp and its like can bear on the way.
     x = np.array([[-200, -3, -1e-3, 0, 0.5, 2.9, 7, 80]], np.float32)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         model = chain_model((8,), layers.Activation(name))
-        folder = tmp_path / str(place)
+        folder = tmp_path / str(index)
         folder.mkdir()
-        found = computed(quantal.export(model, folder / "net.c").paths[0], x)
-        np.testing.assert_allclose(found, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
+        outputs = computed(quantal.export(model, folder / "net.c").paths[0], x)
+        np.testing.assert_allclose(outputs, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
     assert {*EXPRESSIONS, "relu"} == set(FUNCTIONS)
     activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
     for layer in activations:
@@ -292,10 +292,10 @@ def test_models_of_other_kinds(tmp_path, random):
 @needs_gcc
 def test_names(tmp_path, random):
     model, x = chain_model((4,), layers.Dense(3)), random.normal(size=(2, 4))
-    for place, (stem, name) in enumerate(
+    for index, (stem, name) in enumerate(
         {"2 é-net": "model_2___net", "int": "int", "_a.b": "model__a_b"}.items()
     ):
-        folder = tmp_path / str(place)
+        folder = tmp_path / str(index)
         folder.mkdir()
         source, _ = quantal.export(model, folder / f"{stem}.c").paths
         np.testing.assert_allclose(computed(source, x, name), numpy(model(x)), rtol=1e-5)

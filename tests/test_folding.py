@@ -54,11 +54,11 @@ BEFORE = {
 
 @pytest.mark.parametrize("name", BEFORE)
 def test_it_is_folded(name, random):
-    shape, made = BEFORE[name]
-    model = spread(keras.Sequential([keras.Input(shape), *made()]), random)
-    found = same(model, random, shape)
-    assert "Identity" in found
-    assert "Rescaling" not in found
+    shape, layers_of = BEFORE[name]
+    model = spread(keras.Sequential([keras.Input(shape), *layers_of()]), random)
+    kinds_of_plain = same(model, random, shape)
+    assert "Identity" in kinds_of_plain
+    assert "Rescaling" not in kinds_of_plain
 
 
 KEPT = {
@@ -76,18 +76,20 @@ KEPT = {
 def test_it_is_a_product_elsewhere(name, random):
     if name == "groups" and keras.config.backend() == "tensorflow":
         pytest.skip("TensorFlow has no grouped convolution on a CPU")
-    shape, made = KEPT[name]
-    found = same(spread(keras.Sequential([keras.Input(shape), *made()]), random), random, shape)
-    assert "Rescaling" in found
-    assert "Identity" not in found
+    shape, layers_of = KEPT[name]
+    kinds_of_plain = same(
+        spread(keras.Sequential([keras.Input(shape), *layers_of()]), random), random, shape
+    )
+    assert "Rescaling" in kinds_of_plain
+    assert "Identity" not in kinds_of_plain
 
 
 def test_one_weight_takes_one_multiplier(random):
     model = keras.Sequential(
         [keras.Input((6,)), LearnableMultiplier(POWERS), layers.Dense(9), LearnableMultiplier()]
     )
-    found = same(model, random, (6,))
-    assert sorted(kind for kind in found if kind != "Dense") == ["Identity", "Rescaling"]
+    kinds_of_plain = same(model, random, (6,))
+    assert sorted(kind for kind in kinds_of_plain if kind != "Dense") == ["Identity", "Rescaling"]
 
 
 def test_what_others_see_stays(random):

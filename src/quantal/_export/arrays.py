@@ -1,4 +1,4 @@
-"""Codes and values as arrays for other tools: NumPy, CSV, Verilog."""
+"""Write codes and values as arrays for other tools: NumPy, CSV, Verilog."""
 
 import csv
 import io

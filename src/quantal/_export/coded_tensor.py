@@ -1,13 +1,13 @@
-"""A tensor as codes of few numbers: what an exporter's floats come back to."""
+"""Turn a tensor into codes of few numbers: an exporter's floats come back to their list."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST = 256
-"""The longest list whose codes are bytes."""
+"""Codes are bytes, so no list is longer than this."""
 
 _FEW = 4  # With so few numbers no other form is smaller.
 _MOST_MAGNITUDES = 16  # How many of a list's magnitudes may be a slice's largest.
@@ -38,7 +38,7 @@ class CodedTensor(NamedTuple):
         scales = 0 if self.scale is None else self.scale.size
         return self.codes.size * np.log2(max(length, 2)) / 8 + 4 * (self.numbers.size + scales)
 
-    def along_axis(self, numbers: NDArray[np.generic]) -> NDArray[np.generic]:
+    def along_axis(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """Return numbers of shape (channels,) in a shape that broadcasts along `axis`."""
         shape = [1] * self.codes.ndim
         if self.axis is not None:

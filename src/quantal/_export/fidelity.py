@@ -1,4 +1,4 @@
-"""How near an exported file comes to the model, and what it takes."""
+"""Compare an exported file with the model: how near it comes, and what it takes."""
 
 import dataclasses
 import pathlib

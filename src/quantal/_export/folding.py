@@ -1,4 +1,4 @@
-"""The model that is exported: plain, its multipliers folded into their neighbours."""
+"""Make the plain model that is exported, its multipliers folded into their neighbours."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Lists with even steps, which integers of few bits hold."""
+"""Recognize lists with even steps, which integers of few bits hold."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What a model that is exported takes, or why that is not known."""
+"""Ask a model that is exported for its inputs, or say why they are not known."""
 
 import keras
 

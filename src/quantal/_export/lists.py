@@ -1,4 +1,4 @@
-"""The lists of a model, which help to recognize its weights among an exporter's floats."""
+"""Collect the lists of a model, which help to recognize its weights among floats."""
 
 import keras
 import numpy as np

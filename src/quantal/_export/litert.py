@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): weights as integers of 2, 4 or 8 bits, 8-bit activations."""
+"""Write LiteRT (TensorFlow Lite) files: weights of 2, 4 or 8 bits, 8-bit activations."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""OpenVINO: weights as integers of 2 or 4 bits where their list allows, else as digits."""
+"""Write OpenVINO's files: integers of 2 or 4 bits where a list allows them, else digits."""
 
 import pathlib
 from typing import Any, NamedTuple

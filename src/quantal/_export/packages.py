@@ -1,4 +1,4 @@
-"""Optional packages that a target writes with."""
+"""Import optional packages that a target writes with."""
 
 import importlib
 from typing import Any

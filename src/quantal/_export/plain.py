@@ -1,4 +1,4 @@
-"""Plain models: Keras's own file, and PyTorch's state_dict."""
+"""Write plain models: Keras's own file, and PyTorch's state_dict."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The targets by name: a new target is one file, and one line here."""
+"""List the targets by name: a new target is one file, and one line here."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""The report of an export: what was written, and how near it is to the model."""
+"""Report an export: what was written, and how near it is to the model."""
 
 import dataclasses
 import math

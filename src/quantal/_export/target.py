@@ -1,4 +1,4 @@
-"""A target: how a model is written for one tool, and how near it must come to Keras."""
+"""Define a target: how a model is written for one tool, and how near it must come to Keras."""
 
 import pathlib
 from collections.abc import Callable

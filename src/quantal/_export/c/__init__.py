@@ -1,1 +1,1 @@
-"""Export to C99 source: weights as packed codes, decoded where they are used."""
+"""Export to C99 source: weights are packed codes, decoded where they are used."""

@@ -1,4 +1,4 @@
-"""The definitions of a C source: arrays, windows and functions, each of them once."""
+"""Define the arrays, windows and functions of a C source, each of them once."""
 
 from collections.abc import Hashable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The weights of a product in C: packed codes where these are smaller, else floats."""
+"""Encode the weights of a product in C: packed codes where these are smaller, else floats."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from quantal._export.chain.steps import Floats, Listed, Product
 
 _SIGNED = {-1.0: "-number", 0.0: "0.0f", 1.0: "number"}
-"""These are `number` times the key in C, without a multiplication."""
+"""The C expressions that are `number` times the key, without a multiplication."""
 
 
 class Encoding(NamedTuple):

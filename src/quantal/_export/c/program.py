@@ -1,4 +1,4 @@
-"""A model as C source and header."""
+"""Write a model as C source and header."""
 
 import math
 import pathlib

@@ -1,4 +1,4 @@
-"""Pieces of C source: templates that are filled, and numbers as C reads them back."""
+"""Fill templates of C source, and write numbers as C reads them back."""
 
 import importlib.resources
 from typing import Any

@@ -1,1 +1,1 @@
-"""A Keras model as a chain of few kinds of steps, for targets that write programs."""
+"""Read a Keras model as a chain of few kinds of steps, for targets that write programs."""

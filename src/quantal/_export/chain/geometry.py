@@ -1,4 +1,4 @@
-"""The geometry of convolutions and pooling: which inputs each output sees."""
+"""Compute the geometry of convolutions and pooling: which inputs each output sees."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The steps that a model is read into, for targets that write programs.
+"""Define the steps that a model is read into, for targets that write programs.
 
 A step reads one array of floats and writes the next. Samples lie as Keras holds them, the
 last axis running fastest, so flattening and reshaping are no steps. Everything linear is

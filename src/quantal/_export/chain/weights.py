@@ -1,4 +1,4 @@
-"""The weights of a layer as numbers, or as codes where a chain can keep them so."""
+"""Return the weights of a layer as numbers, or as codes where a chain can keep them so."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A model as ONNX with float weights, by Keras's own exporter."""
+"""Convert a model to ONNX with float weights, by Keras's own exporter."""
 
 import os
 import tempfile

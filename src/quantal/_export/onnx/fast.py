@@ -1,4 +1,4 @@
-"""ONNX for speed: matrix products over packed integers, with 8-bit activations."""
+"""Write ONNX for speed: matrix products over packed integers, with 8-bit activations."""
 
 import pathlib
 from collections.abc import Sequence

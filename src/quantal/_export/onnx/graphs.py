@@ -1,4 +1,4 @@
-"""Edits of ONNX graphs."""
+"""Edit ONNX graphs."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Repairs of graphs that Keras's ONNX exporters write and runtimes refuse."""
+"""Repair graphs that Keras's ONNX exporters write and runtimes refuse."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

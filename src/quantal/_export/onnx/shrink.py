@@ -1,4 +1,4 @@
-"""Packed digits in place of the float tensors of an ONNX graph."""
+"""Put packed digits in place of the float tensors of an ONNX graph."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""ONNX from standard operators: discrete weights as packed digits, equal to the bit."""
+"""Write ONNX from standard operators: discrete weights as packed digits, equal to the bit."""
 
 import pathlib
 from typing import Any

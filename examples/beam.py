@@ -23,19 +23,19 @@ ELEMENTS, ANGLE = 64, 20.0
 
 
 def limit(count):
-    """What so many phases lose in dB, for many elements."""
+    """Return the loss in dB of many elements with so many phases."""
     return 20 * np.log10(count / np.pi * np.sin(np.pi / count))
 
 
 def array_of(seed=0, angles=ANGLE, n=ELEMENTS):
-    """What each element adds, with its phase error, towards each angle in degrees."""
+    """Return the contribution of each element, with its phase error, towards angles in degrees."""
     errors = np.random.default_rng(seed).uniform(0, 2 * np.pi, n)
     sines = np.sin(np.deg2rad(np.atleast_1d(angles)))
     return np.exp(1j * (np.pi * np.outer(sines, np.arange(n)) + errors))
 
 
 def surface_of(seed=0, n=ELEMENTS):
-    """Channels of a reflecting surface: random magnitudes and phases."""
+    """Return the channels of a reflecting surface: random magnitudes and phases."""
     random = np.random.default_rng(seed)
     return random.normal(size=n) + 1j * random.normal(size=n)
 
@@ -46,7 +46,7 @@ def design(channel, count):
 
 
 def lost(channel, result):
-    """Against free phases, in dB."""
+    """Return the loss against free phases, in dB."""
     return 20 * np.log10(-result.loss / np.abs(channel).sum())
 
 

@@ -1,8 +1,8 @@
-"""What the examples draw with: matplotlib, without a window."""
+"""The examples draw with matplotlib, without a window."""
 
 
 def figure(width=6.4, height=3.8):
-    """An empty figure that keeps its labels apart."""
+    """Return an empty figure whose labels do not overlap."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")

@@ -20,7 +20,7 @@ KNOWN = {5: 0.49136844}
 
 
 def read():
-    """Standardised columns (442, 64) and what is to be predicted (442,)."""
+    """Return standardised columns (442, 64) and the targets (442,)."""
     from sklearn.datasets import load_diabetes
 
     features, wanted = load_diabetes(return_X_y=True)
@@ -55,7 +55,7 @@ def design(columns, wanted, count=5, budget=1.0, seed=0):
 
 
 def greedy(loss, n, most):
-    """The losses of 1, 2, ... features, each added to those before."""
+    """Return the losses of 1, 2, ... features, each added to those before."""
     mask, losses = np.zeros(n), []
     for _ in range(most):
         places = np.flatnonzero(mask == 0)
@@ -66,7 +66,7 @@ def greedy(loss, n, most):
 
 
 def lasso(loss, columns, wanted, most):
-    """The same of the first features on the path of the lasso, fitted without its shrinking."""
+    """Return the losses of the first features on the lasso's path, fitted without shrinking."""
     from sklearn.linear_model import lars_path
 
     *_, path = lars_path(columns, wanted, method="lasso")

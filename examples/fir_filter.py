@@ -25,7 +25,7 @@ KNOWN = {(8, 1): 0.21345, (8, 10): 0.72842, (11, 1): 0.17969}
 
 
 def responses(free, frequencies):
-    """A row for each frequency: what each free tap adds."""
+    """Return a row for each frequency: the contribution of each free tap."""
     rows = 2 * np.cos(np.outer(frequencies, np.arange(free)))
     rows[:, 0] = 1
     return rows
@@ -44,7 +44,7 @@ def design(free=8, weight=1.0, budget=10.0, seed=0):
 
 
 def continuous(free=8, weight=1.0):
-    """The best taps without a list, by linear programming."""
+    """Return the best taps without a list, by linear programming."""
     from scipy.optimize import linprog
 
     loss = loss_of(free, weight)

@@ -31,7 +31,7 @@ def design(numbers, evaluations=200_000, seed=0):
 
 
 def exact(numbers):
-    """The optimum: for each sum of one half, the nearest of the other."""
+    """Return the optimum: for each sum of one half, take the nearest of the other."""
     one, other = (_all_sums(part) for part in np.array_split(numbers, 2))
     places = np.searchsorted(other, one).clip(1, len(other) - 1)
     return int(np.minimum(np.abs(one - other[places]), np.abs(one - other[places - 1])).min())
@@ -45,7 +45,7 @@ def _all_sums(numbers):
 
 
 def differenced(numbers):
-    """The two largest go to different sides: their difference takes their place."""
+    """Return the result of differencing: the two largest numbers become their difference."""
     left = [-int(number) for number in numbers]
     heapq.heapify(left)
     while len(left) > 1:
@@ -55,7 +55,7 @@ def differenced(numbers):
 
 
 def drawn(numbers, count, seed=0):
-    """The least difference of random signs, where the eight largest go where they are missing."""
+    """Return the least difference of random signs; the eight largest numbers balance each draw."""
     random, least = np.random.default_rng(seed), []
     order = np.argsort(numbers)
     for begin in range(0, count, 10_000):
@@ -68,7 +68,7 @@ def drawn(numbers, count, seed=0):
 
 
 def correlation(numbers, seed=0, count=50_000, kept=300):
-    """Of the log of the loss of good vectors with that of their neighbours, one flip away."""
+    """Return the correlation of the log loss of good vectors with that of vectors one flip away."""
     random = np.random.default_rng(seed)
     signs = random.choice(np.array([-1, 1]), (count, len(numbers)))
     sums = signs @ numbers

@@ -3,7 +3,7 @@
 Unity gain: f = 1 / (2 pi sqrt(R1 R2 C1 C2)) and q = sqrt(R1 R2 C1 C2) / (C2 (R1 + R2)) shall
 be f0 and Q. The lists: R1 and R2 from E24, 1 kOhm to 91 kOhm; C1 and C2 from E12, 1 nF to
 82 nF; one list for each element. The loss is (f / f0 - 1)^2 + (q / Q - 1)^2. The 1,327,104
-choices are few enough to look at all of them, so that the best is proved. Known: the losses in
+assignments are few enough to evaluate all of them, so that the best is proved. Known: the losses in
 `KNOWN`, by enumeration; see how far standard parts come.
 
     python examples/sallen_key.py --picture filter.svg
@@ -44,7 +44,7 @@ def design(frequency, quality, budget=10.0):
 
 
 def response(frequency, quality, at):
-    """The amplitude in dB."""
+    """Return the amplitude in dB."""
     ratio = 1j * at / frequency
     return -20 * np.log10(np.abs(1 + ratio / quality + ratio**2))
 

@@ -1,7 +1,7 @@
 """A design of experiments: a square matrix of ±1 with the largest determinant.
 
 A row is a trial, a column a factor that is low or high; the larger the determinant of X, the
-more exactly the effects of all factors are told (a D-optimal design). The list: 1 and -1. The
+more exactly the effects of all factors are measured (a D-optimal design). The list: 1 and -1. The
 loss is minus the logarithm of abs(det X), of any function in NumPy. Known: 2985984 for
 12 x 12 and 4294967296 for 16 x 16, Hadamard's bound n^(n/2); 14929920 for 13 x 13, proved.
 10240000000000 for 20 x 20, which takes some seconds.
@@ -22,7 +22,7 @@ KNOWN = {8: 4096, 12: 2985984, 13: 14929920, 16: 4294967296, 20: 10240000000000}
 def design(n=12, budget=4.0, seed=0):
     def loss(rows):
         _, logarithms = np.linalg.slogdet(rows.reshape(-1, n, n).astype(np.float64))
-        # Singular ones, too, shall have a number.
+        # Singular matrices have to have a number, too.
         return -np.maximum(logarithms, -1.0)
 
     return quantal.search(loss, [1, -1], n=n * n, budget=budget, seed=seed, verbose=0)

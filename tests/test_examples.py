@@ -6,6 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
+import quantal
+
+few = lambda evaluations: quantal.Budget(evaluations=evaluations)  # noqa: E731
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 pytestmark = [
     pytest.mark.without_keras,
@@ -27,7 +30,7 @@ def columns(example):
 
 def test_filter(example):
     fir_filter = example("fir_filter")
-    result = fir_filter.design(budget=3)
+    result = fir_filter.design(budget=few(1_000_000))
     assert result.loss == pytest.approx(0.21345, abs=1e-5)
     plain = fir_filter.rounded(fir_filter.continuous())
     assert float(fir_filter.loss_of()(plain[None])[0]) > 1.2 * result.loss
@@ -49,14 +52,14 @@ def test_code(example):
 
 
 def test_sallen_key(example):
-    result = example("sallen_key").design(2500, 2.0)
+    result = example("sallen_key").design(2500, 2.0, budget=few(2_000_000))
     assert result.loss == pytest.approx(1.49e-5, abs=1e-7)
     assert result.proved
 
 
 def test_two_level_design(example):
     two_level = example("two_level_design")
-    result = two_level.design(12, budget=1)
+    result = two_level.design(12, budget=few(200_000))
     assert two_level.determinant(result) == 2985984
     matrix = two_level.matrix_of(result)
     np.testing.assert_array_equal(matrix.T @ matrix, 12 * np.eye(12))
@@ -64,7 +67,7 @@ def test_two_level_design(example):
 
 def test_feature_selection(example, columns):
     features = example("feature_selection")
-    result = features.design(*columns, 5, budget=1)
+    result = features.design(*columns, 5, budget=few(20_000))
     assert result.loss == pytest.approx(features.KNOWN[5], abs=1e-7)
     assert result.vector.sum() == 5
     ways = features.loss_of(*columns)
@@ -105,13 +108,13 @@ def test_pictures(example, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     code, two_level, key = (example(n) for n in ("radar_code", "two_level_design", "sallen_key"))
     file = tmp_path / "drawn.svg"
-    filters = {wanted: key.design(*wanted, budget=0.1) for wanted in key.KNOWN}
+    filters = {wanted: key.design(*wanted, budget=few(1000)) for wanted in key.KNOWN}
     lines = {name: [0.6, 0.5] for name in ("lasso", "greedy", "searched")}
     for draw in (
-        lambda: example("fir_filter").draw(example("fir_filter").design(budget=0.5), file),
+        lambda: example("fir_filter").draw(example("fir_filter").design(budget=few(2000)), file),
         lambda: example("beam").draw(0, file),
         lambda: code.draw(code.design(13, 100), 0, file),
-        lambda: two_level.draw(two_level.design(4, 0.5), file),
+        lambda: two_level.draw(two_level.design(4, few(2000)), file),
         lambda: key.draw(filters, file),
         lambda: example("feature_selection").draw(lines, file),
     ):

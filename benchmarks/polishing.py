@@ -4,7 +4,7 @@
 
 Planted vectors of 64 elements in correlated rows, four values and nine powers of two, 10 s
 each; perceptrons of 1,001 signs, followed until patterns stop being satisfied; Fashion-MNIST
-networks with binary and ternary kernels, 50,000 images to polish on, 10,000 to guard, 120 s.
+networks with binary and ternary kernels, 50,000 images to polish on, 10,000 to validate, 120 s.
 `DIR` holds fashion_mnist/. Prints a Markdown table for each.
 """
 
@@ -41,8 +41,8 @@ def planted(_, seeds, budget):
             report = quantal.polish(model, rows, targets, budget or 10, seed=seed, verbose=0)
             after = problem.score(vectors.weights_of(model))
             met[name] = met.get(name, 0) + (after <= cases.SOLVED)
-            found = report.history[-1][0]
-            print(f"| {name} | {seed} | {before:.4g} | {after:.6g} | {found:.2f} |", flush=True)
+            seconds = report.history[-1][0]
+            print(f"| {name} | {seed} | {before:.4g} | {after:.6g} | {seconds:.2f} |", flush=True)
     print("at most the planted vector's:", met)
 
 
@@ -69,8 +69,8 @@ def perceptron(_, seeds, budget):
                 model, patterns, ones, budget or 60, monitor=missed, seed=seed, verbose=0
             )
             after = cases.unsatisfied(patterns, vectors.weights_of(model))
-            found = report.history[-1][0]
-            print(f"| {load_} | {seed} | {before} | {after} | {found:.1f} |", flush=True)
+            seconds = report.history[-1][0]
+            print(f"| {load_} | {seed} | {before} | {after} | {seconds:.1f} |", flush=True)
 
 
 def fashion(data, seeds, budget):
@@ -82,7 +82,7 @@ def fashion(data, seeds, budget):
     (images, labels), (test, test_labels) = (load(str(data), part) for part in ("train", "t10k"))
     mean = images.mean(axis=0)
     images, test = images - mean, test - mean
-    given, guard = (images[:50_000], labels[:50_000]), (images[50_000:], labels[50_000:])
+    given, validation = (images[:50_000], labels[:50_000]), (images[50_000:], labels[50_000:])
     for values in ("binary", "ternary"):
         for seed in range(seeds or 3):
             keras.utils.set_random_seed(seed)
@@ -97,7 +97,7 @@ def fashion(data, seeds, budget):
             before = model.evaluate(test, test_labels, batch_size=1000, verbose=0)[1]
             began = time.perf_counter()
             report = quantal.polish(
-                model, *given, budget or 120, validation_data=guard, seed=seed, verbose=0
+                model, *given, budget or 120, validation_data=validation, seed=seed, verbose=0
             )
             took = time.perf_counter() - began
             after = model.evaluate(test, test_labels, batch_size=1000, verbose=0)[1]

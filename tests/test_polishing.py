@@ -102,6 +102,10 @@ def state_of(
     )  # fmt: skip
 
 
+def run(method, state):
+    return method.run(state.incumbent.codes, state.spending, state.incumbent.offer)
+
+
 def test_a_quadratic_loss_to_its_optimum(random):
     x, y = data(random)
     model = model_of()
@@ -319,7 +323,7 @@ def test_an_interrupt_before_anything_was_kept(random, method, batch_size):
     state = state_of(*network(random), batch_size, 2000, selection=Interrupted)
     method = method(state)
     with pytest.raises(KeyboardInterrupt):
-        method.run()
+        run(method, state)
     before = state.selection.kept.loss
     method.offer_last()
     assert state.selection.calls == 2
@@ -444,7 +448,7 @@ class Recording(Selection):
 def test_no_block_is_taken_that_fails_the_validation_data(random):
     model, x, y = network(random)
     state = state_of(model, x, y, 32, 500, lambda ranks: 1.0, Recording)
-    Minibatch(state).run()
+    run(Minibatch(state), state)
     offers = state.selection.offers
     assert len(offers) > 10
     for ranks in offers:
@@ -462,7 +466,7 @@ def test_an_assignment_that_is_given_up_leaves_no_mark(random):
     validation = ranked_loss(model, x, y).monitored
     state = state_of(model, x, y, 32, 800, validation, Refusing)
     method = Minibatch(state)
-    method.run()
+    run(method, state)
     method.offer_last()
     selection = state.selection
     assert min(validation(ranks) for ranks in selection.offers[:8]) < selection.start.validation
@@ -481,7 +485,8 @@ def test_blocks_that_were_not_better_are_tabu(random):
             return moves
 
     model, x, y = network(random)
-    Minibatch(state_of(model, x, y, 32, 400, lambda ranks: 1.0, curvature=Spying)).run()
+    state = state_of(model, x, y, 32, 400, lambda ranks: 1.0, curvature=Spying)
+    run(Minibatch(state), state)
     assert len(set(firsts[:20])) == 20
     assert not any(tabu[first] for first, tabu in zip(firsts[:20], tabus, strict=False))
     assert tabus[0].sum() < tabus[19].sum()
@@ -518,7 +523,8 @@ def test_what_rounding_makes_better_is_not_followed_for_ever(random):
             super().probe(*arguments)
 
     model, x, y = network(random)
-    FullBatch(state_of(model, x, y, 1000, 3000, curvature=Spying, loss=Rounded)).run()
+    state = state_of(model, x, y, 1000, 3000, curvature=Spying, loss=Rounded)
+    run(FullBatch(state), state)
     assert len(probed) > 1  # At the start, and at the start of each annealing cycle.
 
 

@@ -5,13 +5,16 @@ import time
 
 import numpy as np
 
+from quantal._optimize.budget import Spending
 from quantal._optimize.evaluator import Evaluator
+from quantal._optimize.methods.method import OnImprovement
 from quantal._optimize.methods.population import Population
 from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED, QuadraticFit
 from quantal._optimize.polish.annealing import Annealing
 from quantal._optimize.polish.curvature import RankedMoves
 from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Stages
+from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Integers
 
 _GROWTH, _SHRINKAGE = 2, 4
@@ -37,47 +40,51 @@ class FullBatch:
 
     Args:
         state: What the methods of polishing share.
-
-    Attributes:
-        solved: Whether a quadratic loss was solved exactly.
     """
 
     def __init__(self, state: PolishState) -> None:
         self._state = state
         self._stages = Stages(state.spending)
-        self.solved = False
 
-    def run(self) -> None:
-        """Polish until nothing of the budget is left, or the loss is solved exactly."""
-        state, spending, incumbent = self._state, self._state.spending, self._state.incumbent
+    def run(self, start: Integers, budget: Spending, on_improvement: OnImprovement) -> Solution:
+        """Polish until nothing of the budget is left, or the loss is solved exactly.
+
+        Args:
+            start: The assignment to begin with, (n,).
+            budget: What polishing may spend.
+            on_improvement: Is called with assignments and their monitored number.
+        """
+        state, incumbent = self._state, self._state.incumbent
         annealing = Annealing(state.objective, state.curvature, state.random)
-        state.measure_curvature(incumbent.codes)
-        self._descend(incumbent.codes.copy())
-        self.solved = not state.monitors and self._follow_as_quadratic()
-        while not self.solved and spending.has_budget():
+        state.measure_curvature(start)
+        self._descend(start.copy(), budget, on_improvement)
+        if not state.monitors and self._follow_as_quadratic(budget, on_improvement):
+            return Solution(incumbent.codes, incumbent.loss, complete=True)
+        while budget.has_budget():
             state.selection.offer(incumbent.codes, incumbent.loss)
-            begin = spending.fraction_used
+            begin = budget.fraction_used
             end = begin + max(_SHORTEST_CYCLE, (1 - begin) / _CYCLES_LEFT)
 
             def fraction_done(begin: float = begin, end: float = end) -> float:
-                return (spending.fraction_used - begin) / (end - begin)
+                return (budget.fraction_used - begin) / (end - begin)
 
             ranks = annealing.cycle(
-                incumbent.codes, fraction_done, spending.has_budget, incumbent.offer
+                incumbent.codes, fraction_done, budget.has_budget, on_improvement
             )
-            self._descend(ranks)
+            self._descend(ranks, budget, on_improvement)
+        return Solution(incumbent.codes, incumbent.loss)
 
     def offer_last(self) -> None:
         """Offer the incumbent for keeping."""
         incumbent = self._state.incumbent
         self._state.selection.offer(incumbent.codes, incumbent.loss)
 
-    def _descend(self, ranks: Integers) -> None:
+    def _descend(self, ranks: Integers, budget: Spending, on_improvement: OnImprovement) -> None:
         """Take blocks of ranked moves while they lower the loss, then the best single moves."""
         state, objective = self._state, self._state.objective
         block = state.first_block()
         loss, _, gradient = objective.loss_and_gradient(ranks)
-        while state.spending.has_budget():
+        while budget.has_budget():
             if state.selection.validation is not None and self._stages.next_begun():
                 state.selection.offer(ranks, None if state.monitors else loss)
             moves = state.curvature.ranked_moves(ranks, gradient)
@@ -91,7 +98,7 @@ class FullBatch:
             if new_loss < loss:
                 ranks, loss, gradient = candidate, new_loss, new_gradient
                 block = _GROWTH * count if blockwise else _AFTER_SINGLE
-                state.incumbent.offer(ranks, monitored)
+                on_improvement(ranks, monitored)
             elif blockwise:
                 block = count // _SHRINKAGE
             else:
@@ -105,7 +112,7 @@ class FullBatch:
         losses = self._state.objective.losses(candidates)
         return candidates[int(np.where(np.isnan(losses), np.inf, losses).argmin())]
 
-    def _follow_as_quadratic(self) -> bool:
+    def _follow_as_quadratic(self, budget: Spending, on_improvement: OnImprovement) -> bool:
         """Follow a quadratic loss of few elements; return whether it was solved."""
         state = self._state
         if len(state.objective) > LARGEST_FITTED:
@@ -115,11 +122,9 @@ class FullBatch:
         population = Population(problem, None, state.random)
         population.begin_with([incumbent.codes])
         lists, model_loss = state.objective.lists, state.objective.model_loss
-        evaluator = Evaluator(
-            lambda ranks: model_loss(lists.values(ranks)), state.spending, incumbent
-        )
+        evaluator = Evaluator(lambda ranks: model_loss(lists.values(ranks)), budget, incumbent)
         fit = QuadraticFit(problem, evaluator, population, state.seed, self._seconds_each())
-        return fit.run(incumbent.codes, state.spending, incumbent.offer).complete
+        return fit.run(incumbent.codes, budget, on_improvement).complete
 
     def _seconds_each(self) -> float:
         """Return the seconds that one loss takes among many at once."""

@@ -3,8 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._optimize.budget import Spending
+from quantal._optimize.methods.method import OnImprovement
 from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Stages
+from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers
 
 _MEMORY, _UPDATE = 0.8, 0.2
@@ -32,9 +35,6 @@ class Minibatch:
         state: What the methods of polishing share.
     """
 
-    solved = False
-    """Parts of the data prove nothing about all of them."""
-
     def __init__(self, state: PolishState) -> None:
         self._state = state
         elements = len(state.objective)
@@ -43,19 +43,28 @@ class Minibatch:
         self._blocks_tried = 0
         self._block = state.first_block()
         self._reached: Integers | None = None
-        self._ranks = state.incumbent.codes.copy()
+        self._ranks = state.selection.kept.ranks
         self._mean_gradient: Floats | None = None
         self._accepted_validation = state.selection.kept.validation
 
-    def run(self) -> None:
-        """Polish until nothing of the budget is left."""
-        state, stages = self._state, Stages(self._state.spending)
-        state.measure_curvature(self._ranks)
-        while state.spending.has_budget():
-            self._follow_batch(state.objective.model_loss.batches.draw(state.random))
+    def run(self, start: Integers, budget: Spending, on_improvement: OnImprovement) -> Solution:
+        """Polish until nothing of the budget is left.
+
+        Args:
+            start: The assignment to begin with, (n,).
+            budget: What polishing may spend.
+            on_improvement: Is not called: batches say nothing sure of all data, so that the
+                selection measures what is offered to it.
+        """
+        state, stages = self._state, Stages(budget)
+        self._ranks = start.copy()
+        state.measure_curvature(start)
+        while budget.has_budget():
+            self._follow_batch(state.objective.model_loss.batches.draw(state.random), budget)
             self._reached = self._ranks
             if stages.next_begun() and not state.selection.offer(self._ranks):
                 self._return_to_kept()
+        return Solution(self._ranks)
 
     def offer_last(self) -> None:
         """Offer the assignment that was reached last for keeping."""
@@ -65,7 +74,7 @@ class Minibatch:
         else:
             selection.offer(self._reached)
 
-    def _follow_batch(self, samples: NDArray[np.int64]) -> None:
+    def _follow_batch(self, samples: NDArray[np.int64], budget: Spending) -> None:
         """Try blocks of moves on some samples."""
         state, objective = self._state, self._state.objective
         loss, _, gradient = objective.loss_and_gradient(self._ranks, samples)
@@ -76,7 +85,7 @@ class Minibatch:
             moves = state.curvature.ranked_moves(self._ranks, mean, tabu)
             count = moves.gains(self._block)
             self._blocks_tried += 1
-            if count == 0 or not state.spending.has_budget():
+            if count == 0 or not budget.has_budget():
                 break
             elements = moves.order[:count]
             ranks = moves.applied(self._ranks, elements)

@@ -30,6 +30,7 @@ from quantal._optimize.polish.report import PolishReport
 from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Kept, Selection
 from quantal._optimize.progress import Progress
+from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Integers
 
 
@@ -140,14 +141,15 @@ def polish(
     )  # fmt: skip
     in_batches = objective.model_loss.batches.count > 1
     method = Minibatch(state) if in_batches else FullBatch(state)
+    solution = Solution(None)
     with contextlib.suppress(KeyboardInterrupt):
-        method.run()
+        solution = method.run(incumbent.codes, spending, incumbent.offer)
     method.offer_last()
     progress.end()
     checkpoint.write(members=selection.kept.ranks[None])
     lists.assign(selection.kept.ranks)
     compiled.forget_traces()
-    return _report(start, selection.kept, incumbent, spending, method.solved)
+    return _report(start, selection.kept, incumbent, spending, solution.complete)
 
 
 def _measured_start(objective: RankedLoss, validation: Any) -> Kept:

@@ -9,6 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.scale_state import ScaleState
 from quantal._storage.codes import Packed
 from quantal._storage.packing import pack, unpack
 
@@ -84,7 +85,7 @@ def restore(parameter: Parameter, record: Record) -> None:
     parameter.set_codes(unpack(packed).reshape(parameter.shape).astype(np.int32))
 
 
-def _restore_scale(state: Any, scale: NDArray[np.float32] | None) -> None:
+def _restore_scale(state: ScaleState, scale: NDArray[np.float32] | None) -> None:
     if scale is None:
         raise KeyError("scale")
     if scale.shape != tuple(state.start.shape):

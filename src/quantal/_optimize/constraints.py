@@ -1,4 +1,4 @@
-"""The constraints of a search, as the user states them."""
+"""Constraints say what a vector has to satisfy besides its lists, as the user states it."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whole losses, counted, and the incumbent that they are offered to."""
+"""An evaluator computes whole losses, counts them, and offers them to the incumbent."""
 
 from collections.abc import Callable
 

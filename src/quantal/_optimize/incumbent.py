@@ -1,4 +1,4 @@
-"""The incumbent: the best assignment so far."""
+"""The incumbent is the best assignment so far."""
 
 import math
 

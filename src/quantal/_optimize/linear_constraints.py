@@ -1,4 +1,4 @@
-"""The sum of a vector and the counts of its values, as linear functions of its codes."""
+"""The sum of a vector and the counts of its values are linear functions of its codes."""
 
 from collections.abc import Mapping
 

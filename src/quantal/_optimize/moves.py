@@ -1,4 +1,4 @@
-"""The moves of a local search: changes of one element, or of two that keep the constraints."""
+"""The moves of a local search change one element, or two that keep the constraints."""
 
 from typing import NamedTuple
 

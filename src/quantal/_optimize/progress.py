@@ -1,4 +1,4 @@
-"""A line of progress on the terminal: what is used of the budget, and the best loss."""
+"""A line of progress shows what is used of the budget, and the best loss."""
 
 import sys
 import time

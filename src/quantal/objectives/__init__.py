@@ -1,4 +1,4 @@
-"""What `quantal.search` minimises: objectives of one vector, and the structure that they have."""
+"""Objectives are what `quantal.search` minimises: losses of one vector, and their structure."""
 
 from quantal.objectives.autocorrelation import Autocorrelation as Autocorrelation
 from quantal.objectives.magnitude import Magnitude as Magnitude

@@ -1,4 +1,4 @@
-"""An objective that is the energy of a vector's autocorrelations."""
+"""`Autocorrelation` is the energy of a vector's autocorrelations."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Groups of elements that share one code, and the smaller problem that they leave."""
+"""Groups of elements share one code, and leave a smaller problem."""
 
 from typing import Any
 

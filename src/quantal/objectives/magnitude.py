@@ -1,4 +1,4 @@
-"""An objective whose best vector has the largest magnitude of a sum."""
+"""`Magnitude` is an objective whose best vector has the largest magnitude of a sum."""
 
 from collections.abc import Callable
 

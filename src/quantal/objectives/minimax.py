@@ -1,4 +1,4 @@
-"""An objective that is the largest error of linear functions."""
+"""`Minimax` is the largest error of linear functions."""
 
 from collections.abc import Callable
 from typing import Any

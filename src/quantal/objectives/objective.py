@@ -1,4 +1,4 @@
-"""The abstract objective: what `quantal.search` minimises."""
+"""`Objective` is the abstract class of what `quantal.search` minimises."""
 
 import abc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A problem: a list of values for each element, the first assignment, and what is fixed."""
+"""A problem is a list of values for each element, the first assignment, and what is fixed."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""A quadratic objective."""
+"""`Quadratic` is a quadratic function of a vector."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""An objective that is a function of sums, where each sum has a term for each element."""
+"""`Sums` is a function of sums, where each sum has a term for each element."""
 
 from collections.abc import Callable
 from typing import Any

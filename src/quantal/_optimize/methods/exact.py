@@ -1,4 +1,4 @@
-"""The exact method of an objective, as a method among others."""
+"""The exact method of an objective is run as a method among others."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Delta evaluation for any loss, by whole vectors."""
+"""Full deltas evaluate the moves of any loss by whole vectors."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Assignments to start from, by descents along the gradient.
+"""Gradient starts are assignments that descents along the gradient end at.
 
 Source: straight-through estimators, Bengio et al., arXiv:1308.3432; the points that are drawn
 to their lists step by step as in PARQ, Jin et al., arXiv:2503.15748. The steps are those of

@@ -1,4 +1,4 @@
-"""What all methods of optimisation have in common."""
+"""A method improves an assignment within a budget; all methods have one interface."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol

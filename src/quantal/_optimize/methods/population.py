@@ -1,4 +1,4 @@
-"""A population of good assignments, and their crossovers.
+"""A population keeps good assignments, and makes crossovers of them.
 
 Source: Lü, Glover and Hao, "A hybrid metaheuristic approach to solving the UBQP problem",
 European Journal of Operational Research 2010.

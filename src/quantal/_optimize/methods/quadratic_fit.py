@@ -169,7 +169,7 @@ def fit_quadratic(
 
 
 class _Differences:
-    """The differences of a loss between the first codes and codes in which elements step on.
+    """Differences of a loss lie between the first codes and codes in which elements step on.
 
     Args:
         losses: Takes codes (batch, n) to losses (batch,).

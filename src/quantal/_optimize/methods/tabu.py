@@ -1,4 +1,4 @@
-"""Tabu search for any loss, one move a step.
+"""Tabu search improves any loss by one move a step.
 
 Each step evaluates a part of all moves, the most promising first where something is known
 of them, and takes the best that is not tabu; it evaluates more while none is better.

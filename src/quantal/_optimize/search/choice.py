@@ -1,4 +1,4 @@
-"""Which methods a search runs, and in which order."""
+"""The choice of methods decides what a search runs, and in which order."""
 
 import math
 from collections.abc import Iterator

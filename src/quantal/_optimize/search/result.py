@@ -1,4 +1,4 @@
-"""What a search reports."""
+"""A search reports the best vector, and what is proved of it."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""The best vector for an objective: search over the codes of lists."""
+"""`quantal.search` looks for the best vector for an objective, over the codes of lists."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A search's arguments, checked and brought into the form that the methods need."""
+"""A task holds a search's arguments, checked and in the form that the methods need."""
 
 import dataclasses
 import math

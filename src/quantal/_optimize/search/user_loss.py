@@ -1,4 +1,4 @@
-"""A function of the user's as an objective: how it is called, and its gradient."""
+"""A user loss makes an objective of a function of the user's."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Self-avoiding walks over the autocorrelations of a vector, with exact differences.
+"""Self-avoiding walks lower the energy of a vector's autocorrelations, by exact deltas.
 
 Where element `i` changes by `d`, the sum of lag `k` changes by `d a + conj(d) b` with
 `a = conj(v[i + k])` and `b = v[i - k]`. So the loss changes by
@@ -42,7 +42,7 @@ _WALK, _STEP_OF_WALK = range(2)
 
 
 class WalkArrays(NamedTuple):
-    """The arrays of a problem, as compiled code takes them.
+    """Walk arrays hold a problem as compiled code takes it.
 
     Attributes:
         lists: The values, (K, n), real or complex.

@@ -1,4 +1,4 @@
-"""What a compiled loop of cheap steps needs, and the state that it changes."""
+"""A compiled loop makes cheap steps, and changes a state of arrays."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ LOSS, BEST_LOSS, STEP, STEP_OF_BEST = range(4)
 
 
 class LoopState(NamedTuple):
-    """The state of a compiled loop, which it changes in place.
+    """A loop state holds the arrays that a compiled loop changes in place.
 
     Attributes:
         codes: The current assignment, (n,).

@@ -1,4 +1,4 @@
-"""The convex hull of a list of complex numbers."""
+"""The convex hull of a list of complex numbers is computed here."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from quantal.objectives.problem import Floats, Integers
 
 
 class HullEdges(NamedTuple):
-    """The edges of a convex hull, counterclockwise.
+    """Hull edges are the edges of a convex hull, counterclockwise.
 
     Attributes:
         from_codes: The code of the value where each edge begins.

@@ -1,4 +1,4 @@
-"""Delta evaluation: the losses after small changes, without whole vectors."""
+"""Delta evaluation gives the losses after small changes, without whole vectors."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

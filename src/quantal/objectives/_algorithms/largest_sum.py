@@ -1,4 +1,4 @@
-"""The assignment with the largest magnitude of a sum: exact, by a walk around the circle.
+"""A walk around the circle meets the assignment with the largest magnitude of a sum.
 
 The magnitude is the largest component of the sum over all directions. In a given direction,
 each element does best with the value whose product reaches farthest, a vertex of the convex

@@ -1,4 +1,4 @@
-"""The mixed-integer program whose optimum is the least maximum of absolute linear functions."""
+"""A mixed-integer program minimizes the maximum of absolute linear functions."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ _GAP = 1e-7
 
 
 class ProgramResult(NamedTuple):
-    """What the solver reports.
+    """A program result is what the solver reports.
 
     Attributes:
         codes: The best assignment, (n,); None if there is none, or in a relaxed program.

@@ -1,4 +1,4 @@
-"""A quadratic form as arrays: what the algorithms for quadratic losses work on."""
+"""A quadratic form holds the arrays that algorithms for quadratic losses work on."""
 
 from typing import Any, NamedTuple
 

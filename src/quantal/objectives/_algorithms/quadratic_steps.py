@@ -1,4 +1,4 @@
-"""Compiled tabu search over the codes of a quadratic loss, with exact deltas.
+"""Compiled tabu search lowers a quadratic loss by exact deltas.
 
 Each step takes the best change of one element that is not tabu, better or not; the element is
 then tabu for some steps, unless its change gives the best loss so far.
@@ -34,7 +34,7 @@ _OVERHEAD = 10
 
 
 class QuadraticArrays(NamedTuple):
-    """The arrays of a quadratic problem, as compiled code takes them.
+    """Quadratic arrays hold a quadratic problem as compiled code takes it.
 
     Attributes:
         starts: The position in `columns` and `entries` where each row begins, (n + 1,).

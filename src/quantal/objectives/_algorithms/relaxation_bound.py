@@ -1,4 +1,4 @@
-"""A lower bound of a quadratic loss by its convex relaxation on the lists' range."""
+"""A convex relaxation on the lists' range bounds a quadratic loss from below."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a method reports at its end."""
+"""A solution is what a method reports at its end."""
 
 import dataclasses
 

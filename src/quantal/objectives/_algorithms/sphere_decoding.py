@@ -1,4 +1,4 @@
-"""Sphere decoding: the closest vector, for convex quadratic losses.
+"""Sphere decoding finds the closest vector, for convex quadratic losses.
 
 With `M = R.T @ R` the loss is a sum of squares, of which the last has one element, the one
 before two, and so on. A breadth-first search keeps the best partial vectors at each level; a
@@ -40,7 +40,7 @@ _GOES_UP, _GOES_DOWN, _ENDED = 0.0, -1.0, 1.0
 
 
 class Triangle(NamedTuple):
-    """A quadratic loss as the sum of squares `|triangle @ values - goal|**2`.
+    """A triangle gives a quadratic loss as the sum of squares `|triangle @ values - goal|**2`.
 
     Attributes:
         triangle: An upper triangular matrix (n, n).
@@ -206,7 +206,7 @@ class _Stack(NamedTuple):
 
 
 class DepthFirstSearch:
-    """A depth-first search over partial vectors, which can be interrupted and resumed.
+    """A depth-first search visits partial vectors, and can be interrupted and resumed.
 
     Args:
         decoded: The loss as a sum of squares.

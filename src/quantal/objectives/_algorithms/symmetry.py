@@ -1,4 +1,4 @@
-"""Sign symmetry: a vector and its negative are both in the lists."""
+"""Sign symmetry means that a vector and its negative are both in the lists."""
 
 import numpy as np
 

@@ -32,9 +32,27 @@ def trace(
     origins: ByIdentity[Origin] = ByIdentity()
 
     def mark(tensor: Tensor, origin: Origin) -> Tensor:
-        if origin:
-            origins[tensor] = origin
-        return tensor
+        copy = tensorflow.identity(tensor)
+        origins[copy] = origin
+        return copy
+
+    latents = [mark(latent, frozenset({index})) for index, latent in enumerate(latents)]
+    inputs = keras.tree.map_structure(lambda x: None if x is None else mark(x, DATA), inputs)
+    listen = _listener(ledger, origins)
+    runs_eagerly = tensorflow.config.functions_run_eagerly()
+    # A function that TensorFlow compiles would be one operation that uses everything.
+    tensorflow.config.run_functions_eagerly(True)
+    op_callbacks.add_op_callback(listen)
+    try:
+        forward(latents, inputs)
+    finally:
+        op_callbacks.remove_op_callback(listen)
+        tensorflow.config.run_functions_eagerly(runs_eagerly)
+
+
+def _listener(ledger: Ledger, origins: ByIdentity[Origin]) -> Callable[..., None]:
+    """Return a callback that enters each eager operation into a ledger."""
+    import tensorflow
 
     def listen(
         operation: str | bytes,
@@ -49,22 +67,7 @@ def trace(
             return
         marked = [Marked(x, origins.get(x, NOTHING)) for x in operands]
         origin = ledger.enter(name, marked, results)
-        for result in results:
-            mark(result, origin)
+        if origin:
+            origins.update((result, origin) for result in results)
 
-    latents = [
-        mark(tensorflow.identity(latent), frozenset({index}))
-        for index, latent in enumerate(latents)
-    ]
-    inputs = keras.tree.map_structure(
-        lambda x: None if x is None else mark(tensorflow.identity(x), DATA), inputs
-    )
-    runs_eagerly = tensorflow.config.functions_run_eagerly()
-    # A function that TensorFlow compiles would be one operation that uses everything.
-    tensorflow.config.run_functions_eagerly(True)
-    op_callbacks.add_op_callback(listen)
-    try:
-        forward(latents, inputs)
-    finally:
-        op_callbacks.remove_op_callback(listen)
-        tensorflow.config.run_functions_eagerly(runs_eagerly)
+    return listen

@@ -36,6 +36,10 @@ LONG = {
     "unsorted": Values(np.random.default_rng(0).permutation(np.arange(200) ** 2)),
 }
 
+# Short and long ones, for what is tested with every estimator.
+LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
+PER_CHANNEL = Values([[1, -1, 0.5, 0], [0.3, 7, -2, 0.1]], axis=0)
+
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 
 
@@ -56,3 +60,22 @@ def lists(draw, longest=257):
         }[kind]()
     distinct = dict.fromkeys(np.asarray(numbers, np.float32) + np.float32(0))
     return Values([float(number) for number in distinct])
+
+
+def latents_for(values, rows=128):
+    """Latents within the ends and beyond; the channels' axis, where there is one, in front."""
+    random = np.random.default_rng(3)
+    lists = np.atleast_2d(values.numbers).astype(float)
+    span = np.ptp(lists, axis=1, keepdims=True)
+    x = lists.min(axis=1, keepdims=True) + span * random.uniform(-0.3, 1.3, (len(lists), rows))
+    return (x if values.channels else x[0]).astype(np.float32)
+
+
+def by_channel(function, x, *lists):
+    """A NumPy function of (latents, ascending list), channel by channel."""
+    values, others = lists[0], lists[1:]
+    ascending = values.ascending.astype(float)
+    if values.channels is None:
+        return function(x.astype(float), ascending, *others)
+    rows = zip(x.astype(float), ascending, *others, strict=True)
+    return np.stack([function(*row) for row in rows])

@@ -9,11 +9,21 @@ from keras import layers, ops
 from keras.src.testing import TestCase as KerasTestCase  # noqa: F401
 
 from conftest import numpy
-from quantal import Discrete, LearnableMultiplier, Values, parameters_of
+from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 
 # On this list the usual sum, latent + stop_gradient(value - latent), rounds.
 ROUNDED = Values([0.1, -0.1, 0.3, -0.3])
 VALUES = Values([0.5, -0.7, 0.1])
+
+
+# Lists and scales that a layer is exported with.
+BY_COLUMN = Values([[1, -1, 0.5], [2, -2, 0]], axis=-1)
+ARGUMENTS = [
+    {"values": [1, -1, 0.5, -0.5]},
+    {"values": "ternary", "scale": Scale("learned", "output")},
+    {"values": BY_COLUMN},
+    {"values": Values(np.linspace(-1, 1, 300))},
+]
 
 
 @keras.saving.register_keras_serializable(package="quantal-tests")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from keras import ops
 
 from conftest import numpy
-from lists import LONG, NAMED, lists
+from lists import LISTS, LONG, NAMED, PER_CHANNEL, by_channel, latents_for, lists
 from quantal import Values, estimators, testing
 from quantal._core.tensors.projection import projection_of
 from quantal.estimators import (
@@ -35,9 +35,6 @@ EVERY = [
     GumbelSoftmax(hard=False, temperature=2.0),
     MeanField(),
 ]
-LISTS = {**NAMED, "seventeen": LONG["seventeen"], "signed 8 bits": LONG["signed 8 bits"]}
-
-
 # Laws 3 and 4: the value going forward.
 
 
@@ -222,27 +219,7 @@ def test_no_gradient_is_masked_at_a_listed_value():
 
 # Corrections that depend on the gradient, too: they are no function's derivative.
 
-PER_CHANNEL = Values([[1, -1, 0.5, 0], [0.3, 7, -2, 0.1]], axis=0)
 FORMULA_LISTS = {name: LISTS[name] for name in GRADIENT_LISTS} | {"per channel": PER_CHANNEL}
-
-
-def latents_for(values, rows=128):
-    """Latents within the ends and beyond; the channels' axis, where there is one, in front."""
-    random = np.random.default_rng(3)
-    lists = np.atleast_2d(values.numbers).astype(float)
-    span = np.ptp(lists, axis=1, keepdims=True)
-    x = lists.min(axis=1, keepdims=True) + span * random.uniform(-0.3, 1.3, (len(lists), rows))
-    return (x if values.channels else x[0]).astype(np.float32)
-
-
-def by_channel(function, x, *lists):
-    """A NumPy function of (latents, ascending list), channel by channel."""
-    values, others = lists[0], lists[1:]
-    ascending = values.ascending.astype(float)
-    if values.channels is None:
-        return function(x.astype(float), ascending, *others)
-    rows = zip(x.astype(float), ascending, *others, strict=True)
-    return np.stack([function(*row) for row in rows])
 
 
 def nearest_in(u, listed):

@@ -11,22 +11,14 @@ from keras import layers
 
 import quantal
 from conftest import numpy
-from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
+from models import ARGUMENTS
+from quantal import Discrete, LearnableMultiplier, parameters_of
 from quantal._export.registry import TARGETS
 from repository import ROOT
 
 
 def model_of(*wrapped, size=6):
     return keras.Sequential([keras.Input((size,)), *wrapped])
-
-
-PER_CHANNEL = Values([[1, -1, 0.5], [2, -2, 0]], axis=-1)
-ARGUMENTS = [
-    {"values": [1, -1, 0.5, -0.5]},
-    {"values": "ternary", "scale": Scale("learned", "output")},
-    {"values": PER_CHANNEL},
-    {"values": Values(np.linspace(-1, 1, 300))},
-]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS)

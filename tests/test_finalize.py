@@ -7,8 +7,8 @@ from keras import layers
 
 import quantal
 from conftest import numpy
+from models import ARGUMENTS
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of
-from test_export import ARGUMENTS
 
 ARGUMENTS = [
     *ARGUMENTS,

@@ -6,7 +6,8 @@ import textwrap
 
 import keras
 import pytest
-import recovery
+
+recovery = pytest.importorskip("recovery", reason="benchmarks are not beside the tests")
 
 PROGRAM = """
     from {keras}.layers import Input, Dense

@@ -6,6 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+
+pytest.importorskip("learning", reason="benchmarks are not beside the tests")
+
 from learning import cases, codebooks, run, table
 
 TINY = "planted-four_values-64-0-squared"

@@ -6,11 +6,10 @@ import pytest
 from keras import layers, ops
 
 from conftest import numpy
-from lists import NAMED
+from lists import LISTS, NAMED, PER_CHANNEL, by_channel, latents_for
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal.estimators import GumbelSoftmax
 from quantal.estimators.contrib import ArgmaxStraightThrough
-from test_estimators import LISTS, PER_CHANNEL, by_channel, latents_for
 
 FORMULA_LISTS = {
     **{name: LISTS[name] for name in ("binary", "uneven", "tenths", "seventeen")},

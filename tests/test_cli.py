@@ -618,7 +618,7 @@ def test_the_module_is_a_program_that_keeps_quiet(tmp_path):
         [
             sys.executable,
             "-m",
-            "quantal._command.command",
+            "quantal._command.entry",
             *arguments,
             "--backend",
             keras.config.backend(),

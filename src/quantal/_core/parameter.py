@@ -49,6 +49,14 @@ class Parameter:
             latent units, in the shape of the list; None for a fixed list.
         seed: The seed generator of the layer, for an estimator that draws random
             numbers; None for others.
+
+    >>> import keras, quantal
+    >>> layer = quantal.LearnableMultiplier([1, -1, 0.5])
+    >>> layer.build((None, 2))
+    >>> (parameter,) = quantal.parameters_of(layer)
+    >>> parameter.set_codes([2, 1])
+    >>> keras.ops.convert_to_numpy(parameter.kernel)
+    array([ 0.5, -1. ], dtype=float32)
     """
 
     def __init__(

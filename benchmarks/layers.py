@@ -1,12 +1,12 @@
-"""Which layers work: layer by layer, in two dtypes, eager and compiled, on one backend.
+"""Layers are tried one by one, in two dtypes, eager and compiled, on one backend.
 
 For each layer: a model around it is put on [1, -1, 0.5, -0.5] by `discretize`, trained
-for a few steps by `fit`, asked by tracing whether its forward pass used listed values
-only, saved, loaded and compared to the bit. Prints a Markdown table, a row a layer:
+for a few steps by `fit`, traced to see that its forward pass used listed values only,
+saved, loaded and compared to the bit. Prints a Markdown table, a row a layer:
 
     KERAS_BACKEND=jax python benchmarks/layers.py
 
-`+` says that all of it held; anything else is what went wrong.
+`+` says that all of it worked; anything else says what went wrong.
 """
 
 import argparse
@@ -25,7 +25,7 @@ VALUES = [1, -1, 0.5, -0.5]
 
 @keras.saving.register_keras_serializable(package="quantal_benchmarks")
 class TwoWeights(layers.Layer):
-    """A user's layer with two weights, one of which no convention calls a kernel."""
+    """A user's layer has two weights; no convention calls the second a kernel."""
 
     def build(self, shape):
         self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 4))
@@ -87,11 +87,11 @@ CASES = {
 
 
 def model_around(case: str) -> keras.Model:
-    """A small model with the layer in its middle."""
+    """Return a small model with the layer in its middle."""
     shape, layer, _ = CASES[case]
     inputs = keras.Input((7,), dtype="int32") if shape is None else keras.Input(shape)
     if isinstance(layer, layers.Layer):
-        # Made again: the same case runs under other dtypes.
+        # A new layer: the same case runs under other dtypes.
         layer = type(layer).from_config(
             {**layer.get_config(), "dtype": keras.config.dtype_policy().name}
         )
@@ -99,7 +99,7 @@ def model_around(case: str) -> keras.Model:
 
 
 def outcome(case: str, dtype: str, compiled: bool, folder: str) -> str:
-    """`+`, or what went wrong."""
+    """Try a layer; return `+`, or what went wrong."""
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(dtype)
     random = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def outcome(case: str, dtype: str, compiled: bool, folder: str) -> str:
     before = [keras.ops.convert_to_numpy(p.latent).copy() for p in parameters]
     options = {"jit_compile": True} if compiled else {"run_eagerly": True}
     if keras.config.backend() == "torch" and compiled:
-        options = {}  # Keras compiles nothing there unless told to, and tells why not.
+        options = {}  # Keras compiles nothing there unless asked to, and says why not.
     model.compile(keras.optimizers.Adam(0.01), "mse", **options)
     y = random.normal(size=(16, *model.output_shape[1:])).astype("float32")
     history = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history["loss"]
@@ -138,19 +138,19 @@ def outcome(case: str, dtype: str, compiled: bool, folder: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="only this one")
-    asked = parser.parse_args()
+    parser.add_argument("--case", action="append", choices=CASES, help="run only this case")
+    arguments = parser.parse_args()
     columns = [(d, c) for d in ("float32", "mixed_bfloat16") for c in (False, True)]
     names = [f"{dtype}, {'compiled' if c else 'eager'}" for dtype, c in columns]
     print(f"| {keras.config.backend()} | {' | '.join(names)} |")
     print("|---" * (len(columns) + 1) + "|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for case in asked.case or CASES:
+        for case in arguments.case or CASES:
             cells = []
             for dtype, compiled in columns:
                 try:
                     cells.append(outcome(case, dtype, compiled, folder))
-                except Exception as error:  # The table says what happened, and goes on.
+                except Exception as error:  # The table says what happened.
                     first_line = str(error).strip().splitlines()[0]
                     cells.append(f"{type(error).__name__}: {first_line[:90]}")
             print(f"| {case} | {' | '.join(cells)} |", flush=True)

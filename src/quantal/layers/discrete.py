@@ -111,6 +111,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             self._start_from_trained(latent)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the wrapped layer with listed weights; build it first, if need be."""
         if self.discrete_parameters is None and not _is_built(self.layer):
             # Keras's own call builds a layer of any signature, and layers that its
             # `build` forgot; a symbolic one costs nothing.
@@ -141,10 +142,12 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self._set_parameters(parameters, owners=flatten_layers(self.layer))
 
     def get_build_config(self) -> dict[str, Any] | None:
-        # Of a built wrapper only: around a built layer it may still be unbuilt itself.
+        """Return what a built wrapper is built again from; None before."""
+        # Around a built layer the wrapper may still be unbuilt.
         return None if self.discrete_parameters is None else self.layer.get_build_config()
 
     def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer from what `get_build_config` returned."""
         if not self.layer.built:
             self.layer.build_from_config(config)
             self._draw_first_latents()
@@ -242,15 +245,19 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         return moderated_call(self.layer, self._only_parameter(), inputs, call)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the wrapped layer's output as symbolic tensors."""
         return self.layer.compute_output_spec(*args, **kwargs)
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the shape of the wrapped layer's output."""
         return self.layer.compute_output_shape(*args, **kwargs)
 
     def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the mask of the wrapped layer's output."""
         return self.layer.compute_mask(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for saving."""
         config = super().get_config()
         # The wrapped layer keeps its own.
         del config["dtype"]
@@ -258,6 +265,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], *options: Any) -> Self:
+        """Return the wrapper that `get_config` described, with latents drawn anew."""
         discrete = super().from_config(config, *options)
         # Keras has built the layer from its config; those random weights mean nothing.
         discrete._first_scales = ByIdentity()

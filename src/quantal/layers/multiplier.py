@@ -11,6 +11,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.scale import Scale
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
+from quantal._core.types import Tensor
 from quantal.layers._discrete_layer import DiscreteLayer
 
 
@@ -96,23 +97,8 @@ class LearnableMultiplier(DiscreteLayer):
         Raises:
             ValueError: The input has no such axes, or no fixed size along them.
         """
-        rank = len(input_shape)
-        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        kernel_axes = sorted(axis + rank if axis < 0 else axis for axis in axes)
-        is_valid = kernel_axes[0] > 0 and kernel_axes[-1] < rank
-        if not is_valid or len(set(kernel_axes)) < len(kernel_axes):
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
-                f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
-                "batch. Give the axes along which each index has a value."
-            )
+        rank, kernel_axes = len(input_shape), self._axes_of(input_shape)
         shape = tuple(input_shape[axis] for axis in kernel_axes)
-        if None in shape:
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
-                "no fixed size there. One value is learned for each index. Fix the size "
-                "in the Input, or choose another axis."
-            )
         self.input_spec = keras.layers.InputSpec(
             ndim=rank, axes=dict(zip(kernel_axes, shape, strict=True))
         )
@@ -132,13 +118,34 @@ class LearnableMultiplier(DiscreteLayer):
         every_axis = tuple(range(len(shape)))
         self._set_parameters([self._create_parameter(latent, output_axes=every_axis)])
 
-    def _first_latents(self, shape: Any, dtype: Any = None) -> Any:
+    def _axes_of(self, input_shape: Sequence[int | None]) -> list[int]:
+        """Return the axes along which each index has a value, as positive integers."""
+        rank = len(input_shape)
+        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        kernel_axes = sorted(axis + rank if axis < 0 else axis for axis in axes)
+        is_valid = kernel_axes[0] > 0 and kernel_axes[-1] < rank
+        if not is_valid or len(set(kernel_axes)) < len(kernel_axes):
+            raise ValueError(
+                f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
+                f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
+                "batch. Give the axes along which each index has a value."
+            )
+        if None in [input_shape[axis] for axis in kernel_axes]:
+            raise ValueError(
+                f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
+                "no fixed size there. One value is learned for each index. Fix the size "
+                "in the Input, or choose another axis."
+            )
+        return kernel_axes
+
+    def _first_latents(self, shape: Any, dtype: Any = None) -> Tensor:
         if self.kernel_initializer is None:
             return draw_latents(self.values, shape, self.seed)
         numbers = self.kernel_initializer(shape, dtype="float32")
         return LatentUnits(self.values, len(shape)).latents_of(numbers)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        """Multiply the inputs by the weight, and in training advance its state."""
         [parameter] = self.discrete_parameters or []
         weight = parameter.compute(bool(training))
         if training:
@@ -147,9 +154,11 @@ class LearnableMultiplier(DiscreteLayer):
         return ops.multiply(inputs, weight)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for saving."""
         return {
             **super().get_config(),
             "axis": self.axis if isinstance(self.axis, int) else list(self.axis),

@@ -135,7 +135,7 @@ def test_a_network(random):
     assert not model.losses
 
 
-def test_the_same_seed_gives_the_same_choice(random):
+def test_the_same_seed_gives_the_same_assignment(random):
     model, x, y = network(random)
     other = keras.models.clone_model(model)
     other.compile(loss=model.loss)
@@ -263,10 +263,10 @@ def test_what_is_monitored_is_what_is_kept(random):
 
 
 @on_one_backend
-def test_it_goes_on_from_its_file(random, tmp_path):
+def test_it_resumes_from_its_file(random, tmp_path):
     model, x, y = network(random)
     start = model.get_weights()
-    path = tmp_path / "choice.npz"
+    path = tmp_path / "polish.npz"
     first = polished(model, x, y, file=path)
     model.set_weights(start)
     again = polished(model, x, y, evaluations=3, file=path)
@@ -495,7 +495,7 @@ def test_blocks_that_were_not_better_are_tabu(random):
 @on_one_backend
 def test_the_file_of_another_run_does_not_pass_the_validation_data(random, tmp_path):
     model, x, _ = network(random)
-    start, path, y = model.get_weights(), tmp_path / "choice.npz", random.integers(0, 3, 64)
+    start, path, y = model.get_weights(), tmp_path / "polish.npz", random.integers(0, 3, 64)
     others = model.predict(x[64:], verbose=0).argmax(axis=1)
     learned = polished(model, x[:64], y, file=path)
     noise = loss_of(model, x[64:], others)

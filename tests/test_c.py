@@ -40,7 +40,7 @@ def _numbers_from_numpy(monkeypatch):
 
     def draw(kind, numbers):
         def call(self, shape, dtype=None, **kwargs):
-            return numbers(shape).astype("float32")
+            return ops.convert_to_tensor(numbers(shape).astype("float32"))
 
         monkeypatch.setattr(kind, "__call__", call)
 

@@ -1,4 +1,4 @@
-"""Penalties on latents that pull them to the listed values, as Keras regularizers.
+"""Penalties that pull latents to the listed values, as Keras regularizers.
 
 A layer's weight regularizer sees the latents, in latent units
 (`quantal._core.tensors.latent_units`), so a
@@ -28,12 +28,12 @@ _USUAL_RANKS = (1, 2, 3, 4, 5)
 
 
 class LatentPenalty(keras.regularizers.Regularizer):
-    """A sum over latents of a function of where each lies in its gap of the list."""
+    """A latent penalty sums a function of where each latent lies in its gap of the list."""
 
     def __init__(self, values: ValuesLike, strength: float) -> None:
         self.values = Values.get(values)
         self.strength = checked_not_negative("strength", strength)
-        # Made here, outside any compiler's trace.
+        # Created here, outside any compiler's trace.
         self._forms = {rank: self._form_for(rank) for rank in self._ranks()}
 
     def _ranks(self) -> list[int]:
@@ -45,7 +45,7 @@ class LatentPenalty(keras.regularizers.Regularizer):
         return LatentUnits(self.values, rank), projection_of(self.values, rank)
 
     def __call__(self, latents: Any) -> Any:
-        """The penalty on a layer's latents: float32, shape ()."""
+        """Return the penalty on a layer's latents: float32, shape ()."""
         latents = ops.cast(ops.convert_to_tensor(latents), "float32")
         rank = len(latents.shape)
         units, listed = self._forms.get(rank) or self._form_for(rank)
@@ -55,30 +55,30 @@ class LatentPenalty(keras.regularizers.Regularizer):
 
     @abc.abstractmethod
     def penalties(self, within: Any, numbers: Any, units: LatentUnits, listed: Projection) -> Any:
-        """Each latent's share, in latent units.
+        """Return each latent's share of the penalty, in latent units.
 
         Args:
             within: The latents, limited to the ends of the list, in latent units.
             numbers: The latents in the units of the list.
-            units: Between both.
+            units: The conversion between both.
             listed: The list.
         """
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for saving."""
+        """Return the constructor's arguments, for saving."""
         return {"values": self.values.get_config(), "strength": self.strength}
 
 
 @keras.saving.register_keras_serializable(package="quantal")
 class Dampening(LatentPenalty):
-    """Squared distances to the nearest values: latents rest there and do not oscillate.
+    """Dampening penalises squared distances to the nearest values, so that latents rest.
 
     Use it late in a run, or in fine-tuning, where latents swing across midpoints and
     batch statistics suffer. Too strong, or from the start, nothing flips any more. Not
     with `Settling`, which pulls already.
 
     Formula: `strength * sum (P(u) - clip(u))^2`, with latents `u` in latent units, `P(u)`
-    the nearest value and `clip(u)` the latent held within the ends of the list.
+    the nearest value and `clip(u)` the latent limited to the ends of the list.
 
     Gradient: `2 strength (u - P(u))`, with none through `P`, and 0 beyond the ends. In
     plain SGD that is CAGE's pull towards the nearest value. In Adam it is not: CAGE moves
@@ -91,10 +91,10 @@ class Dampening(LatentPenalty):
 
     Args:
         values: The list of the layer.
-        strength: From 0.
+        strength: The factor on the sum, from 0.
 
     Raises:
-        ValueError: The strength is negative, or the list is none.
+        ValueError: The strength is negative, or values is no valid list.
 
     Sources: Nagel et al., "Overcoming Oscillations in Quantization-Aware Training",
     ICML 2022; CAGE (2025) for the pull.
@@ -109,27 +109,27 @@ class Dampening(LatentPenalty):
 
 @keras.saving.register_keras_serializable(package="quantal")
 class RoundingVariance(LatentPenalty):
-    """The variance of rounding each latent at random to one of its two neighbours.
+    """The penalty is the variance of rounding each latent at random to a listed neighbour.
 
     Use it for the smoothed loss of LOTION: the expected loss under random rounding is, to
     second order, the loss plus half the curvature times this variance. Here the
     curvature is taken as equal for all weights; strength is half of it.
 
-    Formula: `strength * sum (u - a) (b - u)`, with latents `u` in latent units, held
-    within the ends of the list, and `a <= u <= b` the listed neighbours.
+    Formula: `strength * sum (u - a) (b - u)`, with latents `u` in latent units, limited
+    to the ends of the list, and `a <= u <= b` the listed neighbours.
 
     Gradient: `strength (a + b - 2 u)`, 0 beyond the ends. It is greatest at the values and
-    none at the midpoints, where `Dampening`'s is greatest: a latent is held where it is
-    listed, but drawn there slowly.
+    zero at the midpoints, where `Dampening`'s is greatest: a latent stays where it is
+    listed, but comes there slowly.
 
     Memory: nothing is kept; some numbers per element while it is computed.
 
     Args:
         values: The list of the layer.
-        strength: From 0.
+        strength: The factor on the sum, from 0.
 
     Raises:
-        ValueError: The strength is negative, or the list is none.
+        ValueError: The strength is negative, or values is no valid list.
 
     Source: the variance term of LOTION (2025), for any list, with unit curvature.
 

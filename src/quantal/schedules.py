@@ -1,4 +1,4 @@
-"""Step -> number: how an annealed parameter hardens. Pure functions.
+"""Schedules say how soft a parameter is at a step of training, as pure functions.
 
 They work on Python numbers, NumPy arrays and tensors alike: only arithmetic is used.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def hyperbolic(step: Any, half_life: float) -> Any:
-    """1 at step 0, 1/2 after `half_life` steps, towards 0 without ever reaching it.
+    """Return 1 at step 0, 1/2 after `half_life` steps, then towards 0 without reaching it.
 
     `1 / (1 + step / half_life)`: a pace that needs no horizon. It is also BinaryRelax's
     weight of the latent, `1 / (1 + lambda)` with a lambda that grows linearly (Yin et
@@ -21,7 +21,7 @@ def hyperbolic(step: Any, half_life: float) -> Any:
 
 
 def sigmoid(fraction: Any, steepness: float) -> Any:
-    """1 at fraction 0, 1/2 at fraction 1/2, 0 at fraction 1, along a sigmoid.
+    """Return 1 at fraction 0, 1/2 at fraction 1/2, 0 at fraction 1, along a sigmoid.
 
     With `s(x) = 1 / (1 + exp(x))`, `c = 1/2` and steepness `k`:
     `(s(k (fraction - c)) - s(k c)) / (s(-k c) - s(k c))`. PARQ's schedule (Jin et al.,

@@ -9,17 +9,17 @@ from quantal.estimators._hardening import Hardening, proximal_map
 
 @keras.saving.register_keras_serializable(package="quantal")
 class Annealed(Hardening):
-    """PARQ's proximal map: pulled to the nearest value, softly at first, then fully.
+    """Annealing pulls values to the nearest listed ones, softly at first, then fully.
 
     Use it for one vector that is the whole model, for correlated inputs and for lists
     with uneven gaps, where straight-through gets stuck. In deep networks with batch
-    normalisation, statistics are learned on soft weights: give it the callback below
-    or take `StraightThrough`.
+    normalisation, statistics are learned on soft weights: use the callback below, or
+    `StraightThrough`.
 
     Forward in training, with the listed neighbours `a <= u <= b` of the latent `u` and
     the inverse slope `r` between 1 and 0:
-    `min(max((a + b) / 2 + (u - (a + b) / 2) / r, a), b)`. At `r = 1` that is `u`, held
-    within the list; at `r = 0` the nearest listed value. In inference: always the
+    `min(max((a + b) / 2 + (u - (a + b) / 2) / r, a), b)`. At `r = 1` that is `u`, limited
+    to the list's range; at `r = 0` it is the nearest listed value. In inference: always the
     nearest listed value.
 
     Gradient: the identity, as in `StraightThrough`, taken at the soft value; no factor
@@ -36,8 +36,8 @@ class Annealed(Hardening):
 
     Args:
         half_life: Training steps until `r` is 1/2 without a callback; positive.
-        steepness: Of the sigmoid schedule, positive; 1 to 20 are usual, up to 75 for
-            large networks.
+        steepness: The steepness of the sigmoid schedule, positive; 1 to 20 are usual, up
+            to 75 for large networks.
 
     Raises:
         ValueError: An argument is not positive.

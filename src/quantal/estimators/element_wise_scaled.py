@@ -16,7 +16,7 @@ class ElementWiseScaled(Estimator):
     """EWGS scales straight-through's gradient by where each latent lies in its gap.
 
     Use it in deep networks in place of `StraightThrough` where training at few bits
-    stalls: it tells latents with the same value apart by where they lie. A latent that
+    stalls: it treats latents with the same value by where they lie around it. A latent that
     has passed its value in the direction in which the gradient drives it is slowed down,
     one that is yet to reach it is sped up.
 

@@ -12,15 +12,15 @@ from quantal.estimators._hardening import Hardening, proximal_map
 from quantal.schedules import hyperbolic
 
 _PULL_HALF_LIVES = 20
-"""Half-lives of the softness until the pull has half of its strength. Measured: a pull that
-comes earlier holds latents before they are where they belong."""
+"""Half-lives of the softness until the pull has half of its strength. By then values are
+nearly hard, and a latent that the pull stops has had time to find its value."""
 
 
 @keras.saving.register_keras_serializable(package="quantal")
 class Settling(Hardening):
-    """`Annealed` at a faster pace, with latents that settle on their nearest values.
+    """Settling is `Annealed` at a faster pace, and pulls latents to their nearest values.
 
-    Use it for one vector that is the whole model; it is what `"auto"` takes there.
+    Use it for one vector that is the whole model; `"auto"` picks it there.
     An annealed latent whose value lies inside the list never comes to rest: the
     gradient there is not zero, and carries it to the next value and back for ever.
     Here each latent is also pulled to its nearest value, the harder the longer the
@@ -38,8 +38,8 @@ class Settling(Hardening):
 
     Args:
         half_life: Training steps until `r` is 1/2 without a callback; positive.
-        pull: Strength of the pull, from 0. Above about 1 nothing moves any more.
-        steepness: Of the sigmoid schedule of a paced run; positive.
+        pull: The strength of the pull, from 0. Above about 1 nothing moves any more.
+        steepness: The steepness of the sigmoid schedule of a paced run; positive.
 
     Raises:
         ValueError: half_life or steepness is not positive, or pull is negative.

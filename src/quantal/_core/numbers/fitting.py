@@ -1,8 +1,10 @@
-"""A list for given numbers: the scale, or the K values, that lose least.
+"""The scale of a list that fits given numbers best, with the least squared error.
 
-NumPy only. Both are least-squares problems on one axis, and both are solved by their
-structure: the optimal codes are intervals of the sorted numbers.
+NumPy only. The problem is solved by its structure: the optimal codes are intervals of the
+sorted numbers.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,19 +12,40 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.numbers.values import Values
 
 MOST_CROSSINGS = 2**22
-"""Crossings of a midpoint up to which every scale is tried; beyond, a sample decides
-where to start."""
+"""Crossings of a midpoint up to which every scale is tried; beyond, a sample of the
+weights decides where the steps start."""
+
+_LEAST_SAMPLE = 1024
+"""Weights that a sample holds at least, however long the list is."""
+
+_MOST_STEPS = 100
+"""Steps of Lloyd's kind at most; a few are usual."""
+
+_ZERO_SQUARES = 1e-12
+"""A sum of squares this small, relative to the largest value's square, is what rounding
+left of zero."""
+
+
+class _Row(NamedTuple):
+    """Weights that share a list: all of them, or those of one channel."""
+
+    weights: NDArray[np.float64]
+    values: Values
+
+    def nearest(self, scale: float) -> NDArray[np.float64]:
+        """Return the listed values that stand for the weights at this scale."""
+        return self.values.nearest(self.weights / scale).astype(float)
 
 
 def least_squares_scale(weights: ArrayLike, values: Values) -> float:
-    """The positive scale `s` that minimises `sum (w - s * nearest(w / s))^2`.
+    """Return the positive scale `s` that minimises `sum (w - s * nearest(w / s))^2`.
 
     As `t = 1 / s` grows from 0, each weight crosses the midpoints of the list one by
-    one. Between two crossings the codes stand still and the best error is
-    `sum w^2 - (sum w P)^2 / sum P^2`, with the chosen values `P`; so one sweep over the
-    sorted crossings sees every possible choice: n K crossings in all, time
+    one. Between two crossings the codes stay the same and the best error is
+    `sum w^2 - (sum w P)^2 / sum P^2`, with the assigned values `P`. So one sweep over the
+    sorted crossings sees every possible assignment: n K crossings in all, time
     n K log(n K). Above `MOST_CROSSINGS` the sweep runs over a sample of the weights,
-    and the steps `s = sum w P / sum P^2` go on from there over all of them. Weights
+    and the steps `s = sum w P / sum P^2` continue from there over all of them. Weights
     that are scaled listed values give their scale back, to the bit where a float32
     scale exists that reproduces them.
 
@@ -41,101 +64,95 @@ def least_squares_scale(weights: ArrayLike, values: Values) -> float:
     >>> least_squares_scale([0.2, -0.1, 0.3, -0.4], Values("binary"))
     0.25
     """
-    rows = [(row[np.isfinite(row)], lists) for row, lists in _rows(weights, values)]
-    largest = max((float(np.abs(row).max(initial=0.0)) for row, _ in rows), default=0.0)
+    rows = [_Row(row[np.isfinite(row)], lists) for row, lists in _rows(weights, values)]
+    largest = max((float(np.abs(row.weights).max(initial=0.0)) for row in rows), default=0.0)
     if largest == 0 or not values.numbers.any():
         return 1.0
     # In units of the largest weight, so that no square leaves the range of a float.
-    rows = [(row / largest, lists) for row, lists in rows]
-    count = sum(row.size for row, _ in rows)
-    most = max(MOST_CROSSINGS // len(values), 1024)
-    share = min(1.0, most / count)
-    scale = _swept([(_sample(row, share), lists) for row, lists in rows])
+    rows = [_Row(weights / largest, lists) for weights, lists in rows]
+    most = max(MOST_CROSSINGS // len(values), _LEAST_SAMPLE)
+    share = min(1.0, most / sum(row.weights.size for row in rows))
+    scale = _best_over_crossings([_Row(_sample(row.weights, share), row.values) for row in rows])
     if scale is None:
         return 1.0
-
-    def chosen(scale: float) -> list[NDArray[np.float64]]:
-        return [lists.nearest(row / scale).astype(float) for row, lists in rows]
-
-    def error(scale: float) -> float:
-        return sum(
-            float(np.sum((row - scale * picked) ** 2))
-            for (row, _), picked in zip(rows, chosen(scale), strict=True)
-        )
-
-    best = (error(scale), scale)
-    for _ in range(100):
-        picked = chosen(scale)
-        product = sum(float(row @ p) for (row, _), p in zip(rows, picked, strict=True))
-        square = sum(float(p @ p) for p in picked)
-        if product <= 0 or square == 0 or product / square == scale:
-            break
-        scale = product / square
-        if error(scale) >= best[0]:
-            break
-        best = (error(scale), scale)
-    return _exact(rows, chosen(best[1]), best[1], largest)
+    scale = _descended(rows, scale)
+    return _reproducing(rows, scale, largest)
 
 
-def _rows(weights: ArrayLike, values: Values) -> list[tuple[NDArray[np.float64], Values]]:
-    """The weights in float64, flat, with their list: one pair, or one for each channel."""
+def _rows(weights: ArrayLike, values: Values) -> list[_Row]:
+    """Return the weights in float64, flat, with their list: one row, or one for each channel."""
     weights = np.asarray(weights, float)
     if values.channels is None:
-        return [(weights.ravel(), values)]
+        return [_Row(weights.ravel(), values)]
     rows = np.moveaxis(weights, values.axis, 0)
     return [
-        (row.ravel(), values.moved(numbers))
+        _Row(row.ravel(), values.moved(numbers))
         for row, numbers in zip(rows, values.numbers, strict=True)
     ]
 
 
 def _sample(weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return a share of the weights that is spread evenly over their order."""
     if share >= 1:
         return weights
-    ranks = np.linspace(0, weights.size - 1, max(round(share * weights.size), 1))
-    return np.sort(weights)[ranks.round().astype(int)]
+    positions = np.linspace(0, weights.size - 1, max(round(share * weights.size), 1))
+    return np.sort(weights)[positions.round().astype(int)]
 
 
-def _exact(
-    rows: list[tuple[NDArray[np.float64], Values]],
-    chosen: list[NDArray[np.float64]],
-    scale: float,
-    largest: float,
-) -> float:
-    """The scale, or the float32 number beside it that reproduces all the weights."""
-    weights = np.concatenate([row for row, _ in rows]) * largest
-    picked = np.concatenate(chosen)
-    at = int(np.abs(picked).argmax())
-    if picked[at]:
-        candidate = np.float32(weights[at] / picked[at])
-        for near in (candidate, *np.nextafter(candidate, np.array([-np.inf, np.inf], np.float32))):
-            if np.array_equal(near * picked.astype(np.float32), weights.astype(np.float32)):
-                return float(near)
+def _descended(rows: list[_Row], scale: float) -> float:
+    """Return the scale after steps `s = sum w P / sum P^2` as long as the error falls."""
+
+    def error(scale: float) -> float:
+        return sum(float(np.sum((row.weights - scale * row.nearest(scale)) ** 2)) for row in rows)
+
+    least, best = error(scale), scale
+    for _ in range(_MOST_STEPS):
+        nearest = [row.nearest(scale) for row in rows]
+        product = sum(float(row.weights @ p) for row, p in zip(rows, nearest, strict=True))
+        square = sum(float(p @ p) for p in nearest)
+        if product <= 0 or square == 0 or product / square == scale:
+            break
+        scale = product / square
+        if error(scale) >= least:
+            break
+        least, best = error(scale), scale
+    return best
+
+
+def _reproducing(rows: list[_Row], scale: float, largest: float) -> float:
+    """Return the scale in the weights' units, as a float32 number that reproduces them if any.
+
+    Args:
+        rows: The weights in units of `largest`.
+        scale: Their scale in these units.
+        largest: The largest weight.
+    """
+    weights = np.concatenate([row.weights for row in rows]) * largest
+    nearest = np.concatenate([row.nearest(scale) for row in rows])
+    index = int(np.abs(nearest).argmax())
+    if nearest[index]:
+        quotient = np.float32(weights[index] / nearest[index])
+        neighbours = np.nextafter(quotient, np.array([-np.inf, np.inf], np.float32))
+        for candidate in (quotient, *neighbours):
+            product = candidate * nearest.astype(np.float32)
+            if np.array_equal(product, weights.astype(np.float32)):
+                return float(candidate)
     return scale * largest
 
 
-def _swept(rows: list[tuple[NDArray[np.float64], Values]]) -> float | None:
-    """The best scale over all crossings; None where every choice is zero."""
-    times, products, squares = [], [], []
+def _best_over_crossings(rows: list[_Row]) -> float | None:
+    """Return the best scale over all crossings; None where every assignment is zero."""
+    # Sums over the weights: of w P and of P^2, for a huge scale and at each crossing.
     product, square = 0.0, 0.0
+    times, products, squares = [], [], []
     for weights, values in rows:
-        midpoints, ascending = values.midpoints.astype(float), values.ascending.astype(float)
-        below, above = ascending[:-1], ascending[1:]
-        for side, passed, near, far in (
-            (weights[weights > 0], midpoints > 0, below, above),
-            (weights[weights < 0], midpoints < 0, above, below),
-        ):
-            near, far = near[passed], far[passed]
-            times.append(np.divide.outer(midpoints[passed], side).ravel())
-            products.append(np.multiply.outer(far - near, side).ravel())
-            squares.append(np.repeat(far**2 - near**2, side.size))
-        start = values.nearest(np.sign(weights) * 1e-30).astype(float)
-        if (values.midpoints == 0).any():
-            # At the midpoint 0 the weight's sign decides, however small the weight.
-            at = int(np.flatnonzero(values.midpoints == 0)[0])
-            start = np.where(weights < 0, ascending[at], ascending[at + 1])
+        start = _start_of_sweep(weights, values)
         product += float(weights @ start)
         square += float(start @ start)
+        for crossing in _crossings(weights, values):
+            times.append(crossing[0])
+            products.append(crossing[1])
+            squares.append(crossing[2])
     time = np.concatenate(times)
     order = np.argsort(time, kind="stable")
     all_products = product + np.concatenate([[0.0], np.concatenate(products)[order].cumsum()])
@@ -144,9 +161,8 @@ def _swept(rows: list[tuple[NDArray[np.float64], Values]]) -> float | None:
     real = np.array([True])
     if time.size:
         real = np.concatenate([[True], time[order][1:] > time[order][:-1], [True]])
-    # Beside the largest value's square, a sum this small is what rounding left of zero.
     largest = max(float(np.abs(values.numbers).max()) for _, values in rows)
-    usable = real & (all_products > 0) & (all_squares > 1e-12 * largest**2)
+    usable = real & (all_products > 0) & (all_squares > _ZERO_SQUARES * largest**2)
     if not usable.any():
         return None
     gain = np.where(usable, all_products**2 / np.where(usable, all_squares, 1.0), -np.inf)
@@ -154,11 +170,51 @@ def _swept(rows: list[tuple[NDArray[np.float64], Values]]) -> float | None:
     return float(all_products[best] / all_squares[best])
 
 
-def mean_absolute_scale(weights: ArrayLike, values: Values) -> float:
-    """`mean(abs(w))` in units of the mean magnitude of the list's nonzero values.
+def _start_of_sweep(weights: NDArray[np.float64], values: Values) -> NDArray[np.float64]:
+    """Return the values assigned to weights that are tiny relative to the scale."""
+    if not (values.midpoints == 0).any():
+        return values.nearest(np.sign(weights) * _TINY).astype(float)
+    # At the midpoint 0 the weight's sign decides, however small the weight.
+    ascending = values.ascending.astype(float)
+    index = int(np.flatnonzero(values.midpoints == 0)[0])
+    return np.where(weights < 0, ascending[index], ascending[index + 1])
 
-    For ±1 that is XNOR-Net's scale, for ternary BitNet b1.58's. 1.0 for weights that
-    are all zero.
+
+_TINY = 1e-30
+
+
+def _crossings(
+    weights: NDArray[np.float64], values: Values
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """Return when weights cross midpoints, and what this adds to the sums, for either sign.
+
+    Returns:
+        Pairs of crossings by positive and by negative weights, each as the times
+        `midpoint / w`, the changes of `w P`, and the changes of `P^2`.
+    """
+    midpoints, ascending = values.midpoints.astype(float), values.ascending.astype(float)
+    below, above = ascending[:-1], ascending[1:]
+    crossings = []
+    for side, passed, near, far in (
+        (weights[weights > 0], midpoints > 0, below, above),
+        (weights[weights < 0], midpoints < 0, above, below),
+    ):
+        near, far = near[passed], far[passed]
+        crossings.append(
+            (
+                np.divide.outer(midpoints[passed], side).ravel(),
+                np.multiply.outer(far - near, side).ravel(),
+                np.repeat(far**2 - near**2, side.size),
+            )
+        )
+    return crossings
+
+
+def mean_absolute_scale(weights: ArrayLike, values: Values) -> float:
+    """Return `mean(abs(w))` in units of the mean magnitude of the list's nonzero values.
+
+    For ±1 it is XNOR-Net's scale, for ternary BitNet b1.58's. For weights that are all
+    zero it is 1.
 
     >>> mean_absolute_scale([0.2, -0.1, 0.3, -0.4], Values("ternary"))
     0.25
@@ -169,7 +225,9 @@ def mean_absolute_scale(weights: ArrayLike, values: Values) -> float:
 
 
 def mean_magnitude(values: Values) -> NDArray[np.float32]:
-    """Of the nonzero values, for each channel that has a list: float32, shape () or (channels,).
+    """Return the mean magnitude of a list's nonzero values: float32, shape () or (channels,).
+
+    For a list of zero alone it is 1.
 
     >>> float(mean_magnitude(Values([-1, 0, 0.5])))
     0.75

@@ -1,6 +1,7 @@
 """The units in which the optimizer moves latents, and where latents start."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,21 +11,30 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
 from quantal._core.tensors.constants import Constant, along
+from quantal._core.types import Tensor
 
 
 class LatentUnits:
-    """The units in which the optimizer moves latents: half the list's range, or more.
+    """Latent units are half a list's range, or more: in them the optimizer moves latents.
 
-    `value = offset + unit * latent`. With it one learning rate serves every list: an
+    `value = offset + unit * latent`. So one learning rate serves every list: an
     Adam step of 0.001 is a thousandth of half the range, for [±0.01] as for [±8]. The
     unit is the next power of two, so that it multiplies exactly; the offset is 0 unless
     the list lies far from zero, and then subtracts exactly. So a value becomes the same
     latent and a latent the same code everywhere, under every compiler. Lists per
     channel have units per channel.
+
+    Args:
+        values: The list.
+        rank: The latents' rank; it matters for lists per channel only.
+
+    Attributes:
+        offset: The latent 0 in the units of the list: a float, or an array that
+            broadcasts over latents.
+        unit: The latent's unit in the units of the list, alike.
     """
 
     def __init__(self, values: Values, rank: int = 1) -> None:
-        """Units for latents of this rank; it matters for lists per channel only."""
         self.offset: Any
         self.unit: Any
         if values.channels is None:
@@ -36,24 +46,24 @@ class LatentUnits:
             self.offset, self.unit = units[:, 0].reshape(shape), units[:, 1].reshape(shape)
         self._offset, self._unit = Constant(self.offset), Constant(self.unit)
 
-    def values_of(self, latents: Any) -> Any:
-        """Latents (tensor) -> numbers in the units of the list, float32."""
+    def values_of(self, latents: Tensor) -> Tensor:
+        """Return latents as float32 numbers in the units of the list."""
         return ops.cast(latents, "float32") * self._unit() + self._offset()
 
     def latents_of(self, numbers: Any) -> Any:
-        """Numbers in the units of the list (array or tensor) -> latents, float32."""
+        """Return float32 numbers in the units of the list (array or tensor) as latents."""
         if isinstance(numbers, np.ndarray):
             return (numbers - np.float32(self.offset)) / np.float32(self.unit)
         return (numbers - self._offset()) / self._unit()
 
 
 def entry_units(values: Values) -> LatentUnits:
-    """The units in which the optimizer moves the entries of a learnable list."""
+    """Return the units in which the optimizer moves the entries of a learnable list."""
     return LatentUnits(Values(values, axis=0), values.numbers.ndim)
 
 
 def _units(numbers: NDArray[np.float32]) -> tuple[float, float]:
-    """(offset, unit) of one list."""
+    """Return the offset and the unit of one list."""
     low, high = float(numbers.min()), float(numbers.max())
     half_range = high / 2 - low / 2
     nearest_to_zero = min(abs(low), abs(high)) if low * high > 0 else 0.0
@@ -62,25 +72,29 @@ def _units(numbers: NDArray[np.float32]) -> tuple[float, float]:
     offset = float(np.float32(offset))
     unit = 2.0 ** math.ceil(math.log2(half_range)) if half_range > 0 else 1.0
     smallest = min((abs(v) for v in numbers.tolist() if v), default=1.0)
+    # Beyond these, a quotient could leave float32's normal range.
     if not smallest / unit > 2.0**-100 or not 2.0**-100 < unit < 2.0**100:
         return 0.0, 1.0
     return offset, unit
 
 
-def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0.05) -> Any:
-    """First latents: beside the midpoints of the list, so that first steps flip them.
+def draw_latents(
+    values: Values, shape: Sequence[int], seed: Any = None, spread: float = 0.05
+) -> Tensor:
+    """Draw first latents close to the midpoints of the list, so that first steps flip them.
 
-    Each element draws one midpoint, all alike, and lies within `spread` of half the
-    gap from it. So every value is held by some elements and both directions of a flip
-    are open. Latents that start wide of the midpoints take long to change their mind:
-    in a Fashion-MNIST network of five epochs that cost more than a point of accuracy.
+    Each element draws one midpoint, all with equal probability, and lies within `spread`
+    of half the gap from it. So every value is assigned to some elements and both
+    directions of a flip are open. Latents that start far from the midpoints take long to
+    flip: in a Fashion-MNIST network of five epochs that cost more than a point of
+    accuracy.
 
     Args:
         values: The list.
-        shape: Of the latents.
+        shape: The shape of the latents.
         seed: Integer or `keras.random.SeedGenerator`; None draws one, as Keras's
             initializers do.
-        spread: Largest distance from the midpoint in half gaps.
+        spread: The largest distance from the midpoint, in half gaps.
 
     Returns:
         float32 latents, in latent units.
@@ -91,10 +105,11 @@ def draw_latents(values: Values, shape: Any, seed: Any = None, spread: float = 0
     ascending = np.atleast_2d(values.ascending.astype(float))
     gaps = len(values) - 1
     if not gaps:
-        alone = along(np.float32(ascending[:, 0]), values.axis, rank)
+        only_value = along(np.float32(ascending[:, 0]), values.axis, rank)
         # Added, not broadcast: PyTorch's variable would be a view of one number.
-        return ops.zeros(shape, dtype="float32") + units.latents_of(alone)
+        return ops.zeros(shape, dtype="float32") + units.latents_of(only_value)
     uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
+    # The whole part says which gap, the fraction where in the band around its midpoint.
     position = uniform * gaps
     gap = ops.minimum(ops.cast(position, "int32"), gaps - 1)
     sideways = 2 * (position - ops.cast(gap, "float32")) - 1

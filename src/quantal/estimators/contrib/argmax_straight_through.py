@@ -13,7 +13,7 @@ from quantal.estimators._softmax import SoftmaxEstimator, expectation
 
 @keras.saving.register_keras_serializable(package="quantal")
 class ArgmaxStraightThrough(SoftmaxEstimator):
-    """The nearest listed value, with the gradient of a softmax over the distances.
+    """The nearest listed value is shown, with the gradient of a softmax over distances.
 
     Use it for short lists with uneven gaps: the gradient is large where several
     values compete and small where one is clearly nearest.
@@ -25,7 +25,7 @@ class ArgmaxStraightThrough(SoftmaxEstimator):
     `2 / (T g^2) * Var_p(v)`. For `[-1, 1]` this is `E(u) = tanh(u / (2 T))`.
 
     **Memory and time grow with the list's length**: K numbers per element, in training.
-    For lists of more than some tens of values take `StraightThrough`.
+    For longer lists than some tens of values use `StraightThrough`.
 
     Args:
         temperature: `T`, positive. Large: many values share the gradient. Small: only

@@ -10,12 +10,12 @@ from quantal.estimators._hardening import Hardening
 
 @keras.saving.register_keras_serializable(package="quantal")
 class BinaryRelax(Hardening):
-    """A mixture of the latent and its nearest value that ends at the nearest value.
+    """BinaryRelax mixes the latent and its nearest value, and ends at the nearest value.
 
     Use it where `Annealed` hardens too abruptly near the midpoints: every latent is
     pulled by the same share.
 
-    Forward in training: `r u + (1 - r) P(u)`, with the latent `u` held within the list
+    Forward in training: `r u + (1 - r) P(u)`, with the latent `u` limited to the list
     and `P(u)` its nearest value. In inference: `P(u)`.
 
     Gradient, pace, state and arguments are those of `Annealed`; without a callback

@@ -13,13 +13,13 @@ from quantal.estimators._hardening import Hardening
 
 @keras.saving.register_keras_serializable(package="quantal")
 class Residual(Hardening):
-    """The nearest value and a little of the latent, which fades out.
+    """Residual adds a share of the latent to its nearest value; the share fades out.
 
     Use it where many weights are stuck, above all at a value 0 of ternary lists: the
     latent's share lets the loss feel each latent, also those far from a midpoint.
 
     Forward in training: `P(u) + strength r u`, with the latent `u`, its nearest value
-    `P(u)` and `r` between 1 and 0. Nothing is clamped: in training values lie beside
+    `P(u)` and `r` between 1 and 0. Nothing is clamped: in training values lie off
     the list and, for latents near its ends or beyond, outside it. The share is one of
     the latent itself, not of its distance to the list: on a list far from zero take a
     small strength. In inference, and in training once `r` is 0: `P(u)`.
@@ -33,9 +33,9 @@ class Residual(Hardening):
     warms up and then falls as a cosine; here `r` falls from the start.
 
     Args:
-        strength: Share of the latent at first, from 0; 0 is `StraightThrough`.
+        strength: The share of the latent at first, from 0; 0 is `StraightThrough`.
         half_life: Training steps until `r` is 1/2 without a callback; positive.
-        steepness: Of the sigmoid schedule of a paced run; positive.
+        steepness: The steepness of the sigmoid schedule of a paced run; positive.
 
     Raises:
         ValueError: half_life or steepness is not positive, or strength is negative.

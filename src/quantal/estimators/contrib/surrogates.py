@@ -1,7 +1,7 @@
 """Surrogates of straight-through estimators, kept for comparison with the literature.
 
 `StraightThrough(name)` accepts each by its name. They let a latent beyond the list's ends
-be stuck, or nearly so, and win nowhere in benchmarks/learning.
+be stuck, or nearly so; the identity with gradients that lead inward does not.
 """
 
 from collections.abc import Callable

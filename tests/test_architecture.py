@@ -1,6 +1,7 @@
 """The order of folders and files: each imports only from those above it."""
 
 import ast
+import itertools
 import re
 
 import pytest
@@ -65,7 +66,17 @@ def modules_in(order):
     return names
 
 
+def top(folder):
+    return folder.split(".")[0]
+
+
+def without_repeats(names):
+    """Names without those that only repeat the one before."""
+    return [name for name, _ in itertools.groupby(names)]
+
+
 MODULES = modules_in(ORDER)
+FOLDERS = [line[:24].strip() for line in ORDER.splitlines() if line.strip()]
 NUMPY_ONLY = [
     "_core.numbers",
     "_storage.atomic",
@@ -116,6 +127,14 @@ def test_the_design_names_the_floors():
     floors = floors_in((ROOT / "docs" / "design.md").read_text())
     assert set(floors) == {line[:24].strip() for line in ORDER.splitlines()} - {""}
     assert len(floors) == len(set(floors))
+    assert without_repeats(top(floor) for floor in floors) == [
+        folder for folder in without_repeats(map(top, FOLDERS)) if folder
+    ]
+
+
+def test_a_folder_stands_above_or_below_another_one_as_a_whole():
+    runs = [folder for folder in without_repeats(map(top, FOLDERS)) if folder]
+    assert len(runs) == len(set(runs))
 
 
 def test_every_file_has_its_place():

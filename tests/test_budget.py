@@ -53,7 +53,7 @@ def test_seconds_run_out():
     assert spending.seconds == 3
     assert spending.affords(7, 0.5)
     assert not spending.affords(8, 0.5)
-    part = spending.limited(seconds_left=5)
+    part = spending.limited(reserved_seconds=5)
     assert part.has_budget()
     assert part.seconds_left == 2
     clock.now += 2

@@ -116,3 +116,14 @@ def test_bad_input():
         quantal.finalize(LearnableMultiplier())
     with pytest.raises(ValueError, match="is not built"):
         quantal.finalize(keras.Sequential([LearnableMultiplier()]))
+
+
+def test_codes_of_another_version_are_refused():
+    layer = quantal.finalize(
+        keras.Sequential([keras.Input((3,)), LearnableMultiplier([1, -1])])
+    ).layers[0]
+    store = {}
+    layer.save_own_variables(store)
+    store["version"] = np.array(99)
+    with pytest.raises(ValueError, match=r"packed codes of version 99\. Expected .* version 1"):
+        layer.load_own_variables(store)

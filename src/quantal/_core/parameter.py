@@ -4,7 +4,7 @@ The numbers of a parameter are in one of these coordinate systems:
 
 | system | what a number is | read by |
 |---|---|---|
-| latent | what the optimizer moves, of order one: `list units = offset + unit * latent` (`LatentUnits`) | `latent` |
+| latent | what the optimizer moves, of order one: `start units = offset + unit * latent` (`LatentUnits`) | `latent` |
 | start units | the latent in the units of the list at the scale's start; without a scale these are list units | `_latent_in_start_units` |
 | list units | start units divided by the relative scale: here latents are compared with the list | `latent_in_list_units` |
 | value | a member of the list: the one nearest to the latent in list units | `kernel` |

@@ -73,12 +73,12 @@ class Spendable(Protocol):
         """Return how many of some evaluations may still be made, one at least."""
 
     def limited(
-        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
     ) -> "Spendable":
         """Return the same budget for one method, which has to stop earlier.
 
         Args:
-            seconds_left: The seconds that have to be left when the method stops.
+            reserved_seconds: The seconds that have to be left when the method stops.
             condition: The method has no budget once this returns False.
         """
 
@@ -194,15 +194,15 @@ class Spending(_Affording):
         return self.seconds_left > 0 and self.evaluations_left > 0
 
     def limited(
-        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
     ) -> "LimitedSpending":
         """Return the same spending for one method, which has to stop earlier.
 
         Args:
-            seconds_left: The seconds that have to be left when the method stops.
+            reserved_seconds: The seconds that have to be left when the method stops.
             condition: The method has no budget once this returns False.
         """
-        return LimitedSpending(self, seconds_left, condition)
+        return LimitedSpending(self, reserved_seconds, condition)
 
 
 class LimitedSpending(_Affording):
@@ -226,10 +226,10 @@ class LimitedSpending(_Affording):
         self._whole.exclude_seconds(seconds)
 
     def limited(
-        self, seconds_left: float = 0.0, condition: Callable[[], bool] = lambda: True
+        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
     ) -> "LimitedSpending":
         """Return the same spending for one method, which has to stop earlier still."""
-        return LimitedSpending(self, seconds_left, condition)
+        return LimitedSpending(self, reserved_seconds, condition)
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,9 @@ from quantal._core.numbers.entropy import entropy
 from quantal._storage import radix, rans
 from quantal._storage.codes import LONGEST, Packed, damage, dtype_of_codes
 
+VERSION = 1
+"""The version of the packed bytes, which files of every kind store beside them."""
+
 WORTH = 0.99
 """Coded bytes are taken below this share of the words' size: words unpack faster."""
 

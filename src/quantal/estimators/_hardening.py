@@ -15,9 +15,9 @@ from quantal.estimators._pace import INITIAL_STATE, Pace
 class Hardening(Estimator):
     """A hardening estimator shows a soft value in training, and a listed one in the end.
 
-    The soft value lies between the latent and its nearest value; a pace says where. In
-    inference it is always the nearest value. The gradient is the identity's, taken at the
-    soft value.
+    A subclass says which soft value; a pace says how soft it is at a step. In inference the
+    value is always the nearest one. The gradient is the identity's, unless a subclass adds
+    to it.
 
     Args:
         half_life: As in `Pace`.

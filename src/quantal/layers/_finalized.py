@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import own_variables
 from quantal._core.parameter import Parameter
+from quantal._storage import packing
 from quantal._storage.record import Record, record_of, restore
 
 
@@ -40,6 +41,7 @@ def freeze(parameters: Sequence[Parameter], owners: Sequence[keras.Layer] = ()) 
 
 def save_packed(parameters: Sequence[Parameter], store: Any) -> None:
     """Put the packed codes, the list and the scale of each parameter into a store."""
+    store["version"] = np.array(packing.VERSION)
     for index, parameter in enumerate(parameters):
         record = record_of(parameter)
         store[f"{index}.coded"] = np.array(record.coded)
@@ -54,6 +56,12 @@ def load_packed(parameters: Sequence[Parameter], store: Any) -> None:
         ValueError: The store holds something else.
     """
     arrays = _arrays(store)
+    version = arrays.get("version")
+    if version is None or int(version) != packing.VERSION:
+        raise ValueError(
+            f"The file has packed codes of version {version}. Expected a finalized layer with "
+            f"version {packing.VERSION}. Load it with the version of quantal that saved it."
+        )
     for index, parameter in enumerate(parameters):
         prefix = f"{index}."
         try:

@@ -1,7 +1,23 @@
 """The laws that every list, estimator and layer obeys, as checks for anyone's tests.
 
-A check raises AssertionError, which says what broke the law. Use them for a list, an
-estimator or a layer of your own:
+A check raises AssertionError, which says what broke the law.
+
+| law | checked by |
+|---|---|
+| 1: nearest is nearest, and a listed value is its own nearest | `assert_nearest` |
+| 2: the value of a number's code is its nearest value, in NumPy and in tensors | `assert_nearest` |
+| 3: in inference every value is in the list, by equality | `assert_members`, `assert_listed` |
+| 4: in training too, or at the end of a soft estimator's schedule | `assert_hard` |
+| 5: codes that are set are the codes that are read | `assert_right_inverse` |
+| 6: the gradient is the derivative of the estimator's formula | `assert_gradient` |
+| 7: wrapping a layer whose weights are listed changes nothing | tests/test_discrete.py |
+| 8: a wrapped layer is the plain layer with the listed weights | tests/test_discrete.py |
+| 9: unpacked codes are the packed ones; damage is refused by name | tests/test_files.py |
+| 10: an exported model is the Keras model | `quantal.export` |
+| 11: configs, files and clones give the same layer back | tests/test_saving.py |
+| 12: bytes and texts of yesterday are still read | tests/test_golden.py |
+
+Use them for a list, an estimator or a layer of your own:
 
 >>> import quantal
 >>> assert_nearest(quantal.Values([1, -1, 0.5, -0.5]), [0.2, -3.0, 0.75])

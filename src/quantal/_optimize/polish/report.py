@@ -12,8 +12,10 @@ class PolishReport:
         loss: The same after polishing; never higher.
         validation_before: The loss on the validation data before; None without such data.
         validation: The same after polishing.
-        proved: Whether no assignment has a lower loss, but for the model's rounding. It is
-            known only for quadratic losses of few elements; elsewhere there is no bound.
+        proved: Whether no assignment has a lower loss, for a loss of few elements that was
+            measured to be quadratic. The proof is of the quadratic function; where the
+            loss was measured, it differed from it by at most 1e-4 of its range. For other
+            losses there is no bound.
         changed: The number of elements that have another code than before.
         elements: The number of all elements.
         evaluations: The number of losses that were evaluated, each on all or a part of the data,

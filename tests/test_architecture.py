@@ -51,7 +51,7 @@ _export                 export
 testing                 edge_cases gradients _ledger _trace_jax _trace_tensorflow _trace_torch
 testing                 tracing laws
                         plots
-_command                errors backend datasets comparison results command entry
+_command                errors backend datasets comparison results command
 """
 
 

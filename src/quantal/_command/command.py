@@ -3,29 +3,20 @@
 Only a subcommand that runs loads a framework; `--help` and `--version` do not.
 """
 
-import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import typer
-
 import quantal
-from quantal._command.backend import choose_backend, load_model, require_packages, start_keras
-from quantal._command.errors import (
-    INTERRUPTED,
-    CommandError,
-    MissingPackage,
-    Unfit,
-    Unwritable,
-    WrongUsage,
-)
+from quantal._command.backend import choose_backend, load_model, start_keras
+from quantal._command.errors import CommandError, MissingPackage, Unfit, Unwritable
 from quantal._core.numbers.values import Values
 
-MODELS = ("multiplier", "mlp")
-_LARGEST_SEED = 2**32 - 1
-"""NumPy's generators take seeds of 32 bits."""
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit('quantal: typer is not installed. Install it: pip install "quantal[command]"')
 
 app = typer.Typer(
     help="Learnable parameters whose values come from a list that you give.",
@@ -41,7 +32,7 @@ ModelFile = Annotated[
 ]
 Backend = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,
-    typer.Option(help="Default: KERAS_BACKEND, else the first of these that is installed."),
+    typer.Option(envvar="KERAS_BACKEND", help="Default: the first of these that is installed."),
 ]
 
 TRAIN_HELP = """Train on listed weights, and on free weights for comparison.
@@ -59,8 +50,8 @@ the first one below the header.
 models:
   multiplier   one value from the list for each feature, then a float Dense
   mlp          two hidden layers of 64 with weights from the list, each followed
-               by batch normalisation and relu; the output layer
-               stays plain float, as is the practice in the field
+               by batch normalisation and relu; the output layer stays plain float,
+               as is the practice in the field
   FILE.keras   a Keras model saved as a file: each layer with a kernel, but the
                last one, goes on from its weights on the list
 
@@ -94,11 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments, prog_name="quantal")
     except SystemExit as end:
         return int(end.code or 0)
+    except CommandError as error:
+        typer.echo(f"quantal: {error}", err=True)
+        return error.code
     return 0
 
 
-def _show_version(is_asked: bool) -> None:
-    if is_asked:
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
         typer.echo(f"quantal {quantal.__version__}")
         raise typer.Exit
 
@@ -113,53 +107,17 @@ def _options(
     """Take the options before a subcommand."""
 
 
-def _parse_values(text: str | Values) -> Values:
+def _parse_values(text: str) -> Values:
     """Return the list that numbers separated by commas, or a preset's name, stand for."""
-    if isinstance(text, Values):
-        return text
-    words = [entry.strip() for entry in text.split(",") if not _is_number(entry)]
+    entries: list[float] | str
     try:
-        # A word alone is the name of a preset, and Values knows which there are.
-        if words and "," not in text:
-            return Values(text.strip())
-        if words:
-            raise ValueError(
-                f"{words[0]!r} in {text!r} is not a number. Expected numbers separated by "
-                "commas, or the name of a preset. Write, for example, "
-                '--values="1,-1,0.5,-0.5" or --values=ternary.'
-            )
-        return Values([float(entry) for entry in text.split(",")])
+        entries = [float(entry) for entry in text.split(",")]
+    except ValueError:
+        entries = text.strip()
+    try:
+        return Values(entries)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _is_number(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        float(text)
-        return True
-    return False
-
-
-def _check_model_name(name: str) -> str:
-    if name in MODELS or name.lower().endswith(".keras"):
-        return name
-    raise typer.BadParameter(
-        f"{name!r} is no model. Expected {', '.join(MODELS)} or a path that ends in .keras. "
-        "Save a model of your own with model.save('mine.keras')."
-    )
-
-
-@contextlib.contextmanager
-def _errors_reported() -> Iterator[None]:
-    """End the command with the message and the exit code of an error, or on an interrupt."""
-    try:
-        yield
-    except CommandError as error:
-        typer.echo(f"quantal: {error}", err=True)
-        raise typer.Exit(error.code) from None
-    except KeyboardInterrupt:
-        typer.echo("quantal: interrupted. No file is left half-written.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.BadParameter(str(error), param_hint="--values") from None
 
 
 @app.command(help=TRAIN_HELP)
@@ -168,14 +126,13 @@ def train(
         str, typer.Argument(metavar="DATA", help="A file or the name of a data set, see above.")
     ],
     values: Annotated[
-        Values,
+        str,
         typer.Option(
-            parser=_parse_values,
             metavar="LIST",
             help='The list: numbers separated by commas ("1,-1,0.5,-0.5"), or a preset such as '
             "ternary, nf4, signed:4 or powers_of_two:4.",
         ),
-    ] = "-1,1",  # type: ignore[assignment]
+    ] = "-1,1",
     target: Annotated[
         str | None,
         typer.Option(
@@ -190,10 +147,7 @@ def train(
         ),
     ] = "auto",
     model: Annotated[
-        str,
-        typer.Option(
-            callback=_check_model_name, metavar="MODEL", help="multiplier, mlp or FILE.keras."
-        ),
+        str, typer.Option(metavar="MODEL", help="multiplier, mlp or FILE.keras.")
     ] = "mlp",
     estimator: Annotated[
         str,
@@ -204,9 +158,10 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Rounds over the training rows.")] = 50,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in a training step.")] = 32,
     seed: Annotated[
+        # NumPy's generators take seeds of 32 bits.
         int,
         typer.Option(
-            min=0, max=_LARGEST_SEED, help="Decides the split, the first weights and the batches."
+            min=0, max=2**32 - 1, help="Decides the split, the first weights and the batches."
         ),
     ] = 0,
     backend: Backend = None,
@@ -215,51 +170,45 @@ def train(
     ] = pathlib.Path("quantal-run"),
 ) -> None:
     """Train on listed weights, and on free weights for comparison."""
-    with _errors_reported():
-        require_packages()
-        chosen = choose_backend(backend)
-        from quantal._command.datasets import read_dataset, split
+    listed = _parse_values(values)
+    chosen = choose_backend(backend)
+    # What training needs is imported before it, so that nothing is missing at its end.
+    try:
+        from quantal._command.datasets import read_dataset
 
-        dataset = read_dataset(data, target, task)
-        typer.echo(f"{dataset.description}; Keras on {chosen}")
+        dataset = read_dataset(data, target, task, seed)
+        typer.echo(f"{dataset}; Keras on {chosen}")
         start_keras(chosen)
         from quantal._command.comparison import Training, build_pair, compare
         from quantal._command.results import prepare_folder, show_table, train_pair, write_files
-        from quantal.estimators.policy import parse
+    except ImportError as error:
+        raise MissingPackage(f'{error}. Install it: pip install "quantal[command]"') from error
+    from quantal.estimators.policy import parse
 
-        try:
-            parse(estimator)
-        except ValueError as error:
-            raise WrongUsage(str(error)) from error
-        parts = split(dataset, seed)
-        pair = build_pair(model, dataset, values, estimator, seed)
-        prepare_folder(out)
-        train_pair(pair, dataset, parts, Training(epochs, batch_size, seed))
-        comparison = compare(pair, dataset, parts)
-        show_table(comparison, dataset, values)
-        write_files(out, comparison, dataset, parts)
+    try:
+        parse(estimator)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--estimator") from None
+    pair = build_pair(model, dataset, listed, estimator, seed)
+    prepare_folder(out)
+    train_pair(pair, dataset, Training(epochs, batch_size, seed))
+    comparison = compare(pair, dataset)
+    show_table(comparison, dataset, listed)
+    write_files(out, comparison, dataset)
 
 
 @app.command()
-def inspect(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A file of model.save or quantal.save.")
-    ],
-    backend: Backend = None,
-) -> None:
+def inspect(model: ModelFile, backend: Backend = None) -> None:
     """Show every weight of a model: its list and its bits."""
-    with _errors_reported():
-        start_keras(choose_backend(backend))
-        from quantal._models.summary import summary
+    start_keras(choose_backend(backend))
+    from quantal._models.summary import summary
 
-        typer.echo(str(summary(load_model(model))))
+    typer.echo(str(summary(load_model(model))))
 
 
 @app.command()
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A file of model.save or quantal.save.")
-    ],
+    model: ModelFile,
     path: Annotated[pathlib.Path, typer.Argument(metavar="PATH", help="The file to write.")],
     target: Annotated[
         str | None, typer.Option(help="The target's name. Default: what the ending says.")
@@ -272,19 +221,18 @@ def export(
     The report says how near the outputs are. Every ending has its target: .npz, .csv,
     .mem, .c, .keras, .pt, .onnx, .xml and .tflite; see docs/export.md.
     """
-    with _errors_reported():
-        start_keras(choose_backend(backend))
-        from quantal._export.export import export as write
+    start_keras(choose_backend(backend))
+    from quantal._export.export import export as write
 
-        loaded = load_model(model)
-        try:
-            typer.echo(str(write(loaded, path, target, check=check)))
-        except ImportError as error:
-            raise MissingPackage(str(error)) from error
-        except ValueError as error:
-            raise Unfit(str(error)) from error
-        except OSError as error:
-            raise Unwritable(f"{path} cannot be written: {error.strerror or error}.") from error
+    loaded = load_model(model)
+    try:
+        typer.echo(str(write(loaded, path, target, check=check)))
+    except ImportError as error:
+        raise MissingPackage(str(error)) from error
+    except ValueError as error:
+        raise Unfit(str(error)) from error
+    except OSError as error:
+        raise Unwritable(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 if __name__ == "__main__":

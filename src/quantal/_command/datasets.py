@@ -5,9 +5,9 @@ ships. Rows count from 1, the first one below a header. Nothing here knows Keras
 """
 
 import dataclasses
-import difflib
 import functools
 import pathlib
+import textwrap
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from quantal._command.errors import Unfit, Unreadable, first_line
+from quantal._command.errors import Unfit, Unreadable
 
 FEWEST_ROWS = 10
 MOST_CLASSES = 20
@@ -37,76 +37,49 @@ SHIPPED: dict[str, Callable[..., Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set has features and a target, all numbers.
+    """A data set has features and a target, all numbers, and a fifth of the rows held out.
 
     Attributes:
         name: The file or the data set that it was read from.
         features: float32, shape (rows, features), finite.
-        target: For classification the classes as integers from 0, otherwise float64;
-            shape (rows,).
-        labels: For classification the name of each class in the data, sorted; otherwise
-            None.
+        target: Classes as integers from 0, or float64 for regression; shape (rows,).
+        labels: The names of the classes in the data, sorted; None for regression.
+        training: Positions of the rows to train on, integers from 0.
+        held_out: Positions of the other rows, ascending.
+        feature_scaler: The scaling of the features, from the training rows.
+        target_scaler: The scaling of the target; None for classification.
     """
 
     name: str
     features: NDArray[np.float32]
     target: NDArray[Any]
     labels: NDArray[Any] | None
-
-    @property
-    def task(self) -> str:
-        """The task is `"classification"` or `"regression"`."""
-        return "regression" if self.labels is None else "classification"
+    training: NDArray[np.intp]
+    held_out: NDArray[np.intp]
+    feature_scaler: StandardScaler
+    target_scaler: StandardScaler | None
 
     @property
     def outputs(self) -> int:
         """A model gives so many numbers for a row: one for each class, or one."""
         return 1 if self.labels is None else len(self.labels)
 
-    @property
-    def description(self) -> str:
-        """The description names the task and the sizes."""
+    def __str__(self) -> str:
+        """Name the task and the sizes."""
+        task = "regression" if self.labels is None else "classification"
         rows, columns = self.features.shape
         classes = "" if self.labels is None else f", {len(self.labels)} classes"
-        return f"{self.name}: {self.task}, {rows} rows, {columns} features{classes}"
+        return f"{self.name}: {task}, {rows} rows, {columns} features{classes}"
 
     def names_of(self, predictions: NDArray[Any]) -> NDArray[Any]:
         """Return classes by their names in the data; numbers as they are."""
         return predictions if self.labels is None else self.labels[predictions]
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A split says which rows are trained on, and how the training rows are scaled.
-
-    Attributes:
-        training: Positions of the training rows, integers from 0.
-        held_out: Positions of the others, ascending.
-        features: The scaling of the features.
-        target: The scaling of the target; None for classification.
-    """
-
-    training: NDArray[np.intp]
-    held_out: NDArray[np.intp]
-    features: StandardScaler
-    target: StandardScaler | None
-
-
-def split(dataset: Dataset, seed: int) -> Split:
-    """Hold out a fifth of the rows, by `seed`; of each class alike for classification."""
-    classes = None if dataset.labels is None else dataset.target
-    training, held_out = train_test_split(
-        np.arange(len(dataset.target)), test_size=HELD_OUT, random_state=seed, stratify=classes
-    )
-    features = StandardScaler().fit(dataset.features[training].astype(np.float64))
-    target = None
-    if dataset.labels is None:
-        target = StandardScaler().fit(dataset.target[training, None])
-    return Split(training, np.sort(held_out), features, target)
-
-
-def read_dataset(source: str, target: str | None = None, task: str = "auto") -> Dataset:
-    """Read a table, take its target, and check that the rest are numbers.
+def read_dataset(
+    source: str, target: str | None = None, task: str = "auto", seed: int = 0
+) -> Dataset:
+    """Read a table, take its target, check that the rest are numbers, and hold rows out.
 
     Args:
         source: A path that ends in .csv, .parquet or .npz, or a name in `SHIPPED`.
@@ -114,68 +87,70 @@ def read_dataset(source: str, target: str | None = None, task: str = "auto") -> 
             column, an NPZ file's `y`.
         task: "classification", "regression" or "auto": classification where the target
             is text, boolean, or whole numbers of at most 20 different values.
+        seed: Decides which fifth of the rows is held out; of each class alike.
 
     Raises:
         Unreadable: There is no such file, or it is not what its ending says.
         Unfit: Its contents cannot be trained on.
     """
-    frame, target_column = _read(source, target)
-    if len(target_column) < FEWEST_ROWS:
+    content = _read(source)
+    try:
+        table, target_column = _parts(content, target)
+    except (LookupError, ValueError) as error:
         raise Unfit(
-            f"{source} has {len(target_column)} rows. Expected at least {FEWEST_ROWS}, of which a "
-            "fifth is held out. Give more rows."
-        )
-    if frame.shape[1] == 0:
+            f"{source} does not fit: {type(error).__name__}: {error}. It has "
+            f"{textwrap.shorten(', '.join(map(str, content)), 300)}. Expected a column for the "
+            "target, or arrays x (rows, features) and y (rows,)."
+        ) from error
+    rows, columns = table.shape
+    if rows < FEWEST_ROWS or columns < 1:
         raise Unfit(
-            f"{source} has one column, {target_column.name!r}, which is the target. Expected "
-            "columns of features beside it. Separate the columns of a CSV file by commas, not by "
-            "semicolons or tabs."
+            f"{source} has {rows} rows and {columns} columns of features. Expected at least "
+            f"{FEWEST_ROWS} rows and a column. Separate the columns of a CSV file by commas."
         )
-    features = np.stack([_numbers(source, frame[name]) for name in frame], axis=1)
+    features = np.stack([_numbers(source, column) for _, column in table.items()], axis=1)
+    features = features.astype(np.float32)
     numbers, labels = _target(source, target_column, task)
-    return Dataset(source, features.astype(np.float32), numbers, labels)
+    training, held_out = _split(source, numbers, labels is not None, seed)
+    return Dataset(
+        name=source,
+        features=features,
+        target=numbers,
+        labels=labels,
+        training=training,
+        held_out=held_out,
+        feature_scaler=StandardScaler().fit(features[training].astype(np.float64)),
+        target_scaler=StandardScaler().fit(numbers[training, None]) if labels is None else None,
+    )
 
 
-def _read(source: str, target: str | None) -> tuple[pandas.DataFrame, pandas.Series]:
+def _read(source: str) -> Any:
+    """Return a table of pandas, or a mapping from names to arrays."""
     if source in SHIPPED:
-        return _take_target(source, SHIPPED[source](as_frame=True).frame, target)
+        return SHIPPED[source](as_frame=True).frame
     path = pathlib.Path(source)
-    ending = path.suffix.lower()
-    if ending not in _READERS:
+    if path.suffix.lower() not in _READERS or not path.is_file():
         raise Unreadable(
-            f"{source!r} is neither a data set nor a file of a known ending. Expected one of "
-            f"{', '.join(SHIPPED)}, or a path that ends in {', '.join(_READERS)}. Convert the "
-            "file to one of these."
-        )
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise Unreadable(
-            f"{source} {what}. Expected a {ending} file. Check the path; it is taken from "
-            f"the folder {pathlib.Path.cwd()}."
+            f"{source!r} is neither a data set nor a file. Expected one of {', '.join(SHIPPED)}, "
+            f"or a path that ends in {', '.join(_READERS)}, from the folder {pathlib.Path.cwd()}."
         )
     try:
-        content = _READERS[ending](path)
+        return _READERS[path.suffix.lower()](path)
+    except ImportError:
+        raise
     # Which exceptions a damaged file brings forth is up to three other libraries.
     except Exception as error:
         raise Unreadable(
-            f"{source} cannot be read: {type(error).__name__}: {first_line(error)}. Expected a "
-            f"sound {ending} file{_DEMANDS[ending]}. Write it again, or check that nothing cut "
-            "it short."
+            f"{source} cannot be read: {type(error).__name__}: {error}. Expected a sound file: "
+            "CSV in UTF-8 with a header and commas, Parquet, or NPZ without Python objects."
         ) from error
-    if ending == ".npz":
-        return _take_arrays(source, content, target)
-    return _take_target(source, content, target)
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, NDArray[Any]]:
     # Opened here, for NumPy leaves a damaged file open.
     with path.open("rb") as stream, warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy warns of some damaged headers, and reads on.
-        file = np.load(stream, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array, as .npy files do")
-        with file:
-            return {name: file[name] for name in file.files}
+        return dict(np.load(stream, allow_pickle=False))
 
 
 _READERS: dict[str, Callable[[pathlib.Path], Any]] = {
@@ -184,74 +159,42 @@ _READERS: dict[str, Callable[[pathlib.Path], Any]] = {
     ".npz": _read_npz,
 }
 
-_DEMANDS = {
-    ".csv": " in UTF-8: a header, then rows of as many fields, separated by commas",
-    ".parquet": "",
-    ".npz": " of NumPy arrays without Python objects (text as dtype U)",
-}
 
+def _parts(content: Any, target: str | None) -> tuple[pandas.DataFrame, pandas.Series]:
+    """Return the features and the target.
 
-def _take_target(
-    source: str, frame: pandas.DataFrame, target: str | None
-) -> tuple[pandas.DataFrame, pandas.Series]:
-    frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    names = list(frame.columns)
-    _check_names(source, names)
-    if target is None:
-        target = names[-1]
-    if target not in names:
-        raise Unfit(_unknown(source, "column", target, names))
-    return frame.drop(columns=target), frame[target]
-
-
-def _check_names(source: str, names: list[str]) -> None:
-    if not names:
-        raise Unfit(
-            f"{source} has no columns. Expected columns of features and a target. Check how "
-            "it was written."
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise Unfit(
-            f"{source} has several columns {twice[0]!r}. Expected a name of its own for each "
-            "column. Rename them."
-        )
-    numbers = pandas.to_numeric(pandas.Series(names), errors="coerce")
+    Raises:
+        KeyError: There is no such column or array.
+        ValueError: The arrays have other shapes, or a table has no header.
+    """
+    if isinstance(content, dict):
+        name = target or "y"
+        table = pandas.DataFrame(content["x"]).add_prefix("x")
+        return table, pandas.Series(content[name], index=table.index, name=name)
+    table = content.set_axis([str(name) for name in content.columns], axis="columns")
+    numbers = pandas.to_numeric(pandas.Series(table.columns), errors="coerce")
     # Positions are what pandas writes for a table without names: those are a header.
     if numbers.notna().all() and set(np.diff(numbers)) - {1.0}:
-        raise Unfit(
-            f"The first line of {source} holds numbers only ({', '.join(names[:4])}...). "
-            "Expected a header with the columns' names. Put one above the first row."
+        raise ValueError("the first line holds numbers only; put a header above it")
+    target = target or str(table.columns[-1])
+    return table.drop(columns=target), table[target]
+
+
+def _split(
+    source: str, target: NDArray[Any], is_classes: bool, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the positions of rows to train on, and of a fifth that is held out, ascending."""
+    rows, classes = np.arange(len(target)), target if is_classes else None
+    try:
+        training, held_out = train_test_split(
+            rows, test_size=HELD_OUT, random_state=seed, stratify=classes
         )
-
-
-def _take_arrays(
-    source: str, arrays: dict[str, NDArray[Any]], target: str | None
-) -> tuple[pandas.DataFrame, pandas.Series]:
-    wanted = "y" if target is None else target
-    for name in ("x", wanted):
-        if name not in arrays:
-            raise Unfit(_unknown(source, "array", name, list(arrays)))
-    x, y = arrays["x"], arrays[wanted]
-    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+    except ValueError as error:
         raise Unfit(
-            f"{source} has x of shape {x.shape} and {wanted} of shape {y.shape}. Expected "
-            "(rows, features) and (rows,). Reshape them before saving, for example "
-            "x.reshape(len(x), -1) and y.ravel()."
-        )
-    if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8", "replace")
-    frame = pandas.DataFrame(x, columns=[f"x[:, {column}]" for column in range(x.shape[1])])
-    return frame, pandas.Series(y, name=wanted)
-
-
-def _unknown(source: str, what: str, name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names) or names[:10]
-    more = "" if len(names) <= len(close) else f" (of {len(names)})"
-    return (
-        f"{source} has no {what} {name!r}. Expected one of its {what}s: "
-        f"{', '.join(map(repr, close)) or 'none'}{more}. Give one of them, in the same letters."
-    )
+            f"A fifth of {source} cannot be held out: {error} Give more rows of each class, or "
+            "--task regression for a target of numbers."
+        ) from error
+    return training, np.sort(held_out)
 
 
 def _is_numeric(column: pandas.Series) -> bool:
@@ -272,32 +215,25 @@ def _numbers(source: str, column: pandas.Series) -> NDArray[np.float64]:
     """Return the column as numbers that float32 holds; refuse others and name the first."""
     numbers = _parsed(column)
     bad = np.flatnonzero(~(np.abs(numbers) <= _LARGEST))
-    if not bad.size:
-        return numbers
-    row, entry = bad[0], column.iloc[bad[0]]
-    where = f"The column {column.name!r} of {source} holds"
-    if pandas.isna(entry):
+    if bad.size:
         raise Unfit(
-            f"{where} no number (NaN or nothing) in row {row + 1}, and {bad.size} such entries "
-            "in all. Expected a number in every row. Drop those rows or fill them in."
+            f"The column {column.name!r} of {source} holds {str(column.iloc[bad[0]])!r} in row "
+            f"{bad[0] + 1}, and {bad.size} such entries in all. Expected finite numbers up to "
+            f"{_LARGEST:.2g}. Drop those rows or the column, or write words as numbers."
         )
-    if np.isnan(numbers[row]):
-        raise Unfit(
-            f"{where} {str(entry)!r} in row {row + 1}, and {bad.size} such entries in all. "
-            "Expected numbers. Remove the column, or turn it into numbers, for example one "
-            "column of 0 and 1 for each word."
-        )
-    raise Unfit(
-        f"{where} {entry} in row {row + 1}. Expected finite numbers up to {_LARGEST:.2g}. "
-        "Drop that row, or divide the column by a factor."
-    )
+    return numbers
 
 
 def _target(
     source: str, column: pandas.Series, task: str
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return (classes or numbers, labels or None)."""
-    _check_complete(source, column)
+    missing = np.flatnonzero(column.isna())
+    if missing.size:
+        raise Unfit(
+            f"The target {column.name!r} of {source} is missing in row {missing[0] + 1}, and in "
+            f"{missing.size} rows in all. Expected a target in every row. Drop those rows."
+        )
     is_text = not _is_numeric(column)
     parsed = _parsed(column)
     # Mostly numbers and a few words is a damaged column rather than classes.
@@ -305,50 +241,14 @@ def _target(
         is_text, task = False, "regression" if np.isnan(parsed).any() else task
     if task == "regression" or not is_text:
         parsed = _numbers(source, column)
-    different = len(np.unique(parsed))
     if task == "auto":
-        few = different <= MOST_CLASSES and bool(np.all(parsed == np.round(parsed)))
+        few = len(np.unique(parsed)) <= MOST_CLASSES and np.all(parsed == np.round(parsed))
         task = "classification" if is_text or few else "regression"
-    if task == "regression":
-        if different < 2:
-            raise Unfit(
-                f"The target {column.name!r} of {source} is {parsed[0]:g} in every row. "
-                "Expected different numbers. Name the column to predict with --target."
-            )
-        return parsed, None
-    return _classes(source, column, column.astype(str) if is_text else column)
-
-
-def _check_complete(source: str, column: pandas.Series) -> None:
-    missing = np.flatnonzero(column.isna())
-    if missing.size:
-        raise Unfit(
-            f"The target {column.name!r} of {source} is missing (NaN or nothing) in row "
-            f"{missing[0] + 1}, and in {missing.size} rows in all. Expected a target in every "
-            "row. Drop those rows."
-        )
-
-
-def _classes(
-    source: str, column: pandas.Series, entries: pandas.Series
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    labels, classes, counts = np.unique(entries.to_numpy(), return_inverse=True, return_counts=True)
-    target = f"The target {column.name!r} of {source}"
+    entries = (column.astype(str) if is_text else column).to_numpy()
+    labels, classes = np.unique(parsed if task == "regression" else entries, return_inverse=True)
     if len(labels) < 2:
         raise Unfit(
-            f"{target} has a single class, {labels[0]}. Expected at least 2. Name the column to "
-            "predict with --target, or add rows of another class."
+            f"The target {column.name!r} of {source} is {labels[0]} in every row. Expected "
+            "different ones. Name the column to predict with --target."
         )
-    if counts.min() < 2:
-        raise Unfit(
-            f"{target} has the class {labels[counts.argmin()]} in one row only. Expected at "
-            "least 2 rows of each class, one to train on and one to hold out. Drop that class, or "
-            "give --task regression for a target of numbers."
-        )
-    if np.ceil(len(classes) * HELD_OUT) < len(labels):
-        raise Unfit(
-            f"{target} has {len(labels)} classes in {len(classes)} rows. Expected at least "
-            f"{round(1 / HELD_OUT)} rows for each class on average, as a fifth is held out. Give "
-            "more rows, or --task regression for a target of numbers."
-        )
-    return classes.astype(np.int32), labels
+    return (parsed, None) if task == "regression" else (classes.astype(np.int32), labels)

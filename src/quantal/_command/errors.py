@@ -4,19 +4,13 @@
 class CommandError(Exception):
     """A command error ends the command with a message for the user and an exit code."""
 
-    code = 1
+    code: int
 
 
 class MissingPackage(CommandError):
     """A Python package that is needed is not installed."""
 
     code = 1
-
-
-class WrongUsage(CommandError):
-    """An argument does not exist or makes no sense."""
-
-    code = 2
 
 
 class Unreadable(CommandError):
@@ -35,12 +29,3 @@ class Unwritable(CommandError):
     """A file or folder cannot be written."""
 
     code = 5
-
-
-INTERRUPTED = 130
-"""The exit code after an interrupt, as shells have it: 128 and the signal's number."""
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's message, short enough to be a part of another."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")

@@ -1,23 +1,18 @@
-"""What `quantal train` shows and writes."""
+"""Show and write the results of `quantal train`."""
 
 import contextlib
 import functools
 import pathlib
 import tempfile
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
+import typer
+from keras.ops import convert_to_numpy
 
 from quantal._command.comparison import Comparison, Pair, Training, fit
-from quantal._command.datasets import Dataset, Split
+from quantal._command.datasets import Dataset
 from quantal._command.errors import Unwritable
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
@@ -26,93 +21,67 @@ from quantal.plots import plot_values
 
 FILES = ("model.keras", "predictions.csv", "values.png")
 MOST_ROWS = 16
-"""Lists up to this length have each value in the table."""
+"""The longest list of which the table shows every value; of a longer one, the most used."""
 
 
-def train_pair(pair: Pair, dataset: Dataset, parts: Split, training: Training) -> None:
+def train_pair(pair: Pair, dataset: Dataset, training: Training) -> None:
     """Train both models, with a bar of progress where there is a terminal."""
-    console = _console()
-    for name, model in (("discrete", pair.discrete), ("free float", pair.free)):
-        start = time.perf_counter()
-        # A bar would be thousands of lines in a log.
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            bar = progress.add_task(f"{name} model", total=training.epochs)
-            advance = functools.partial(progress.advance, bar)
-            fit(model, dataset, parts, training, on_epoch_end=advance)
-        seconds = time.perf_counter() - start
-        console.print(f"Trained the {name} model: {training.epochs} epochs in {seconds:.1f} s")
+    for name, model in pair._asdict().items():
+        with typer.progressbar(length=training.epochs, label=f"Training {name} weights") as bar:
+            advance = functools.partial(bar.update, 1)
+            fit(model, dataset, training, on_epoch_end=advance)
 
 
 def show_table(comparison: Comparison, dataset: Dataset, values: Values) -> None:
     """Show both models' scores, and how often each value is used."""
-    codes = comparison.codes
-    rows = len(comparison.discrete)
-    table = Table(title=Text(f"{dataset.name}: {rows} held-out rows"))
-    table.add_column("")
-    table.add_column("discrete", justify="right")
-    table.add_column("free float", justify="right")
-    scores = comparison.discrete_score, comparison.free_score
-    gap = scores[0] - scores[1]
+    discrete, free = comparison.scores
+    parameters = parameters_of(comparison.model)
+    codes = np.concatenate([convert_to_numpy(p.codes).ravel() for p in parameters])
+    rows = [(f"{len(comparison.predictions[0])} held-out rows", "discrete", "free float")]
     if dataset.labels is None:
-        table.add_row("R²", *(f"{score:.4f}" for score in scores))
-        table.add_row("gap", f"{gap:+.4f}", "")
+        rows += [("R²", f"{discrete:.4f}", f"{free:.4f}"), ("gap", f"{discrete - free:+.4f}", "")]
     else:
-        table.add_row("accuracy", *(f"{score:.1%}" for score in scores))
-        table.add_row("gap", f"{100 * gap:+.1f} points", "")
-    table.add_row("bits per weight", str(values.bits), "32")
-    table.add_row("bits per weight, entropy", f"{values.entropy(codes):.2f}", "", end_section=True)
-    for name, count in _usage(values, codes):
-        table.add_row(name, f"{count} ({count / max(codes.size, 1):.1%})", "")
-    _console().print(table, soft_wrap=False)
+        rows.append(("accuracy", f"{discrete:.1%}", f"{free:.1%}"))
+        rows.append(("gap", f"{100 * (discrete - free):+.1f} points", ""))
+    rows.append(("bits per weight", f"{values.bits}", "32"))
+    rows.append(("bits per weight, entropy", f"{values.entropy(codes):.2f}", ""))
+    counts = pandas.Series(values.usage(codes), [f"value {number:.7g}" for number in values])
+    if len(values) > MOST_ROWS:
+        counts = counts.sort_values(ascending=False, kind="stable")
+        rest = counts.iloc[MOST_ROWS - 1 :]
+        counts = counts.iloc[: MOST_ROWS - 1]
+        counts[f"the other {len(rest)} values"] = rest.sum()
+    rows += [(name, f"{count} ({count / codes.size:.1%})", "") for name, count in counts.items()]
+    for name, left, right in rows:
+        typer.echo(f"{name:26}{left:>16}{right:>12}".rstrip())
 
 
 def prepare_folder(folder: pathlib.Path) -> None:
     """Make the folder, and check that files can be written into it and replaced."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".quantal-", dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
         for name in FILES:
             if (folder / name).is_dir():
                 raise IsADirectoryError(f"{folder / name} is a folder")
 
 
-def write_files(
-    folder: pathlib.Path, comparison: Comparison, dataset: Dataset, parts: Split
-) -> None:
+def write_files(folder: pathlib.Path, comparison: Comparison, dataset: Dataset) -> None:
     """Write all files into a temporary folder, then move them to their names."""
-    columns = {
-        "row": parts.held_out + 1,
-        "target": dataset.names_of(dataset.target[parts.held_out]),
-        "discrete": dataset.names_of(comparison.discrete),
-        "float": dataset.names_of(comparison.free),
-    }
+    discrete, free = (dataset.names_of(predictions) for predictions in comparison.predictions)
+    target = dataset.names_of(dataset.target[dataset.held_out])
+    table = {"row": dataset.held_out + 1, "target": target, "discrete": discrete, "float": free}
     with (
         _writing(folder),
         tempfile.TemporaryDirectory(prefix=".quantal-", dir=folder) as temporary,
     ):
         model, predictions, picture = (pathlib.Path(temporary) / name for name in FILES)
         comparison.model.save(model)
-        pandas.DataFrame(columns).to_csv(predictions, index=False)
+        pandas.DataFrame(table).to_csv(predictions, index=False)
         plot_values(parameters_of(comparison.model), title=dataset.name).savefig(picture)
-        for name in FILES:
-            move_file(pathlib.Path(temporary) / name, folder / name)
-    _console().print(f"Written into {folder}: {', '.join(FILES)}")
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-def _usage(values: Values, codes: NDArray[Any]) -> list[tuple[str, int]]:
-    """Return (name, count) of each value in the list's order, or of the most used ones."""
-    counts = values.usage(codes)
-    names = [f"value {number:.7g}" for number in values]
-    if len(values) <= MOST_ROWS:
-        return list(zip(names, counts.tolist(), strict=True))
-    most = np.argsort(-counts, kind="stable")[: MOST_ROWS - 1]
-    rest = (f"the other {len(values) - len(most)} values", int(counts.sum() - counts[most].sum()))
-    return [*((names[code], int(counts[code])) for code in most), rest]
+        for path in (model, predictions, picture):
+            move_file(path, folder / path.name)
+    typer.echo(f"Written into {folder}: {', '.join(FILES)}")
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def write_openvino(model: keras.Model, path: pathlib.Path) -> Written:
 
     Args:
         model: A built model.
-        path: The `.xml` file; the other is written beside it.
+        path: The `.xml` file; the other is written next to it.
 
     Raises:
         ImportError: `openvino` or `onnx` is not installed, or what Keras's ONNX

@@ -50,11 +50,6 @@ class Words(NamedTuple):
         """Return the number of bytes that so many codes take."""
         return -(-count // self.digits) * self.size
 
-    @property
-    def bits(self) -> float:
-        """Each code takes this many bits."""
-        return 8 * self.size / self.digits
-
 
 def encode(codes: NDArray[np.unsignedinteger], words: Words) -> bytes:
     """Pack codes into words.

@@ -44,7 +44,7 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     Args:
         model: A built Sequential or functional model without branches and with a fixed
             input shape.
-        path: The source file, `net.c`; the header `net.h` is written beside it. The
+        path: The source file, `net.c`; the header `net.h` is written next to it. The
             names in C begin with the file's, in letters, digits and `_`.
 
     Raises:

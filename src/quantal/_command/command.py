@@ -59,7 +59,7 @@ models:
 written into DIR:
   model.keras       the discrete model, from features as in DATA to predictions
                     (one output for each class, in the classes' sorted order)
-  predictions.csv   row, target and both predictions for the held-out rows
+  predictions.csv   row, target and both predictions for the rows held out
   values.png        the chosen values, and how often each is used
 
 \b

@@ -49,8 +49,12 @@ def show_table(comparison: Comparison, dataset: Dataset, values: Values) -> None
     if len(values) > MOST_ROWS:
         counts = counts.sort_values(ascending=False, kind="stable")
         rest = counts.iloc[MOST_ROWS - 1 :]
-        counts = counts.iloc[: MOST_ROWS - 1]
-        counts[f"the other {len(rest)} values"] = rest.sum()
+        counts = pandas.concat(
+            [
+                counts.iloc[: MOST_ROWS - 1],
+                pandas.Series({f"the other {len(rest)} values": rest.sum()}),
+            ]
+        )
     rows += [(name, f"{count} ({count / codes.size:.1%})", "") for name, count in counts.items()]
     for name, left, right in rows:
         typer.echo(f"{name:26}{left:>16}{right:>12}".rstrip())

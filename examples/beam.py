@@ -1,11 +1,10 @@
-"""The phases of an antenna's elements, of 1, 2 or 3 bits: the strongest beam, proved.
+"""Search computes the phases of 1, 2 or 3 bits with which an antenna has its strongest beam.
 
-A line of 64 elements half a wavelength apart. Each adds its phase from a list of K phases,
-evenly spaced, and has an unknown but measured phase error of its own. The loss is minus the
-magnitude of the sum towards 20 degrees; `quantal.objectives.Magnitude` finds the largest one
-exactly.
-The same holds for a reflecting surface in front of one receiver: there the channel of each
-element is a complex Gaussian number. Known: of many elements, K phases lose
+The antenna is a line of 64 elements, half a wavelength from each other. Each adds its phase from
+a list of K phases, evenly spaced, and has a phase error that was measured. The loss is minus the
+magnitude of the sum towards 20 degrees; `quantal.objectives.Magnitude` has an exact method for it.
+The same serves a reflecting surface in front of one receiver: there the channel of each element
+is a complex Gaussian number. K phases of many elements lose
 20 log10(K/pi sin(pi/K)) dB against free phases: 3.922, .912, .224 dB for K = 2, 4, 8.
 Of 64 elements the best vector loses a little less.
 

@@ -1,8 +1,8 @@
-"""Choose exactly k of 64 features for a linear model: the best subset.
+"""Search chooses the best k of 64 features for a linear model.
 
-The diabetes data of scikit-learn: 10 features, their squares and products, standardised.
-The list: 0 and 1, of which k elements are 1 (`Constraints(counts={1: k})`). The loss is the
-variance that remains after least squares on the chosen columns, fitted anew for each choice: a
+The data are scikit-learn's on diabetes: 10 features, their squares and products, standardized.
+The list has 0 and 1, and k elements are 1 (`Constraints(counts={1: k})`). The loss is the
+variance that remains after least squares on the chosen columns, fitted anew for each mask: a
 function of masks, in NumPy. It is not a quadratic function of the mask. Known: for k = 5 the
 least of all 7,624,512 subsets is .4913684, by evaluating each of them.
 
@@ -20,7 +20,7 @@ KNOWN = {5: 0.49136844}
 
 
 def read():
-    """Return standardised columns (442, 64) and the targets (442,)."""
+    """Return standardized columns (442, 64) and the targets (442,)."""
     from sklearn.datasets import load_diabetes
 
     features, wanted = load_diabetes(return_X_y=True)
@@ -58,10 +58,10 @@ def greedy(loss, n, most):
     """Return the losses of 1, 2, ... features, each added to those before."""
     mask, losses = np.zeros(n), []
     for _ in range(most):
-        places = np.flatnonzero(mask == 0)
-        tried = loss(mask + np.eye(n)[places])
-        mask[places[tried.argmin()]] = 1
-        losses.append(float(tried.min()))
+        unused = np.flatnonzero(mask == 0)
+        losses_with_each = loss(mask + np.eye(n)[unused])
+        mask[unused[losses_with_each.argmin()]] = 1
+        losses.append(float(losses_with_each.min()))
     return losses
 
 
@@ -96,9 +96,9 @@ def main():
     options = parser.parse_args()
     columns, wanted = read()
     loss, n = loss_of(columns, wanted), columns.shape[1]
-    result = [design(columns, wanted, k, options.budget) for k in range(1, options.most + 1)]
+    results = [design(columns, wanted, k, options.budget) for k in range(1, options.most + 1)]
     lines = {
-        "searched": [result.loss for result in result],
+        "searched": [result.loss for result in results],
         "greedy": greedy(loss, n, options.most),
         "lasso": lasso(loss, columns, wanted, options.most),
     }

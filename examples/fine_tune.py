@@ -1,4 +1,4 @@
-"""Put a trained convnet on three kinds of lists: ternary, 16 learned values, powers of two.
+"""A trained convnet gets three kinds of lists: ternary, 16 learned values, powers of two.
 
 The convnet has 120,000 weights and learns Fashion-MNIST with free weights first. For each list
 the script prints what rounding alone loses, what more training regains, and how many bits it takes.
@@ -46,7 +46,7 @@ def read(folder):
 
 
 def convnet():
-    """Return a network of two convolutions and two dense layers, normalised between."""
+    """Return a network of two convolutions and two dense layers, normalized between."""
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),

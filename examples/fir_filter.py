@@ -1,10 +1,10 @@
-"""A low-pass filter without multipliers: each tap is 0 or a power of two with a sign.
+"""A low-pass filter needs no multipliers if each tap is 0 or a power of two with a sign.
 
 A tap of 2^-k is a shift in hardware. The filter has 15 taps, symmetric, so that 8 are free:
 
     H(w) = h[0] + 2 (h[1] cos w + ... + h[7] cos 7w)
 
-H shall be 1 up to .4 pi and 0 from .5 pi on. The list: 0 and ±1, ±1/2, ..., ±1/256. The loss
+H should be 1 up to .4 pi and 0 from .5 pi on. The list has 0 and ±1, ±1/2, ..., ±1/256. The loss
 is the largest error at 56 frequencies of each band. Known: .21345 is the optimum, proved by
 mixed-integer programming; .72842 with the stop band weighted 10; 21 taps reach .17969.
 
@@ -21,7 +21,7 @@ import quantal
 POWERS = [0.0, *(sign * 2.0**-k for k in range(9) for sign in (1, -1))]
 PASS, STOP = 0.4, 0.5
 KNOWN = {(8, 1): 0.21345, (8, 10): 0.72842, (11, 1): 0.17969}
-"""By free taps and the weight of the stop band."""
+"""The optima are listed by the number of free taps and the weight of the stop band."""
 
 
 def responses(free, frequencies):

@@ -1,4 +1,4 @@
-"""Where search does not help: two sets of numbers with equal sums.
+"""Search does not help to split numbers into two sets of equal sums.
 
 Random integers below 10^12 are split in two; the loss is the difference of the sums. Flipping
 one number changes it by twice that number, about 10^12, while the best of 40 numbers is about
@@ -33,8 +33,8 @@ def design(numbers, evaluations=200_000, seed=0):
 def exact(numbers):
     """Return the optimum: for each sum of one half, take the nearest of the other."""
     one, other = (_all_sums(part) for part in np.array_split(numbers, 2))
-    places = np.searchsorted(other, one).clip(1, len(other) - 1)
-    return int(np.minimum(np.abs(one - other[places]), np.abs(one - other[places - 1])).min())
+    above = np.searchsorted(other, one).clip(1, len(other) - 1)
+    return int(np.minimum(np.abs(one - other[above]), np.abs(one - other[above - 1])).min())
 
 
 def _all_sums(numbers):
@@ -74,8 +74,8 @@ def correlation(numbers, seed=0, count=50_000, kept=300):
     sums = signs @ numbers
     good = np.abs(sums).argsort()[:kept]
     near = sums[good, None] - 2 * signs[good] * numbers
-    own = np.repeat(np.log(np.abs(sums[good]) + 1.0), len(numbers))
-    return float(np.corrcoef(own, np.log(np.abs(near) + 1.0).ravel())[0, 1])
+    losses = np.repeat(np.log(np.abs(sums[good]) + 1.0), len(numbers))
+    return float(np.corrcoef(losses, np.log(np.abs(near) + 1.0).ravel())[0, 1])
 
 
 def main():

@@ -1,7 +1,7 @@
-"""A ±1 code with low autocorrelation, for radar, sonar and spread spectrum.
+"""A ±1 code for radar, sonar or spread spectrum needs a low autocorrelation.
 
-A receiver correlates what it hears with the code. An echo shall give one sharp peak, so that
-the autocorrelations C[k] at all other lags are to be small. The list: 1 and -1. The loss is
+A receiver correlates what it hears with the code. An echo should give one sharp peak, so that
+the autocorrelations C[k] at all other lags have to be small. The list has 1 and -1. The loss is
 the sum of C[k]^2; the merit factor is n^2 / (2 loss). Known: 108 is the optimum of 40
 elements, proved by Packebusch and Mertens (2016); 6 that of 13 elements, Barker's code.
 

@@ -1,10 +1,10 @@
-"""Parts of a Sallen-Key low-pass filter, each from the series that shops sell.
+"""A Sallen-Key low-pass filter gets its parts from the series that shops sell.
 
-Unity gain: f = 1 / (2 pi sqrt(R1 R2 C1 C2)) and q = sqrt(R1 R2 C1 C2) / (C2 (R1 + R2)) shall
-be f0 and Q. The lists: R1 and R2 from E24, 1 kOhm to 91 kOhm; C1 and C2 from E12, 1 nF to
+Unity gain: f = 1 / (2 pi sqrt(R1 R2 C1 C2)) and q = sqrt(R1 R2 C1 C2) / (C2 (R1 + R2)) should
+be f0 and Q. The lists are: R1 and R2 from E24, 1 kOhm to 91 kOhm; C1 and C2 from E12, 1 nF to
 82 nF; one list for each element. The loss is (f / f0 - 1)^2 + (q / Q - 1)^2. The 1,327,104
-assignments are few enough to evaluate all of them, so that the best is proved. Known: the losses in
-`KNOWN`, by enumeration; see how far standard parts come.
+assignments are few enough to evaluate all of them, so that the best is proved. The losses in
+`KNOWN` are known by enumeration.
 
     python examples/sallen_key.py --picture filter.svg
 """

@@ -1,8 +1,8 @@
-"""A design of experiments: a square matrix of ±1 with the largest determinant.
+"""A good design of experiments is a square matrix of ±1 with a large determinant.
 
 A row is a trial, a column a factor that is low or high; the larger the determinant of X, the
-more exactly the effects of all factors are measured (a D-optimal design). The list: 1 and -1. The
-loss is minus the logarithm of abs(det X), of any function in NumPy. Known: 2985984 for
+more exactly the effects of all factors are measured (a D-optimal design). The list has 1 and -1.
+The loss is minus the logarithm of abs(det X), a function in NumPy. Known: 2985984 for
 12 x 12 and 4294967296 for 16 x 16, Hadamard's bound n^(n/2); 14929920 for 13 x 13, proved.
 10240000000000 for 20 x 20, which takes some seconds.
 

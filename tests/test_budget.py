@@ -66,19 +66,18 @@ def test_seconds_run_out():
 
 
 def test_evaluations_run_out():
-    external = [0]
-    spending = Spending(Budget(evaluations=10), external_evaluations=lambda: external[0])
+    spending, goes_on = Spending(Budget(evaluations=10)), [True]
     assert spending.seconds_left == math.inf
     spending.count(3)
-    external[0] = 4
+    spending.count(4)
     assert (spending.evaluations, spending.evaluations_left) == (7, 3)
     assert (spending.fraction_used, spending.capped(100)) == (0.7, 3)
-    part = spending.limited(condition=lambda: external[0] < 5)
+    part = spending.limited(condition=lambda: goes_on[0])
     assert part.has_budget()
-    external[0] = 5
+    goes_on[0] = False
     assert not part.has_budget()
     assert spending.has_budget()
-    part.count(2)
+    part.count(3)
     assert not spending.has_budget()
     assert spending.capped(100) == 1
 

@@ -128,7 +128,7 @@ def test_the_least_maximum(filters):
 def test_a_solver_that_stops_early_proves_nothing(filters, monkeypatch):
     loss, problem = filters
     best = loss.exact(problem, 60, problem.start, ignore)
-    stopped = ProgramResult(best.codes, best.loss, best.loss - 0.1)
+    stopped = ProgramResult(best.codes, best.loss - 0.1)
     monkeypatch.setattr(minimax.minimax_program, "solve", lambda *_: stopped)
     solution = loss.exact(problem, 1, problem.start, ignore)
     assert solution.bound == best.loss - 0.1
@@ -138,6 +138,6 @@ def test_a_solver_that_stops_early_proves_nothing(filters, monkeypatch):
 def test_a_proof_is_as_exact_as_the_loss(monkeypatch):
     """However bad the vector was that it began from."""
     loss, problem = Minimax([[1.0]], [1.0]), Problem([0, 1, 1 + 1e-7], 1, [0])
-    near = ProgramResult(np.array([2]), 1e-7, 0.0)
+    near = ProgramResult(np.array([2]), 0.0)
     monkeypatch.setattr(minimax.minimax_program, "solve", lambda *_: near)
     assert not loss.exact(problem, 1, problem.start, ignore).proved

@@ -226,6 +226,18 @@ def test_evaluations_are_a_limit(objective):
     assert first.evaluations <= 200_001 + len(objective)
 
 
+def test_nothing_is_evaluated_where_no_budget_is_left(random):
+    """One loss is the first one, and one is the result's."""
+    result = search(lambda v: np.abs(v.sum(axis=1)) ** 1.5, [1, -1], 60, evaluations=1)
+    assert result.evaluations == 2
+
+
+def test_a_loss_that_is_no_number_is_said_with_its_vector():
+    groups = Constraints(groups=[0, 1, 1])
+    with pytest.raises(ValueError, match=r"with \[3\.0, 4\.0, 4\.0\]"):
+        search(lambda v: v[:, 0] * np.nan, [[3.0], [4.0], [4.0]], constraints=groups)
+
+
 def test_a_file_is_gone_on_from(random, tmp_path):
     loss, path = Quadratic(random.normal(size=(350, 350))), tmp_path / "good.npz"
     first = search(loss, [1, -1], evaluations=500_000, seed=5, file=path)

@@ -1,4 +1,4 @@
-"""Data in memory, cut into batches for a loss."""
+"""Batches cut data in memory into parts for a loss."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ Data = tuple[Any, Any, Any]
 
 
 class Batch(NamedTuple):
-    """A batch holds some samples as tensors, and the fraction that they are of all samples."""
+    """A batch has some samples as tensors, and the fraction that they are of all samples."""
 
     fraction: float
     tensors: tuple[Tensor, Tensor, Tensor]

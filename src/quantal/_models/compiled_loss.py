@@ -1,4 +1,4 @@
-"""A model's loss on one batch as compiled functions: alone, with its gradient, many at once."""
+"""A model's loss on one batch is compiled: alone, with its gradient, and many at once."""
 
 import contextlib
 import warnings
@@ -18,7 +18,7 @@ from quantal._core.weight_scope import weights_replaced
 from quantal.objectives.problem import Floats
 
 Monitor = Callable[[Tensor, Tensor], Tensor]
-"""A function of targets and outputs to a number that is lower where the model is better."""
+"""A monitor takes targets and outputs to a number that is lower where the model is better."""
 
 _FLOAT16_FACTOR = 1024.0
 """The loss of a float16 model is multiplied by this while its gradient is taken: half precision
@@ -26,7 +26,7 @@ turns numbers below 6e-8 into 0. A power of two, so that dividing by it rounds n
 
 
 class BatchLoss(NamedTuple):
-    """The loss of a batch, the monitored number, and the loss's gradient to each parameter."""
+    """A loss of a batch comes with the monitored number and the gradient to each parameter."""
 
     loss: float
     monitored: float
@@ -131,7 +131,7 @@ class CompiledLoss:
         clear_losses(self.model)
 
     def widest_activation(self) -> int:
-        """Return about how many numbers a sample becomes in the widest layer."""
+        """Return the approximate number of activations of a sample in the widest layer."""
         widest = max(int(v.shape[-1]) for v in self.model.variables if len(v.shape))
         for layer in flatten_layers(self.model):
             try:
@@ -178,7 +178,11 @@ class CompiledLoss:
 
 @contextlib.contextmanager
 def _without_penalties(parameters: Sequence[Parameter]) -> Iterator[None]:
-    """Let the latents of parameters be without their regularizers for a while."""
+    """Take the regularizers of parameters' latents away within a scope.
+
+    Keras adds the penalties of all trainable variables to a loss itself, and asks only their
+    attribute `regularizer`. Subtracting the penalties afterwards would round the loss otherwise.
+    """
     latents = [parameter.latent for parameter in parameters]
     penalties = [latent.regularizer for latent in latents]
     try:

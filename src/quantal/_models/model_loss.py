@@ -1,4 +1,4 @@
-"""A model's loss as an objective of the listed values of its parameters."""
+"""A model's loss is an objective of the listed values of its parameters."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ _PREPARED_WITH = 32
 
 
 class LossAndGradient(NamedTuple):
-    """The loss of an assignment, the monitored number, and the loss's gradient (n,)."""
+    """A loss of an assignment comes with the monitored number and the loss's gradient (n,)."""
 
     loss: float
     monitored: float

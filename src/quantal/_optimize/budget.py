@@ -1,11 +1,11 @@
-"""A budget limits an optimisation, and its spending counts what has been used of it."""
+"""A budget limits an optimization, and its spending counts what has been used of it."""
 
+import abc
 import dataclasses
 import math
 import numbers
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 Clock = Callable[[], float]
 """A clock returns seconds that only grow, as `time.perf_counter` does."""
@@ -13,7 +13,7 @@ Clock = Callable[[], float]
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A budget limits how long an optimisation runs: by seconds, by evaluations, or by both.
+    """A budget limits how long an optimization runs: by seconds, by evaluations, or by both.
 
     A budget of seconds uses a fast machine fully. A budget of evaluations gives the same result
     on each machine: with it and without seconds, no decision depends on a clock.
@@ -54,59 +54,35 @@ class Budget:
         return cls(seconds=budget)
 
 
-class Spendable(Protocol):
-    """What a method may ask of the budget that it is given, and what it has to report."""
+class Spendable(abc.ABC):
+    """A spendable tells a method what is left of its budget, and counts what the method uses."""
 
+    @abc.abstractmethod
     def has_budget(self) -> bool:
         """Return whether seconds and evaluations are left."""
 
+    @abc.abstractmethod
     def count(self, evaluations: int) -> None:
         """Add evaluations to those that have been used."""
 
+    @abc.abstractmethod
     def exclude_seconds(self, seconds: float) -> None:
         """Give seconds back that were spent on compiling."""
 
-    def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
-        """Return whether evaluations fit, and take at most half of the seconds that are left."""
-
-    def capped(self, evaluations: int) -> int:
-        """Return how many of some evaluations may still be made, one at least."""
-
-    def limited(
-        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
-    ) -> "Spendable":
-        """Return the same budget for one method, which has to stop earlier.
-
-        Args:
-            reserved_seconds: The seconds that have to be left when the method stops.
-            condition: The method has no budget once this returns False.
-        """
-
     @property
+    @abc.abstractmethod
     def seconds(self) -> float:
         """Return the seconds since the start."""
 
     @property
+    @abc.abstractmethod
     def seconds_left(self) -> float:
         """Return the seconds that are left; infinity where no seconds are limited."""
 
     @property
+    @abc.abstractmethod
     def evaluations_left(self) -> float:
         """Return the evaluations that are left; infinity where none are limited."""
-
-
-class _Affording:
-    """What follows from the seconds and evaluations that are left, for all spendings."""
-
-    @property
-    def seconds_left(self) -> float:
-        """Return the seconds that are left; infinity where no seconds are limited."""
-        raise NotImplementedError
-
-    @property
-    def evaluations_left(self) -> float:
-        """Return the evaluations that are left; infinity where none are limited."""
-        raise NotImplementedError
 
     def affords(self, evaluations: int, seconds_each: float = 0.0) -> bool:
         """Return whether evaluations fit, and take at most half of the seconds that are left."""
@@ -119,26 +95,32 @@ class _Affording:
         """Return how many of some evaluations may still be made, one at least."""
         return int(max(1, min(evaluations, self.evaluations_left)))
 
+    def limited(
+        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
+    ) -> "LimitedSpending":
+        """Return the same budget for one method, which has to stop earlier.
 
-class Spending(_Affording):
-    """A spending measures what an optimisation has used of its budget.
+        Args:
+            reserved_seconds: The seconds that have to be left when the method stops.
+            condition: The method has no budget once this returns False.
+        """
+        return LimitedSpending(self, reserved_seconds, condition)
+
+
+class Spending(Spendable):
+    """A spending measures what an optimization has used of its budget.
 
     Args:
         budget: The limits.
-        clock: The clock that measures seconds; tests give one of their own.
-        external_evaluations: Returns evaluations that are counted elsewhere, and that this
-            budget has to pay.
+        clock: The clock that measures seconds; another than the computer's in tests.
+
+    Attributes:
+        evaluations: The number of evaluations so far.
     """
 
-    def __init__(
-        self,
-        budget: Budget,
-        clock: Clock = time.perf_counter,
-        external_evaluations: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.budget = budget
-        self._clock, self._external = clock, external_evaluations
-        self._counted = 0
+    def __init__(self, budget: Budget, clock: Clock = time.perf_counter) -> None:
+        self.budget, self._clock = budget, clock
+        self.evaluations = 0
         self._watchers: list[Callable[[], None]] = []
         self._began = clock()
 
@@ -152,7 +134,7 @@ class Spending(_Affording):
 
     def count(self, evaluations: int) -> None:
         """Add evaluations to those that have been used."""
-        self._counted += evaluations
+        self.evaluations += evaluations
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call a function at each question for budget: for progress and checkpoints."""
@@ -162,11 +144,6 @@ class Spending(_Affording):
     def seconds(self) -> float:
         """Return the seconds since the start."""
         return self._clock() - self._began
-
-    @property
-    def evaluations(self) -> int:
-        """Return the evaluations so far."""
-        return self._counted + self._external()
 
     @property
     def seconds_left(self) -> float:
@@ -188,24 +165,13 @@ class Spending(_Affording):
         return self.evaluations / (self.budget.evaluations or 1)
 
     def has_budget(self) -> bool:
-        """Return whether seconds and evaluations are left; tell the watchers."""
+        """Return whether seconds and evaluations are left; call the watchers."""
         for watcher in self._watchers:
             watcher()
         return self.seconds_left > 0 and self.evaluations_left > 0
 
-    def limited(
-        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
-    ) -> "LimitedSpending":
-        """Return the same spending for one method, which has to stop earlier.
 
-        Args:
-            reserved_seconds: The seconds that have to be left when the method stops.
-            condition: The method has no budget once this returns False.
-        """
-        return LimitedSpending(self, reserved_seconds, condition)
-
-
-class LimitedSpending(_Affording):
+class LimitedSpending(Spendable):
     """A limited spending is charged to another one, and ends before it."""
 
     def __init__(
@@ -224,12 +190,6 @@ class LimitedSpending(_Affording):
     def exclude_seconds(self, seconds: float) -> None:
         """Give seconds back to the whole."""
         self._whole.exclude_seconds(seconds)
-
-    def limited(
-        self, reserved_seconds: float = 0.0, condition: Callable[[], bool] = lambda: True
-    ) -> "LimitedSpending":
-        """Return the same spending for one method, which has to stop earlier still."""
-        return LimitedSpending(self, reserved_seconds, condition)
 
     @property
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""A checkpoint is the file from which an optimisation goes on."""
+"""A checkpoint is the file from which an optimization goes on."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ _READING_FAILS_WITH = (
 """NumPy raises these for archives that are damaged or hold something else."""
 
 _SECONDS_BETWEEN_WRITES = 30.0
-"""An optimisation that is killed loses the improvements of so many seconds at most."""
+"""An optimization that is killed loses the improvements of so many seconds at most."""
 
 
 class Checkpoint:

@@ -11,19 +11,19 @@ from quantal.objectives.problem import Floats, Integers, Problem
 _ROUNDING = 1e-14
 """The relative error of a sum in float64, for each of its terms."""
 _ATTEMPTS = 20
-"""The random assignments from which a repair starts before it gives up."""
+"""A repair starts from so many random assignments before it gives up."""
 _STEPS, _STEPS_AN_ELEMENT = 20, 2
-"""The steps of one attempt: some, and some for each element."""
+"""An attempt has 20 steps, and two more for each element."""
 _PERTURBED = 3
-"""The elements that change at random where no single change helps."""
+"""So many elements change at random where no single change helps."""
 _TIE = 1e-12
 """Changes whose distances differ by less, relatively, are alike."""
 SMALLEST = 1e-300
-"""Is put in place of a zero in a divisor."""
+"""A divisor of zero is replaced by this number."""
 
 
 class LinearConstraints:
-    """Linear constraints are sums of one term for each element, and their targets.
+    """Linear constraints say which targets sums of one term for each element have to meet.
 
     Args:
         groups: The elements, and which of them move together.
@@ -91,7 +91,9 @@ class LinearConstraints:
         return np.moveaxis(self.terms - current[:, :, None], 0, -1)
 
     def repaired(self, codes: Integers, random: np.random.Generator) -> Integers:
-        """Return codes near to these (n,) that satisfy all; the same if they do.
+        """Return codes near to the given ones (n,) that satisfy all constraints.
+
+        Codes that satisfy them already are returned as they are.
 
         Each attempt descends on the distance from the targets, by the same change of as many
         elements as fit; a local minimum is left by random changes.

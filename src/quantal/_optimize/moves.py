@@ -33,7 +33,7 @@ class Moves:
         constraints: What has to stay satisfied.
 
     Attributes:
-        most: No assignment has more moves.
+        most: The most moves that an assignment can have.
     """
 
     def __init__(self, problem: Problem, constraints: LinearConstraints) -> None:
@@ -54,7 +54,7 @@ class Moves:
     def candidates(
         self, codes: Integers, count: int, random: np.random.Generator, estimates: Floats | None
     ) -> CandidateMoves:
-        """Return some moves, the most promising ones.
+        """Return the most promising moves of an assignment.
 
         Args:
             codes: The current assignment, (n,).
@@ -85,7 +85,7 @@ class Moves:
         """
         effects = self._constraints.effects(codes)[self._positions, new_codes]
         unit = np.maximum(self._constraints.slack, SMALLEST)
-        # Quantise the effects so that equal effects compare equal despite rounding.
+        # Quantize the effects so that equal effects compare equal despite rounding.
         effects = np.round(effects / unit / _SLACKS_A_UNIT).astype(np.int64)
         kinds, kind_of_change = np.unique(effects, axis=0, return_inverse=True)
         kind_of_change = kind_of_change.reshape(-1)

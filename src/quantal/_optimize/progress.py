@@ -11,7 +11,7 @@ _INTERVAL = 0.5
 
 
 class Progress:
-    """A progress line is written again and again, over itself, while an optimisation runs.
+    """A progress line is written again and again, over itself, while an optimization runs.
 
     Args:
         spending: What is used of the budget.

@@ -1,4 +1,4 @@
-"""Objectives are what `quantal.search` minimises: losses of one vector, and their structure."""
+"""Objectives are what `quantal.search` minimizes: losses of one vector, and their structure."""
 
 from quantal.objectives.autocorrelation import Autocorrelation as Autocorrelation
 from quantal.objectives.magnitude import Magnitude as Magnitude

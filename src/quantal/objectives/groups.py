@@ -13,7 +13,7 @@ class Groups:
 
     Args:
         whole: The problem of all elements.
-        labels: A label for each element, (n,); None puts each into a group of its own.
+        labels: A label for each element, (n,); None puts each into another group.
 
     Attributes:
         members: The group of each element, (n,), numbered in the order of the labels.

@@ -1,4 +1,4 @@
-"""`Objective` is the abstract class of what `quantal.search` minimises."""
+"""`Objective` is the abstract class of what `quantal.search` minimizes."""
 
 import abc
 from collections.abc import Callable

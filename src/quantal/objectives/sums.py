@@ -1,5 +1,6 @@
 """`Sums` is a function of sums, where each sum has a term for each element."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +37,9 @@ class AffineObjective(Objective):
             )
         self.constant = np.broadcast_to(np.asarray(constant), self.matrix.shape[:1])
 
+    @abc.abstractmethod
     def losses_of_sums(self, sums: NDArray[Any]) -> NDArray[np.float64]:
         """Return the losses (batch,) of sums (batch, m)."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return int(self.matrix.shape[1])
@@ -55,7 +56,7 @@ class AffineObjective(Objective):
 
 
 class Sums(AffineObjective):
-    """A composite objective gives `function(matrix @ v + constant)` of a vector `v`.
+    """A sums objective gives `function(matrix @ v + constant)` of a vector `v`.
 
     `quantal.search` keeps the sums: a changed element adds to each of them and needs no new
     product. Use it for patterns to be classified, measurements to be met, or a field at some

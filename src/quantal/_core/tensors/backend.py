@@ -1,4 +1,4 @@
-"""The one seam to a framework: compile, differentiate, vectorize, and step out of a graph.
+"""The one seam to a framework compiles, differentiates, vectorizes, and steps out of a graph.
 
 Keras computes the same on JAX, TensorFlow and PyTorch, but leaves compilers, gradients and
 vectorization to each of them. Whatever needs these asks here and names no framework itself.
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.types import Tensor
 
 Function = Callable[..., Any]
-"""A function of tensors, or of structures of tensors, to the same."""
+"""A function takes tensors, or structures of tensors, to the same."""
 
 
 class CannotVectorize(Exception):
@@ -44,8 +44,8 @@ def name() -> str:
 def compile(function: Function) -> Function:
     """Return the function under the backend's compiler: XLA, or torch.compile.
 
-    Use it where the compiler itself is wanted, as `fit(jit_compile=True)` does. What it does not
-    support is an error; `graph` is the mild form.
+    Use it where the compiler itself is wanted, as `fit(jit_compile=True)` does. What the compiler
+    does not support is an error; `graph` accepts every model.
     """
     backend = name()
     if backend == "jax":
@@ -58,7 +58,7 @@ def compile(function: Function) -> Function:
         return tensorflow.function(function, jit_compile=True)
     import torch
 
-    # PyTorch stops compiling after some versions of one function; it begins to count anew here.
+    # PyTorch stops compiling after some versions of one function; this sets the count to zero.
     torch._dynamo.reset()
     fast = torch.compile(function, fullgraph=True)
 
@@ -209,7 +209,7 @@ def _vectorized_in_torch(function: Function) -> Function:
 
 
 def with_gradients_enabled(function: Function) -> Function:
-    """Return a function that computes as where gradients are asked for, and hands none on.
+    """Return a function that computes as if gradients were needed, and returns none.
 
     PyTorch chooses between ways to multiply matrices by whether a weight requires a gradient, and
     they differ in the last bit. So a loss is the same with its gradient and without. The other
@@ -309,7 +309,7 @@ def eager_section() -> AbstractContextManager[Any]:
 
 
 def _detached(result: Any) -> Any:
-    """Return tensors of PyTorch, or a tuple of them, without the way to their gradients."""
+    """Return tensors of PyTorch, or a tuple of them, detached from their gradients."""
     if isinstance(result, tuple):
         return tuple(part.detach() for part in result)
     return result.detach()

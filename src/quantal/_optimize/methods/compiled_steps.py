@@ -1,4 +1,4 @@
-"""Drive a compiled loop, part by part, until it stalls."""
+"""Compiled steps run a compiled loop part by part, until it stalls."""
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class CompiledSteps:
                 self._affordable_steps(budget), int(self._random.integers(2**31)), state
             )
             budget.count((state.steps - steps_before) * self._deltas_of_a_step)
-            # The loop's own loss has rounding errors.
+            # Rounding errors add up in the loss that the loop keeps.
             exact_loss = self._loop.loss(self._problem.values(state.best_codes))
             if exact_loss < loss:
                 loss = exact_loss

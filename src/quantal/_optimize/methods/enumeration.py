@@ -1,4 +1,4 @@
-"""Evaluate every assignment."""
+"""An enumeration evaluates every assignment."""
 
 from collections.abc import Callable
 

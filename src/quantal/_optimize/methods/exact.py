@@ -1,4 +1,4 @@
-"""The exact method of an objective is run as a method among others."""
+"""An exact method runs what an objective has to prove the best assignment."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ class ExactMethod:
         self._evaluator, self._population = evaluator, population
 
     def run(self, start: Integers, budget: Spendable, on_improvement: OnImprovement) -> Solution:
-        """Solve the problem in a part of the seconds left; no solution where it does not apply."""
+        """Solve the problem in a part of the seconds left, where the method applies."""
         if not budget.has_budget():
             return Solution(None)
         seconds = _SECONDS_OF_REST * budget.seconds_left

@@ -1,4 +1,4 @@
-"""Gradient starts are assignments that descents along the gradient end at.
+"""Gradient starts are the assignments at which descents along the gradient end.
 
 Source: straight-through estimators, Bengio et al., arXiv:1308.3432; the points that are drawn
 to their lists step by step as in PARQ, Jin et al., arXiv:2503.15748. The steps are those of
@@ -58,7 +58,9 @@ class GradientStarts:
         self.available = False
 
     def run(self, start: Integers, budget: Spendable, on_improvement: OnImprovement) -> Solution:
-        """Descend, and evaluate where the descents end."""
+        """Descend, and evaluate where the descents end; do nothing without a budget."""
+        if not budget.has_budget():
+            return Solution(None)
         ends = descend(self._problem, self._gradients, self._random, budget)
         if ends is None:
             return Solution(None)

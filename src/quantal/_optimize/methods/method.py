@@ -13,7 +13,7 @@ OnImprovement = Callable[[Integers, float], Any]
 
 
 class Method(Protocol):
-    """A method improves an assignment."""
+    """A method improves an assignment within a budget."""
 
     def run(self, start: Integers, budget: Spendable, on_improvement: OnImprovement) -> Solution:
         """Improve an assignment until the method has no more to do, or no budget.

@@ -1,4 +1,4 @@
-"""Recognize a quadratic loss by its values, and minimize the quadratic in its place."""
+"""A quadratic fit recognizes a quadratic loss by its values, and minimizes the quadratic."""
 
 import dataclasses
 from collections.abc import Callable
@@ -169,7 +169,7 @@ def fit_quadratic(
 
 
 class _Differences:
-    """Differences of a loss lie between the first codes and codes in which elements step on.
+    """Differences compare a loss at the first codes with it where elements step to other codes.
 
     Args:
         losses: Takes codes (batch, n) to losses (batch,).

@@ -1,4 +1,4 @@
-"""Run a method again and again from crossovers of good assignments."""
+"""Restarts run a method again and again from crossovers of good assignments."""
 
 from quantal._optimize.budget import Spendable
 from quantal._optimize.methods.method import Method, OnImprovement

@@ -1,4 +1,4 @@
-"""Annealing: many changes are drawn at once, at a temperature that falls.
+"""Annealing draws many changes at once, at a temperature that falls.
 
 Source: Zhang, Liu and Liu, "A Langevin-like sampler for discrete distributions", ICML 2022, here
 with the curvature along the last step.
@@ -24,7 +24,7 @@ _SPREAD = 0.3
 _LOWEST, _HIGHEST = 1e-6, 10.0
 """Where the temperature is looked for, in multiples of the largest predicted cost."""
 _HALVINGS = 40
-"""Halvings of that range: more than float64 can tell apart."""
+"""That range is halved so often: float64 has no finer steps then."""
 _COLD = 1e-12
 """The temperature where no change costs anything, so that all proposals are taken."""
 
@@ -81,7 +81,7 @@ class Annealing:
         return ranks
 
     def _first_temperature(self, ranks: Integers, gradient: Floats) -> float:
-        """Return where about `_ACCEPTED` of the changes that cost something are taken."""
+        """Return the temperature at which about `_ACCEPTED` of the costly changes are taken."""
         moved = self._objective.lists.neighbours(ranks, self._random)
         cost = self._curvature.costs(ranks, moved, gradient)
         cost = cost[(moved != ranks) & (cost > 0)]

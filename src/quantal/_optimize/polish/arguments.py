@@ -1,4 +1,4 @@
-"""Checks of the arguments of `quantal.polish`."""
+"""These functions check the arguments of `quantal.polish`."""
 
 from collections.abc import Sequence
 from typing import Any

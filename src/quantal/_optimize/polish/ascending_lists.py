@@ -1,4 +1,4 @@
-"""Ranks: assignments as positions in the lists in ascending order, so that neighbours are near."""
+"""Ranks are positions in lists in ascending order, so that neighbouring ranks have near values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from quantal.objectives.problem import Integers, Problem
 
 
 class AscendingLists:
-    """The lists of some parameters, in ascending order, translate between ranks and codes.
+    """Ascending lists translate an assignment of some parameters between ranks, codes and values.
 
     An assignment is an array of ranks (n,), the elements of all parameters one after the other.
     The rank of an element is the position of its value in its list in ascending order; its code
@@ -78,7 +78,7 @@ class AscendingLists:
 
 
 class _AscendingList:
-    """The list of one parameter in ascending order, with a row for each channel."""
+    """An ascending list has the values of one parameter in order, with a row for each channel."""
 
     def __init__(self, parameter: Parameter) -> None:
         values = parameter.values

@@ -1,4 +1,4 @@
-"""A quadratic model of the loss that predicts what changes of values cost."""
+"""A quadratic model of the loss predicts what changes of values cost."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +26,7 @@ _MEMORY, _UPDATE = 0.9, 0.1
 
 
 class RankedMoves(NamedTuple):
-    """Moves of single elements to a neighbouring value, the most promising first.
+    """Ranked moves take single elements to a neighbouring value, the most promising first.
 
     Attributes:
         order: The elements (n,), by ascending cost.

@@ -1,4 +1,4 @@
-"""Polishing on one batch of the data after another, for more data than one batch holds."""
+"""Minibatch polishing follows one batch after another, for more data than one batch holds."""
 
 import numpy as np
 from numpy.typing import NDArray

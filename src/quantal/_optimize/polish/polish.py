@@ -113,12 +113,12 @@ def polish(
     check_batch_size(batch_size)
     selected = checked_parameters(model, parameters)
     lists, spending = AscendingLists(selected), Spending(Budget.of(budget))
+    compiled = CompiledLoss(model, selected, monitor)
     checkpoint = Checkpoint(file, _fingerprint(selected), {"members": (None, len(lists))})
 
     def objective_of(data: Any) -> RankedLoss:
         return RankedLoss(ModelLoss(compiled, Batches(data, batch_size)), lists, spending.count)
 
-    compiled = CompiledLoss(model, selected, monitor)
     objective, validation = objective_of((x, y, sample_weight)), None
     if validation_data is not None:
         validation = objective_of(checked_validation_data(validation_data)).monitored

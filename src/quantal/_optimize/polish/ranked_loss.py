@@ -1,4 +1,4 @@
-"""A model's loss as a function of ranks, with its evaluations counted."""
+"""A ranked loss gives a model's loss as a function of ranks, and counts its evaluations."""
 
 from collections.abc import Callable
 

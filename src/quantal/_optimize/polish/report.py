@@ -1,4 +1,4 @@
-"""The report of `quantal.polish`."""
+"""A report says what `quantal.polish` changed."""
 
 import dataclasses
 

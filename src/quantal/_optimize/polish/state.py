@@ -1,4 +1,4 @@
-"""What the methods of polishing share."""
+"""A state holds what the methods of polishing share."""
 
 import dataclasses
 
@@ -14,12 +14,12 @@ from quantal.objectives.problem import Integers
 FIRST_BLOCK = 0.002
 """The fraction of all elements in the first block of moves: the size then follows the loss."""
 _SURVEYED = 0.2
-"""The most of the budget that measuring the Fisher diagonal may take."""
+"""The fraction of the budget that measuring the Fisher diagonal may take."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PolishState:
-    """The state of one polishing, which its methods share.
+    """A polish state holds what the methods of one polishing share.
 
     Attributes:
         objective: The loss on the data given.

@@ -7,15 +7,15 @@ from quantal._optimize.budget import Spending
 from quantal.objectives.problem import Integers
 
 Measure = Callable[[Integers], float]
-"""A function of an assignment (n,) to a number that is lower for a better one."""
+"""A measure takes an assignment (n,) to a number that is lower for a better one."""
 
 STAGES = 40
-"""In how many stages of the budget assignments are offered for keeping: often enough to lose little
+"""Assignments are offered for keeping at so many stages of the budget: often enough to lose little
 to an interrupt or to noise that is learned, and seldom enough to cost little."""
 
 
 class Kept(NamedTuple):
-    """An assignment with its loss on the data given and on the validation data."""
+    """A kept assignment comes with its loss on the data given and on the validation data."""
 
     ranks: Integers
     loss: float

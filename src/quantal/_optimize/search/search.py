@@ -88,11 +88,12 @@ def search(
 def run(task: Task) -> SearchResult:
     """Run the methods that a task needs, and conclude; Ctrl-C ends the methods."""
     task.checkpoint.write_regularly(task.spending, task.save)
-    solutions = [Solution(None)]
+    incumbent, last = task.incumbent, Solution(None)
     with contextlib.suppress(KeyboardInterrupt):
-        solutions.extend(
-            run_in_turn(choose_methods(task), task.incumbent, task.spending, task.incumbent.offer)
-        )
+        for solution in run_in_turn(
+            choose_methods(task), incumbent, task.spending, incumbent.offer
+        ):
+            last = solution
     task.progress.end()
     task.save()
-    return conclude(task, solutions[-1])
+    return conclude(task, last)

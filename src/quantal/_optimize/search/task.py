@@ -30,7 +30,7 @@ _DRAWN = 256
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of a search that are no part of the problem.
+    """Settings say how a search runs; they are no part of the problem.
 
     Attributes:
         budget: What may be spent.
@@ -59,7 +59,6 @@ class Task:
         groups: The elements that move together.
         problem: The problem of the groups.
         constraints: The sums that have to be met.
-        repaired: Returns an assignment near to one, that satisfies all constraints.
         population: The good assignments.
         evaluator: Evaluates assignments of the groups.
         progress: The line of progress.
@@ -72,7 +71,6 @@ class Task:
     groups: Groups
     problem: Problem
     constraints: LinearConstraints
-    repaired: Callable[[Integers], Integers]
     population: Population
     evaluator: Evaluator
     progress: Progress
@@ -137,15 +135,15 @@ def parse(
         linear.terms,
     )  # fmt: skip
     checkpoint = Checkpoint(settings.file, name, {"members": (None, len(problem))})
-    starts = _starts(evaluator, problem, checkpoint, repaired, random)
+    starts = _starts(evaluator, groups, problem, checkpoint, repaired, random)
     problem = problem.starting_at(starts[-1])
     negatives = None if structure is None else structure.symmetry(problem)
     population = Population(problem, negatives, random, repaired)
     population.begin_with(starts)
     progress = Progress(spending, incumbent, settings.verbose)
     return Task(
-        checked, structure, groups, problem, linear, repaired, population, evaluator, progress,
-        checkpoint, settings.seed,
+        checked, structure, groups, problem, linear, population, evaluator, progress, checkpoint,
+        settings.seed,
     )  # fmt: skip
 
 
@@ -169,6 +167,7 @@ def _checked_objective(
 
 def _starts(
     evaluator: Evaluator,
+    groups: Groups,
     problem: Problem,
     checkpoint: Checkpoint,
     repaired: Callable[[Integers], Integers],
@@ -179,7 +178,7 @@ def _starts(
     loss = evaluator.loss(start)
     evaluator.incumbent.offer(start, loss)
     if math.isnan(loss):
-        start = _first_number(evaluator, problem, repaired, random)
+        start = _first_number(evaluator, groups, problem, repaired, random)
     members: list[Integers] = []
     if checkpoint.exists():
         rows = np.asarray(checkpoint.read()["members"], np.int64)
@@ -192,6 +191,7 @@ def _starts(
 
 def _first_number(
     evaluator: Evaluator,
+    groups: Groups,
     problem: Problem,
     repaired: Callable[[Integers], Integers],
     random: np.random.Generator,
@@ -206,5 +206,5 @@ def _first_number(
     raise ValueError(
         f"The loss of the first vector is NaN, and so are those of {_DRAWN} that were drawn. "
         "Expected a number. Look at the loss with "
-        f"{problem.values(problem.start)[:9].tolist()}..., or give a start."
+        f"{groups.values(problem.start)[:9].tolist()}..., or give a start."
     )

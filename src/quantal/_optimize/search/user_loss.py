@@ -1,4 +1,4 @@
-"""A user loss makes an objective of a function of the user's."""
+"""A user loss turns a function that the user gives into an objective."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +64,10 @@ class UserLoss(Objective):
 
         try:
             gradients = gradient(self._function, vectors.astype(np.float32))
-        except Exception:  # The function leaves what the backend differentiates.
+        except Exception:
+            # The function has computed losses before, so that an error here says only that it
+            # leaves what the backend differentiates, for example for NumPy. Each backend raises
+            # errors of many types then; the search goes on without gradients.
             return None
         if gradients is None or gradients.shape != vectors.shape:
             return None
@@ -103,7 +106,7 @@ def _padded_to_power_of_two(vectors: NDArray[Any]) -> NDArray[Any]:
 
 
 def _in_processes(function: Callable[[Any], Any], vectors: NDArray[Any], jobs: int) -> NDArray[Any]:
-    """Return the losses of parts of a batch, each computed in a process of its own."""
+    """Return the losses of parts of a batch, each computed in another process."""
     try:
         from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
     except ImportError as error:

@@ -68,7 +68,7 @@ class WalkArrays(NamedTuple):
 
 
 class VisitedVectors(NamedTuple):
-    """The hash table of the vectors that a walk has visited, and the counters of the walk.
+    """Visited vectors are a hash table of what a walk has visited, and the counters of the walk.
 
     Attributes:
         hashes: The hashes of vectors; their number is a power of two.
@@ -88,7 +88,7 @@ class VisitedVectors(NamedTuple):
 
 
 class Correlations(NamedTuple):
-    """The vector of a walk, and what is kept up to date with it.
+    """Correlations hold the vector of a walk, and what is kept up to date with it.
 
     Attributes:
         v: The vector, (n,).

@@ -1,4 +1,4 @@
-"""The convex hull of a list of complex numbers is computed here."""
+"""A convex hull of complex numbers has the values that reach farthest in some direction."""
 
 from typing import Any, NamedTuple
 

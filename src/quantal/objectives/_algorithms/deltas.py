@@ -10,8 +10,7 @@ from quantal.objectives._algorithms.quadratic_form import QuadraticForm
 from quantal.objectives.problem import Floats, Integers, Problem
 
 _LARGEST_DENSE = 4000
-"""Sparse matrices up to this length are made dense, which costs 128 MB: single entries are read
-faster."""
+"""Sparse matrices up to this length become dense (128 MB): single entries are read faster."""
 _MOST_SUMS = 2**24
 """The most sums of all changes in one batch: 128 MiB."""
 

@@ -15,16 +15,14 @@ _GAP = 1e-7
 
 
 class ProgramResult(NamedTuple):
-    """A program result is what the solver reports.
+    """A program result holds the assignment and the bound that the solver reports.
 
     Attributes:
         codes: The best assignment, (n,); None if there is none, or in a relaxed program.
-        maximum: The largest function of the best vector; None if there is none.
         bound: No vector has a lower maximum; None if the solver has no bound.
     """
 
     codes: Integers | None
-    maximum: float | None
     bound: float | None
 
 
@@ -35,9 +33,8 @@ def solve_relaxed(matrix: Floats, constant: Floats, unit: float, problem: Proble
     """
     result = _solve(matrix / unit, constant / unit, problem.box(), None, math.inf)
     if result.x is None:
-        return ProgramResult(None, None, None)
-    value = unit * float(result.fun)
-    return ProgramResult(None, value, unit * max(0.0, float(result.fun) - TOLERANCE))
+        return ProgramResult(None, None)
+    return ProgramResult(None, unit * max(0.0, float(result.fun) - TOLERANCE))
 
 
 def solve(
@@ -57,10 +54,10 @@ def solve(
     bound = result.mip_dual_bound
     bound = None if bound is None else unit * max(0.0, float(bound) - TOLERANCE)
     if result.x is None:
-        return ProgramResult(None, None, bound)
+        return ProgramResult(None, bound)
     is_chosen = result.x[len(problem) + 1 :].reshape(problem.lists.shape)
     codes = np.where(problem.fixed, problem.start, is_chosen.argmax(axis=1))
-    return ProgramResult(codes, unit * float(result.fun), bound)
+    return ProgramResult(codes, bound)
 
 
 def _solve(

@@ -190,7 +190,7 @@ def _breadth_first(decoded: Triangle, width: int) -> tuple[Integers, float]:
 
 
 class _Stack(NamedTuple):
-    """The partial vector of the depth-first search, and what is known of each level.
+    """A stack holds the partial vector of the depth-first search, and what is known of each level.
 
     Attributes:
         sums: The squares of all levels from this one on, (n + 1,).

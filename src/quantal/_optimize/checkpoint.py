@@ -46,7 +46,7 @@ class Checkpoint:
         fingerprint: str,
         shapes: Mapping[str, Shape],
     ) -> None:
-        check_folder(file)
+        _check_folder(file)
         self._file, self._fingerprint, self._shapes = file, fingerprint, dict(shapes)
 
     def exists(self) -> bool:
@@ -64,8 +64,8 @@ class Checkpoint:
         """Call `save` from time to time, while a budget is being spent.
 
         Args:
-            spending: The budget; each question for it may be followed by a call.
-            save: Calls `write` with what there is.
+            spending: The budget; `save` may be called whenever a method asks what is left.
+            save: Calls `write` with the current arrays.
         """
         if self._file is None:
             return
@@ -114,7 +114,7 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def check_folder(file: str | os.PathLike[str] | None) -> None:
+def _check_folder(file: str | os.PathLike[str] | None) -> None:
     """Raise a ValueError if the folder of a file does not exist."""
     folder = pathlib.Path(file or ".").parent
     if not folder.is_dir():

@@ -72,7 +72,7 @@ class Objective(abc.ABC):
         return None
 
     def bound(self, problem: Problem) -> float | None:
-        """Return a number below which no vector of the lists comes; None where none is known."""
+        """Return a number below which no loss of the lists' vectors lies; None if none is known."""
         return None
 
     def exact(

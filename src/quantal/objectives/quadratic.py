@@ -83,10 +83,6 @@ class Quadratic(Objective):
     def __call__(self, vectors: ArrayLike) -> NDArray[np.float64]:
         return self._form.losses(np.asarray(vectors, np.float64))
 
-    def gradient(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the gradient `2 matrix @ v + vector`, (n,)."""
-        return self._form.gradient(v)
-
     def deltas(self, problem: Problem) -> QuadraticDeltas:
         return QuadraticDeltas(self._form, problem)
 

@@ -53,6 +53,6 @@ class CompiledSteps:
         return Solution(state.best_codes, loss)
 
     def _affordable_steps(self, budget: Spendable) -> int:
-        """Return the steps of a part, fewer where that many deltas are not left."""
+        """Return the number of steps of a part, fewer if too few evaluations are left."""
         deltas = self._steps_of_a_part * max(1, self._deltas_of_a_step)
         return max(1, budget.capped(deltas) // max(1, self._deltas_of_a_step))

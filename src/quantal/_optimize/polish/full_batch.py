@@ -46,7 +46,7 @@ class FullBatch:
         self._stages = Stages(state.spending)
 
     def run(self, start: Integers, budget: Spending, on_improvement: OnImprovement) -> Solution:
-        """Polish until nothing of the budget is left, or the loss is solved exactly.
+        """Polish until the budget is used up, or the loss is solved exactly.
 
         Args:
             start: The assignment to begin with, (n,).

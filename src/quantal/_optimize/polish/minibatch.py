@@ -48,12 +48,12 @@ class Minibatch:
         self._accepted_validation = state.selection.kept.validation
 
     def run(self, start: Integers, budget: Spending, on_improvement: OnImprovement) -> Solution:
-        """Polish until nothing of the budget is left.
+        """Polish until the budget is used up.
 
         Args:
             start: The assignment to begin with, (n,).
             budget: What polishing may spend.
-            on_improvement: Is not called: batches say nothing sure of all data, so that the
+            on_improvement: Is not called, because a batch says too little of all data; the
                 selection measures what is offered to it.
         """
         state, stages = self._state, Stages(budget)

@@ -39,7 +39,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
     seconds_each = 0.0
     # With an evaluation budget, never decide by elapsed time.
     if task.is_black_box and math.isfinite(task.spending.seconds_left):
-        seconds_each = seconds_of_a_loss(task)
+        seconds_each = _seconds_of_a_loss(task)
     black_box = task.objective.black_box
     largest = ENUMERATED * (_ENUMERATED_OF_A_FUNCTION if black_box else 1)
     assignments = task.problem.assignments
@@ -56,7 +56,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
         descents = _gradient_starts(task, random)
         if descents is not None:
             yield descents
-            gradients = gradients_of_groups(task) if descents.available else None
+            gradients = _gradients_of_groups(task) if descents.available else None
     heuristic = _heuristic(task, random, gradients)
     if not black_box:
         task.spending.restart_clock()  # Compiling is no part of the search.
@@ -65,7 +65,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
     )
 
 
-def seconds_of_a_loss(task: Task) -> float:
+def _seconds_of_a_loss(task: Task) -> float:
     """Measure the seconds per loss in a batch, with as small a batch as gives a reliable time."""
     most, count, seconds = largest_batch(task.problem), _FIRST_BATCH, 0.0
     while count < most and seconds < _MEASURABLE:
@@ -78,7 +78,7 @@ def seconds_of_a_loss(task: Task) -> float:
     return seconds / count
 
 
-def gradients_of_groups(task: Task) -> Gradients:
+def _gradients_of_groups(task: Task) -> Gradients:
     """Return a function that takes the groups' values to the gradients of their losses."""
 
     def gradients(values: Floats) -> Floats | None:
@@ -92,7 +92,7 @@ def _gradient_starts(task: Task, random: np.random.Generator) -> GradientStarts 
     if task.groups.factors is None or np.iscomplexobj(task.problem.lists):
         return None
     return GradientStarts(
-        task.problem, gradients_of_groups(task), task.evaluator, task.population, random
+        task.problem, _gradients_of_groups(task), task.evaluator, task.population, random
     )
 
 

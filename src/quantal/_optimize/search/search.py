@@ -30,7 +30,7 @@ def search(
     jobs: int = 1,
     verbose: int = 1,
 ) -> SearchResult:
-    """Search the best vector for an objective, each element from its list.
+    """Search for the best vector of an objective, each element from its list.
 
     Use it where there is no model and no training set: ±1 codes, masks, taps of a filter,
     parts from a series. It does not need a gradient, and uses one where there is one. Objectives
@@ -51,8 +51,8 @@ def search(
             `Values`; or a sequence of lists, one for each element, or an array (n, K).
         n: The length of the vector; with a list for each element it may be left out.
         budget: Seconds; or a `quantal.Budget` of seconds, evaluations or both. Evaluations are
-            losses and differences of losses; the search ends within a step of them. Without
-            seconds, exact methods that take long are not used.
+            losses and differences of losses; the search ends within a step of that number.
+            Without seconds, exact methods that take long are not used.
         seed: The seed of the random numbers. The same seed draws the same numbers; how far a
             search comes in some seconds depends on the machine, in some evaluations it does
             not.
@@ -60,8 +60,8 @@ def search(
             loss.
         constraints: A `quantal.Constraints`: a total, counts of values, groups that move
             together, fixed elements.
-        file: The path of a checkpoint: good vectors are kept in it, from time to time and when
-            the search ends; if it exists, the search goes on from them.
+        file: The path of a checkpoint: the search writes good vectors to it, from time to time
+            and when it ends; if the file exists, the search goes on from them.
         jobs: The processes that share each batch of a function, by joblib; -1 for one a
             core. For functions that take milliseconds a vector.
         verbose: 1 shows a line of progress, 0 nothing.

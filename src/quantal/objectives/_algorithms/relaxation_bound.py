@@ -5,16 +5,14 @@ import numpy as np
 from quantal.objectives._algorithms.quadratic_form import QuadraticForm
 from quantal.objectives.problem import Problem
 
-LARGEST_WITH_EIGENVALUES = 2000
+_LARGEST_WITH_EIGENVALUES = 2000
 """The most elements: the eigenvalues of a matrix take the cube of its length."""
 _STEPS = 500
 """The most steps of the solver; the bound holds wherever it ends."""
 
 
 def relaxation_bound(form: QuadraticForm, problem: Problem) -> float | None:
-    """Return a number that no vector of the lists has a loss below.
-
-    It is None beyond `LARGEST_WITH_EIGENVALUES` elements.
+    """Return a number below which no loss of the lists' vectors lies; None beyond 2,000 elements.
 
     Formula: with the smallest eigenvalue `e` of the matrix `M`, or 0 if it is positive,
     `v @ (M - e I) @ v` is convex, and the linear function that touches it anywhere lies
@@ -22,7 +20,7 @@ def relaxation_bound(form: QuadraticForm, problem: Problem) -> float | None:
     is `e` times the sum of squares, each at most the largest of its list. The function touches
     at the least point of the box, where the bound is best.
     """
-    if len(problem) > LARGEST_WITH_EIGENVALUES:
+    if len(problem) > _LARGEST_WITH_EIGENVALUES:
         return None
     # scipy is an extra.
     from scipy.optimize import minimize

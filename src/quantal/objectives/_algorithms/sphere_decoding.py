@@ -25,7 +25,7 @@ from quantal.objectives.problem import Floats, Integers, Problem
 
 WIDTHS = (16, 256, 4096)
 """The partial vectors that the breadth-first searches keep, one search after the other."""
-LARGEST_DECODED = 300
+_LARGEST_DECODED = 300
 """The most elements: the triangular form takes the cube of their number."""
 _FLAT = 1e-6
 """Relative to the largest, a diagonal entry or eigenvalue below it counts as zero."""
@@ -100,7 +100,7 @@ def closest_vector(
         on_improvement: Is called with better assignments.
     """
     end = time.perf_counter() + seconds
-    if len(problem) > LARGEST_DECODED:
+    if len(problem) > _LARGEST_DECODED:
         return None
     decoded = Triangle.of(form, problem)
     if decoded is None:

@@ -41,6 +41,17 @@ def test_gradients_where_there_are_some(random):
     assert len(plain) == 40
 
 
+def test_a_function_that_leaves_the_backend_has_no_gradients(random):
+    def loss(v):
+        array = keras.ops.convert_to_numpy(v)
+        return keras.ops.convert_to_tensor(np.abs(array).sum(axis=1))
+
+    user_loss, rows = UserLoss(loss, 4), random.normal(size=(3, 4))
+    np.testing.assert_allclose(user_loss(rows), np.abs(rows).sum(axis=1), rtol=1e-5)
+    assert user_loss.gradients(rows) is None
+    assert search(loss, [1, -3], 30, 500).evaluations >= 500
+
+
 def test_a_batch_is_padded_to_a_power_of_two(random):
     counts = []
 

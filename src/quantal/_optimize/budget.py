@@ -172,7 +172,13 @@ class Spending(Spendable):
 
 
 class LimitedSpending(Spendable):
-    """A limited spending is charged to another one, and ends before it."""
+    """A limited spending is charged to another one, and ends before it.
+
+    Args:
+        whole: The spending that pays.
+        seconds_left: The seconds that have to be left to the whole when this one ends.
+        condition: This one has no budget once it returns False.
+    """
 
     def __init__(
         self, whole: Spendable, seconds_left: float, condition: Callable[[], bool]

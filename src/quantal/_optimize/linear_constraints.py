@@ -17,7 +17,7 @@ _STEPS, _STEPS_AN_ELEMENT = 20, 2
 _PERTURBED = 3
 """So many elements change at random where no single change helps."""
 _TIE = 1e-12
-"""Changes whose distances differ by less, relatively, are alike."""
+"""Changes whose distances differ by a smaller part are alike."""
 SMALLEST = 1e-300
 """A divisor of zero is replaced by this number."""
 

@@ -17,7 +17,7 @@ _MOST_NUMBERS = 2**24
 _FIRST_BATCH = 64
 """The first batches are small: nobody knows yet how slow the loss is."""
 LONGEST_CALL = 0.05
-"""Seconds of a call, approximately, between two looks at the budget."""
+"""A call takes so many seconds at most, approximately: the budget is asked after each."""
 
 
 def largest_batch(problem: Problem) -> int:

@@ -25,10 +25,10 @@ _SQUARE_DECAY, _SQUARE_WEIGHT = 0.99, 0.01
 """Adam's averages of gradients and of their squares, and the weight of a new one; that of squares
 is shorter than usual, since there are few steps."""
 _SMALLEST = 1e-30
-"""Keeps a gradient of zero from a division by zero."""
+"""This number is added to a divisor, which is zero where all gradients are."""
 
 Gradients = Callable[[Floats], Floats | None]
-"""Takes vectors (batch, n) to the gradients of their losses; None where there are none."""
+"""Such a function takes vectors (batch, n) to their gradients, or returns None for none."""
 
 
 class GradientStarts:

@@ -9,7 +9,7 @@ from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Integers
 
 OnImprovement = Callable[[Integers, float], Any]
-"""Is called with an assignment (n,) and its loss whenever a method has a better one."""
+"""A method calls such a function with each better assignment (n,) and its loss."""
 
 
 class Method(Protocol):

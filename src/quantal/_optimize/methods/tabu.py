@@ -20,7 +20,7 @@ from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers
 
 FEWEST_MOVES = 32
-"""The fewest moves of a step: as many as a called loss computes about as fast as one."""
+"""A step evaluates so many moves at least: a function computes them about as fast as one."""
 _WIDENING, _NARROWING = 4, 2
 """A step without a better move is repeated with so many times the moves; after a better one they
 become fewer again by this factor."""

@@ -22,7 +22,7 @@ _FALL = 8.0
 _SPREAD = 0.3
 """Cycles begin up to this power of ten hotter or colder: no one temperature is right for all."""
 _LOWEST, _HIGHEST = 1e-6, 10.0
-"""Where the temperature is looked for, in multiples of the largest predicted cost."""
+"""The first temperature lies between these multiples of the largest predicted cost."""
 _HALVINGS = 40
 """That range is halved so often: float64 has no finer steps then."""
 _COLD = 1e-12

@@ -10,17 +10,17 @@ from quantal._optimize.polish.ranked_loss import RankedLoss
 from quantal.objectives.problem import Floats, Integers
 
 _PROBES = 3
-"""Random changes from which the curvature is estimated anew: each costs a gradient."""
+"""The curvature is estimated anew from so many random changes: each costs a gradient."""
 _PROBED = 0.02
 """The fraction of elements that a probe changes: few, as a step of polishing does."""
 _PARTS, _LARGEST_PART, _FEWEST_PARTS = 256, 128, 16
-"""Parts of the data between which the variance of the gradient is measured: how many, their
-most samples, and how many are needed for a variance that says something."""
+"""The variance of the gradient is measured between 256 parts of the data, of at most 128 samples
+each; fewer than 16 parts give no useful variance."""
 _FLATTEST = 0.05
-"""What is added to each element's curvature, in multiples of the mean: no element is taken for
+"""This multiple of the mean is added to each element's curvature: no element is taken for
 flat because its gradient happened to vary little."""
 _SMALLEST_MEAN = 1e-300
-"""Stands for a mean of 0, so that nothing is divided by it."""
+"""This number replaces a mean of 0 in a divisor."""
 _MEMORY, _UPDATE = 0.9, 0.1
 """The weights of what was known and of the new secant, so that one odd step does not decide."""
 

@@ -21,7 +21,7 @@ _GROWTH, _SHRINKAGE = 2, 4
 _AFTER_SINGLE = 4
 """The size of the block after a single move was taken: small blocks may fit again then."""
 _SINGLES = 64
-"""The promising single moves of which the best is taken."""
+"""The best of so many promising single moves is taken."""
 _MOST_CODES = 2**25
 """The most ranks that these candidates may have together: 256 MiB."""
 _SHORTEST_CYCLE = 0.1

@@ -14,7 +14,7 @@ _MEMORY, _UPDATE = 0.8, 0.2
 """The weights of earlier batches and of a new one in the mean gradient, by which moves are ranked:
 about the last five batches count."""
 _BLOCKS = 4
-"""Blocks that are tried on a batch: its first gradient serves all of them."""
+"""So many blocks are tried on a batch: its first gradient serves all of them."""
 _GROWTH, _SHRINKAGE = 2, 2
 """By which factor the size of blocks grows when one is taken, and shrinks when not."""
 _TENURE = 100
@@ -111,7 +111,7 @@ class Minibatch:
         return True
 
     def _return_to_kept(self) -> None:
-        """Go on from what is kept, where there are validation data that refused the rest."""
+        """Return to the kept assignment if validation data refused the current one."""
         selection = self._state.selection
         if selection.validation is not None:
             self._ranks, self._mean_gradient = selection.kept.ranks.copy(), None

@@ -20,12 +20,11 @@ from quantal.objectives.problem import Floats
 ENUMERATED = 2**17
 """Search spaces up to this size are enumerated, if that fits in half the budget."""
 _ENUMERATED_OF_A_FUNCTION = 2**9
-"""For a function of the user's, so many times as large ones are enumerated: no method is much
-faster there."""
+"""Search spaces of a user's function may be so many times as large: no method is much faster there."""
 _LARGEST_SHARE = 0.25
 """A step of tabu search evaluates at most this share of all moves by whole vectors."""
 _FIRST_BATCH, _BATCH_GROWTH = 8, 8
-"""The batches by which the seconds of a loss are measured."""
+"""The seconds of a loss are measured on batches of 8, 64, 512, ... vectors."""
 _MEASURABLE = LONGEST_CALL / 4
 """The seconds from which a measurement is reliable."""
 
@@ -66,7 +65,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
 
 
 def _seconds_of_a_loss(task: Task) -> float:
-    """Measure the seconds per loss in a batch, with as small a batch as gives a reliable time."""
+    """Measure the seconds that one loss takes, by the smallest batch that gives a reliable time."""
     most, count, seconds = largest_batch(task.problem), _FIRST_BATCH, 0.0
     while count < most and seconds < _MEASURABLE:
         count = min(_BATCH_GROWTH * count, most) if seconds else min(count, most)

@@ -422,6 +422,14 @@ def test_a_loss_too_dear_to_be_tested_for_a_quadratic_one_is_followed_all_the_sa
 
 
 @on_one_backend
+def test_measuring_seconds_spends_few_evaluations(random):
+    x, y = data(random)
+    budget = Budget(seconds=1000, evaluations=150)
+    report = quantal.polish(model_of(), x, y, budget, verbose=0)
+    assert 150 <= report.evaluations < 250
+
+
+@on_one_backend
 def test_what_validation_data_keep_is_not_what_is_proved(random):
     x, y = data(random)
     model = model_of()

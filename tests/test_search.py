@@ -232,6 +232,13 @@ def test_nothing_is_evaluated_where_no_budget_is_left(random):
     assert result.evaluations == 2
 
 
+def test_measuring_seconds_spends_few_evaluations():
+    """With both limits, and a clock that stands: no batch is large enough to be measured."""
+    settings = Settings(Budget(seconds=1, evaluations=300), clock=lambda: 0.0)
+    result = run(parse(lambda v: np.abs(v.sum(axis=1)), [1, -1], 60, None, None, settings))
+    assert 250 < result.evaluations < 320
+
+
 def test_a_loss_that_is_no_number_is_said_with_its_vector():
     groups = Constraints(groups=[0, 1, 1])
     with pytest.raises(ValueError, match=r"with \[3\.0, 4\.0, 4\.0\]"):

@@ -128,10 +128,11 @@ class FullBatch:
     def _seconds_each(self) -> float:
         """Return the seconds that one loss takes among many at once."""
         state, spending = self._state, self._state.spending
-        if math.isinf(spending.seconds_left):
-            return 0.0  # Evaluations are limited, and no seconds.
-        rows = np.tile(state.incumbent.codes, (state.objective.model_loss.candidates, 1))
+        count = state.objective.model_loss.candidates
+        if math.isinf(spending.seconds_left) or not spending.affords(2 * count):
+            return 0.0  # Evaluations decide, and no seconds.
+        rows = np.tile(state.incumbent.codes, (count, 1))
         state.objective.losses(rows)  # It may compile.
         began = spending.seconds
         state.objective.losses(rows)
-        return (spending.seconds - began) / len(rows)
+        return (spending.seconds - began) / count

@@ -20,13 +20,15 @@ from quantal.objectives.problem import Floats
 ENUMERATED = 2**17
 """Search spaces up to this size are enumerated, if that fits in half the budget."""
 _ENUMERATED_OF_A_FUNCTION = 2**9
-"""Search spaces of a user's function may be so many times as large: no method is much faster there."""
+"""Search spaces of a user's function may be so many times as large: no method is much faster."""
 _LARGEST_SHARE = 0.25
 """A step of tabu search evaluates at most this share of all moves by whole vectors."""
 _FIRST_BATCH, _BATCH_GROWTH = 8, 8
 """The seconds of a loss are measured on batches of 8, 64, 512, ... vectors."""
 _MEASURABLE = LONGEST_CALL / 4
 """The seconds from which a measurement is reliable."""
+_MEASURING = 0.1
+"""Measuring may take this share of the evaluations, where these are limited too."""
 
 
 def choose_methods(task: Task) -> Iterator[Method]:
@@ -66,14 +68,19 @@ def choose_methods(task: Task) -> Iterator[Method]:
 
 def _seconds_of_a_loss(task: Task) -> float:
     """Measure the seconds that one loss takes, by the smallest batch that gives a reliable time."""
-    most, count, seconds = largest_batch(task.problem), _FIRST_BATCH, 0.0
-    while count < most and seconds < _MEASURABLE:
-        count = min(_BATCH_GROWTH * count, most) if seconds else min(count, most)
+    spending, most = task.spending, largest_batch(task.problem)
+    count, larger, seconds = 1, min(_FIRST_BATCH, most), 0.0
+    while (
+        larger > count
+        and seconds < _MEASURABLE
+        and 2 * larger <= _MEASURING * spending.evaluations_left
+    ):
+        count, larger = larger, min(_BATCH_GROWTH * larger, most)
         codes = np.tile(task.problem.start, (count, 1))
         task.evaluator.losses(codes)  # It may compile.
-        began = task.spending.seconds
+        began = spending.seconds
         task.evaluator.losses(codes)
-        seconds = task.spending.seconds - began
+        seconds = spending.seconds - began
     return seconds / count
 
 

@@ -176,14 +176,15 @@ class LimitedSpending(Spendable):
 
     Args:
         whole: The spending that pays.
-        seconds_left: The seconds that have to be left to the whole when this one ends.
+        reserved_seconds: The seconds that have to be left to the whole when this one ends.
         condition: This one has no budget once it returns False.
     """
 
     def __init__(
-        self, whole: Spendable, seconds_left: float, condition: Callable[[], bool]
+        self, whole: Spendable, reserved_seconds: float, condition: Callable[[], bool]
     ) -> None:
-        self._whole, self._reserved, self._condition = whole, seconds_left, condition
+        self._whole, self._condition = whole, condition
+        self._reserved_seconds = reserved_seconds
 
     def has_budget(self) -> bool:
         """Return whether the method may go on."""
@@ -205,7 +206,7 @@ class LimitedSpending(Spendable):
     @property
     def seconds_left(self) -> float:
         """Return the seconds that are left to this method."""
-        return self._whole.seconds_left - self._reserved
+        return self._whole.seconds_left - self._reserved_seconds
 
     @property
     def evaluations_left(self) -> float:

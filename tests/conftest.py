@@ -1,3 +1,4 @@
+import collections
 import datetime
 import os
 import zlib
@@ -20,31 +21,44 @@ on_one_backend = pytest.mark.skipif(
     reason="what it tests is the same on every backend; PyTorch compiles nothing",
 )
 
-# Of a product of cases each run takes one of so many, another one on each backend and day:
-# three days, or three backends and a day, see all of them, and scripts/test-nightly always does.
+# Cases take turns: a run takes one of so many of them, another one on each backend and day. So
+# three backends see all cases on a day, each backend sees all in three days, and
+# scripts/test-nightly runs all on all. A test without cases runs always.
 ROTATION = 3
+FEWEST_CASES = 4
+"""With fewer cases a test does not rotate, unless it is marked `product`."""
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--rotate", action="store_true", help=f"run one in {ROTATION} of tests marked `product`"
+        "--rotate",
+        action="store_true",
+        help=f"run one in {ROTATION} cases of tests with {FEWEST_CASES} cases or more, and of "
+        "tests marked `product`",
     )
 
 
 def is_in_turn(name, backend, day):
-    """Whether a case of a product is run on a day, by its name and the number of the backend."""
+    """Whether a case is run on a day, by its name and the number of the backend."""
     return (zlib.crc32(name.encode()) + backend + day) % ROTATION == 0
+
+
+def in_turn_today(name):
+    """Whether a case is run today on this backend."""
+    day = datetime.datetime.now(datetime.UTC).date().toordinal()
+    return is_in_turn(name, ["tensorflow", "jax", "torch"].index(BACKEND), day)
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("rotate") or BACKEND == "none":
         return
-    backend = ["tensorflow", "jax", "torch"].index(BACKEND)
-    day = datetime.datetime.now(datetime.UTC).date().toordinal()
+    cases = collections.Counter((item.path, item.originalname) for item in items)
     waiting = {
         item
         for item in items
-        if item.get_closest_marker("product") and not is_in_turn(item.name, backend, day)
+        if item.get_closest_marker("product")
+        or (hasattr(item, "callspec") and cases[item.path, item.originalname] >= FEWEST_CASES)
+        if not in_turn_today(item.name)
     }
     config.hook.pytest_deselected(items=list(waiting))
     items[:] = [item for item in items if item not in waiting]

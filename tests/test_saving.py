@@ -83,6 +83,7 @@ def test_clone_model_keeps_the_structure_and_draws_anew(random):
     assert_same(model, clone, x)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("order", ["import keras, quantal", "import quantal, keras"])
 def test_a_fresh_process_loads_without_custom_objects(order, tmp_path):
     inputs = keras.Input((10,))

@@ -15,6 +15,8 @@ from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._export.c.program import EXPRESSIONS
 from quantal._export.chain.steps import FUNCTIONS
 
+# The C is the same from every backend; its reader of Keras models is what may differ.
+pytestmark = pytest.mark.product
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"
 )

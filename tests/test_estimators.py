@@ -45,6 +45,7 @@ def test_forward_is_listed(estimator, values):
     testing.assert_hard(estimator, values, within=not isinstance(estimator, (Residual, MeanField)))
 
 
+@pytest.mark.product
 @settings(max_examples=25)
 @given(lists(longest=40))
 def test_forward_is_listed_for_any_list(values):

@@ -228,6 +228,7 @@ def test_arrays_of_any_layout_come_back(tmp_path):
         np.testing.assert_array_equal(array, arrays[name])
 
 
+@pytest.mark.product
 @settings(max_examples=20)
 @given(lists(longest=40), st.integers(0, 2**32 - 1))
 def test_any_list(tmp_path_factory, values, seed):

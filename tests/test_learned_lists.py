@@ -80,6 +80,7 @@ def test_a_learned_list_saves_and_loads(random, tmp_path):
     np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
 
 
+@pytest.mark.product
 @settings(max_examples=20)
 @given(lists(longest=40), st.integers(0, 2**32 - 1))
 def test_a_moved_list_is_the_same_in_numpy_and_in_tensors(values, seed):

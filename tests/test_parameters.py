@@ -31,6 +31,7 @@ def test_right_inverse(values, random):
     testing.assert_right_inverse(layer.discrete_parameters[0], random.permutation(codes))
 
 
+@pytest.mark.product
 @settings(max_examples=10)
 @given(lists())
 def test_right_inverse_for_any_list(values):

@@ -108,8 +108,8 @@ def read_dataset(
             f"{source} has {rows} rows and {columns} columns of features. Expected at least "
             f"{FEWEST_ROWS} rows and a column. Separate the columns of a CSV file by commas."
         )
-    features = np.stack([_numbers(source, column) for _, column in table.items()], axis=1)
-    features = features.astype(np.float32)
+    columns_of_numbers = [_numbers(source, column) for _, column in table.items()]
+    features = np.stack(columns_of_numbers, axis=1).astype(np.float32)
     numbers, labels = _target(source, target_column, task)
     training, held_out = _split(source, numbers, labels is not None, seed)
     return Dataset(

@@ -1,4 +1,4 @@
-"""Registers quantal's classes with Keras without loading Keras.
+"""Quantal's classes are registered with Keras without loading Keras.
 
 Keras deserializes only classes that are registered, which they are when their module is
 imported. Importing quantal loads no framework, so these modules are imported as soon as Keras
@@ -20,7 +20,8 @@ _MODULES_WITH_CLASSES = (
 # The rule that makes every import the possible first one: Keras's import ends by importing the
 # modules above, so a public package that needs Keras begins with `import keras`, before any of its
 # files is half imported, and inside quantal every import names the file that defines the name.
-# Where a private file was first and is half imported, registering is left to the next public name.
+# Where a private file was first and is half imported, registering is left to the next public name;
+# any other error of importing is raised.
 @wrapt.when_imported("keras")
 def register(_: object = None) -> None:
     """Import the modules with registered classes, if Keras is imported."""
@@ -30,6 +31,11 @@ def register(_: object = None) -> None:
         for module in _MODULES_WITH_CLASSES:
             importlib.import_module(module)
     except ImportError as error:
-        half_imported = (error.name or "").startswith("quantal.") and error.name in sys.modules
-        if not half_imported:
+        if not _is_half_imported(error.name):
             raise
+
+
+def _is_half_imported(module: str | None) -> bool:
+    """Return whether a module's import has begun and not ended, as importlib itself asks."""
+    spec = getattr(sys.modules.get(module or ""), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))

@@ -341,6 +341,18 @@ def test_weights_are_chosen_by_their_position_too():
     assert again.weight_names == (1,)
 
 
+def test_a_config_is_read_with_the_classes_that_are_given():
+    class Mine(layers.Dense):
+        pass
+
+    config = Discrete(Mine(2), VALUES).get_config()
+    for again in (
+        Discrete.from_config(config, {"Mine": Mine}),
+        Discrete.from_config(config, custom_objects={"Mine": Mine}),
+    ):
+        assert type(again.layer) is Mine
+
+
 @pytest.mark.parametrize("weights", [(), "", [3.5], -1, True, None])
 def test_bad_names_are_refused(weights):
     with pytest.raises(TypeError, match="weight_names is"):

@@ -67,11 +67,17 @@ class DiscreteLayer(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *options: Any) -> Self:
-        """Return the layer that `get_config` described."""
+    def from_config(cls, config: dict[str, Any], *args: Any, **kwargs: Any) -> Self:
+        """Return the layer that `get_config` described.
+
+        Args:
+            config: What `get_config` returned.
+            *args: As in the Keras class; a wrapper takes `custom_objects`.
+            **kwargs: Alike.
+        """
         arguments = dict(config)
         finalized = arguments.pop("finalized", False)
-        layer = super().from_config(arguments, *options)
+        layer = super().from_config(arguments, *args, **kwargs)
         layer.finalized = finalized
         return layer
 
@@ -158,7 +164,7 @@ class DiscreteLayer(keras.layers.Layer):
         )
 
     def save_own_variables(self, store: Any) -> None:
-        """Put the layer's variables into a file; of a finalized one packed codes."""
+        """Put the layer's variables into a file; a finalized layer puts its packed codes."""
         if self.finalized:
             save_packed(self.discrete_parameters or (), store)
         else:

@@ -264,9 +264,16 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         return {**config, "weight_names": list(self.weight_names)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *options: Any) -> Self:
-        """Return the wrapper that `get_config` described, with latents drawn anew."""
-        discrete = super().from_config(config, *options)
+    def from_config(cls, config: dict[str, Any], *args: Any, **kwargs: Any) -> Self:
+        """Return the wrapper that `get_config` described, with latents drawn anew.
+
+        Args:
+            config: What `get_config` returned.
+            *args: `custom_objects`, the classes and functions that the wrapped layer's
+                config names.
+            **kwargs: Alike.
+        """
+        discrete = super().from_config(config, *args, **kwargs)
         # Keras has built the layer from its config; those random weights mean nothing.
         discrete._first_scales = ByIdentity()
         discrete._draw_first_latents()

@@ -18,6 +18,7 @@ from quantal.estimators import (
     registry,
 )
 from quantal.estimators.contrib import ArgmaxStraightThrough, BinaryRelax, Residual
+from quantal.estimators.policy import parse
 
 SURROGATES = ["identity", "clip", "tanh", "approx_sign", "swish_sign"]
 EVERY = [
@@ -371,6 +372,8 @@ def test_get_by_name(name, kind):
         (lambda: GumbelSoftmax(floor=0), ValueError, "floor is 0"),
         (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
         (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
+        (lambda: estimators.get("ste"), ValueError, "layers and discretize also take 'auto'"),
+        (lambda: parse(np.array([1, 2])), TypeError, "Expected a name"),
         (lambda: estimators.get(StraightThrough), TypeError, "Give an instance, not a class"),
         (lambda: estimators.get(None), TypeError, "estimator is None"),
     ],

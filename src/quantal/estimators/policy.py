@@ -31,7 +31,7 @@ def parse(identifier: "str | dict[str, Any] | Estimator") -> "Estimator | str":
     >>> parse("auto"), parse("mean_field")
     ('auto', MeanField(temperature=0.2))
     """
-    return AUTO if identifier == AUTO else get(identifier)
+    return AUTO if _is_auto(identifier) else get(identifier)
 
 
 def resolve(
@@ -61,7 +61,12 @@ def resolve(
     >>> resolve("annealed", (10, 3))
     Annealed(half_life=500.0, steepness=10.0)
     """
-    if identifier != AUTO:
+    if not _is_auto(identifier):
         return get(identifier)
     is_vector = math.prod(shape) == max(shape, default=1)
     return _FOR_VECTORS if is_vector and not learnable else _FOR_OTHERS
+
+
+def _is_auto(identifier: Any) -> bool:
+    # Arrays compare element by element.
+    return isinstance(identifier, str) and identifier == AUTO

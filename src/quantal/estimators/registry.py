@@ -62,8 +62,8 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
             )
         raise ValueError(
             f"estimator is {identifier!r}. Expected one of {', '.join(_BY_NAME)}, or an "
-            "estimator. For other settings give the estimator itself, for example "
-            "quantal.estimators.Annealed(half_life=200)."
+            "estimator; layers and discretize also take 'auto'. For other settings give the "
+            "estimator itself, for example quantal.estimators.Annealed(half_life=200)."
         )
     raise TypeError(
         f"estimator is {identifier!r} of type {type(identifier).__name__}. Expected a "

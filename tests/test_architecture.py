@@ -14,7 +14,7 @@ pytestmark = pytest.mark.without_keras
 ORDER = """
                         _registration
 _core                   types by_identity
-_core.numbers           presets checks entropy k_means values natural_unit fitting
+_core.numbers           presets checks entropy k_means values fitting
 _core.tensors           backend constants gradients step_functions row_steps projection
 _core.tensors           latent_units
 _core                   keras_internals estimator scale scale_state weight_scope parameter
@@ -48,8 +48,8 @@ _export.c               text encoding definitions program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity
 _export                 export
-testing                 edge_cases gradients _ledger _trace_jax _trace_tensorflow _trace_torch
-testing                 tracing laws
+testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
+testing                 laws
                         plots
 _command                errors backend datasets comparison results command
 """

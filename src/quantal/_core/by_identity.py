@@ -1,4 +1,4 @@
-"""A mapping that tells its keys apart by identity, not by equality."""
+"""A mapping whose keys are compared by identity, not by equality."""
 
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TypeVar
@@ -7,7 +7,7 @@ Value = TypeVar("Value")
 
 
 class ByIdentity(MutableMapping[object, Value]):
-    """A mapping tells its keys apart by identity: one entry for each object.
+    """A mapping by identity has one entry for each object that is a key.
 
     Variables and tensors of some backends compare element by element, so a dict or a set
     of them does not work. The keys are kept alive, so an `id` is never used twice.
@@ -27,7 +27,7 @@ class ByIdentity(MutableMapping[object, Value]):
 
     @classmethod
     def of_keys(cls, keys: Iterable[object]) -> "ByIdentity[None]":
-        """Return a mapping that serves as a set: it says which objects are in it."""
+        """Return a mapping that serves as a set of objects; its values are None."""
         return ByIdentity((key, None) for key in keys)
 
     def __getitem__(self, key: object) -> Value:

@@ -84,31 +84,31 @@ class Parameter:
 
     @property
     def path(self) -> str:
-        """The latent's path names it in its model, for example `"dense/kernel"`."""
+        """The path that names the latent in its model, for example `"dense/kernel"`."""
         return str(self.latent.path)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Latent, codes, values and weight all have this shape."""
+        """The shape that the latent, codes, values and weight share."""
         return tuple(self.latent.shape)
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """These variables are trained: the latent, a learned scale and a learned list."""
+        """The variables that training moves: the latent, a learned scale and a learned list."""
         scale = self.scale_state
         learned = scale.relative if scale is not None and scale.relative.trainable else None
         return [v for v in (self.latent, learned, self.entries) if v is not None]
 
     @property
     def other_variables(self) -> list[keras.Variable]:
-        """These variables accompany the latent: the estimator's state, the list's, the scale's."""
+        """The variables that accompany the latent: the estimator's, the list's and the scale's."""
         scale = self.scale_state
         scales = [] if scale is None else [scale.start, scale.relative]
         return [v for v in (self.state, self.entries, *scales) if v is not None]
 
     @property
     def bits(self) -> int:
-        """So many bits hold the codes at fixed length, the scales and a learned list."""
+        """The number of bits that codes of fixed length, the scales and a learned list take."""
         numbers = 0 if self.scale_state is None else math.prod(self.scale_state.start.shape)
         numbers += 0 if self.entries is None else math.prod(self.entries.shape)
         return math.prod(self.shape) * self._first_values.bits + 32 * numbers

@@ -81,7 +81,7 @@ def discretize(
     model = trainable(model)
     specs = specs_of(model, rules, scale, estimator, keep_ends)
     # Layers inside a composite layer go on lists with it, not by themselves.
-    outermost = ByIdentity([(layer, None) for layer in outermost_layers(model)])
+    outermost = ByIdentity.of_keys(outermost_layers(model))
 
     def replace(layer: keras.Layer) -> Replacement | None:
         is_listed = layer in outermost and any(v in specs for v in layer.weights)

@@ -84,11 +84,9 @@ def _mark(config: Any, is_final: bool) -> None:
 
 def _free_weights(model: keras.Model) -> list[keras.Variable]:
     """Return the weights that belong to no parameter, in the order of `model.weights`."""
-    listed = ByIdentity(
-        [
-            (variable, None)
-            for parameter in parameters_of(model)
-            for variable in (parameter.latent, *parameter.other_variables)
-        ]
+    listed = ByIdentity.of_keys(
+        variable
+        for parameter in parameters_of(model)
+        for variable in (parameter.latent, *parameter.other_variables)
     )
     return [variable for variable in model.weights if variable not in listed]

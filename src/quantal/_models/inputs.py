@@ -1,4 +1,4 @@
-"""Inputs for a model, from what it says of its own: to trace it, to run it, to compare it."""
+"""Inputs for a model are created from its own Inputs, to trace, run or compare it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def symbolic_inputs(model: keras.Layer) -> Any:
 def inputs_like(
     symbolic: Any, make: Callable[[tuple[int, ...], str], Array], batch: int, open_length: int
 ) -> Any:
-    """Return arrays in the structure of symbolic inputs, each made from its shape and dtype.
+    """Return arrays in the structure of symbolic inputs, each created from its shape and dtype.
 
     Args:
         symbolic: What `symbolic_inputs` returns.

@@ -84,10 +84,10 @@ class Rules:
             model: A built model.
             keep_ends: Whether the first and the last layer that the rules name stay free.
         """
-        latents = ByIdentity([(parameter.latent, None) for parameter in parameters_of(model)])
         matches = ByIdentity([(v, self.match(v)) for v in weights_of(model)])
-        for latent in latents:
-            matches[latent] = Match("on its list already", matches[latent].pattern)
+        for parameter in parameters_of(model):
+            pattern = matches[parameter.latent].pattern
+            matches[parameter.latent] = Match("on its list already", pattern)
         if keep_ends:
             named = [
                 layer
@@ -179,7 +179,7 @@ def _refuse_unlistable(owner: keras.Layer, variable: keras.Variable) -> None:
 def _refuse_unreached(
     model: keras.Model, matches: ByIdentity[Match], specs: ByIdentity[ListSpec]
 ) -> None:
-    """Refuse rules that put a weight on a list which no layer of the model holds."""
+    """Refuse rules that put a weight on a list if it belongs to no layer of the model."""
     for variable in weights_of(model):
         if matches[variable].rule is not None and variable not in specs:
             raise ValueError(
@@ -207,6 +207,6 @@ def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Mat
         raise ValueError(
             f"The rule {pattern!r} names no weight"
             f"{' that a rule before it leaves' if is_taken else ''}. Nearest are: "
-            f"{', '.join(nearest) or 'none'}. Give an expression that is found in a path; "
+            f"{', '.join(nearest) or 'none'}. Give an expression that matches in a path; "
             "for other weights than kernels it must spell the weight's name."
         )

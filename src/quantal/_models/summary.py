@@ -57,12 +57,12 @@ class Summary:
 
     @property
     def bits_before(self) -> int:
-        """All weights as free ones take so many bits."""
+        """The number of bits that all weights take as free ones."""
         return sum(row.bits_before for row in self.rows)
 
     @property
     def bits_after(self) -> int:
-        """All weights as they are take so many bits."""
+        """The number of bits that all weights take as they are."""
         return sum(row.bits_after for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:

@@ -92,11 +92,11 @@ def weights_of(model: keras.Model) -> list[keras.Variable]:
     """Return the weights of a model layer by layer, without the variables of parameters.
 
     Latents are among them; scales, learned lists and the states of estimators are not.
-    A model and one that `discretize`, `bake` or `finalize` made of it have these weights
+    A model and one that `discretize`, `bake` or `finalize` returned for it have these weights
     in the same order, which `model.weights` does not promise for subclassed models.
     """
-    skipped: ByIdentity[None] = ByIdentity(
-        [(v, None) for parameter in parameters_of(model) for v in parameter.other_variables]
+    skipped = ByIdentity.of_keys(
+        v for parameter in parameters_of(model) for v in parameter.other_variables
     )
     weights: list[keras.Variable] = []
     layers = [unwrapped(layer) for layer in outermost_layers(model)]

@@ -33,7 +33,7 @@ def exclude_from_weight_decay(optimizer: keras.optimizers.Optimizer, model: kera
     if not variables or not decaying.weight_decay:
         return
     decaying.exclude_from_weight_decay(var_list=variables)
-    excluded = ByIdentity([(variable, None) for variable in variables])
+    excluded = ByIdentity.of_keys(variables)
     if all(variable in excluded for variable in model.trainable_variables):
         # PyTorch's optimizers fail where nothing remains to decay.
         decaying.weight_decay = None

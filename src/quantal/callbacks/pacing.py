@@ -9,7 +9,7 @@ from quantal.callbacks._parameters import required_parameters
 
 
 class PaceToRun(keras.callbacks.Callback):
-    """The callback paces estimators to the length of the run: soft at first, hard in time.
+    """The callback paces estimators to the length of the run: soft at first, hard before its end.
 
     Use it when the number of epochs is known, with an estimator that has a pace:
     `Settling` (which `"auto"` takes for vectors), `Annealed`, `BinaryRelax`, `Residual`

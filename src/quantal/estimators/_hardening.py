@@ -80,4 +80,5 @@ def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: 
 
 
 _LEAST_SLOPE = 1e-30
-"""A slope that is divided by where the softness is 0 and the quotient is not used."""
+"""Slopes count as at least this, or a softness of 0 would divide by zero; that quotient is
+not used."""

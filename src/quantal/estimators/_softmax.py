@@ -12,8 +12,8 @@ from quantal._core.tensors.projection import Projection
 from quantal._core.types import Tensor
 
 _FARTHEST = 1e6
-"""Where latents are limited to, in mean gaps from the list's middle: squares of these do
-not overflow, and every softmax is long saturated."""
+"""Latents are limited to so many mean gaps from the list's middle: their squares do not
+overflow, and every softmax is long saturated."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 

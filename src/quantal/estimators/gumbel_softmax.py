@@ -21,7 +21,7 @@ class GumbelSoftmax(SoftmaxEstimator):
     """Gumbel-softmax draws values at random, near ones more often, until the noise stops.
 
     Use it to explore: for short lists where neighbouring values act very differently,
-    as in devices with measured responses. Elsewhere the noise costs more than it finds,
+    as in devices with measured responses. Elsewhere the noise costs more than it gains,
     the more so the more weights one output sums.
 
     Forward in training, with the listed values `v_k`, the mean gap `g` between them and
@@ -54,7 +54,7 @@ class GumbelSoftmax(SoftmaxEstimator):
         temperature: `T` at first, positive.
         floor: The lowest `T`, positive. At or above `temperature` there is no noise.
         half_life: Training steps until `r` is 1/2 without a callback; positive.
-        steepness: Of the sigmoid schedule of a paced run; positive.
+        steepness: The steepness of the sigmoid schedule of a paced run; positive.
 
     Raises:
         ValueError: A number is not positive.

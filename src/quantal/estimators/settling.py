@@ -12,7 +12,7 @@ from quantal.estimators._hardening import Hardening, proximal_map
 from quantal.schedules import hyperbolic
 
 _PULL_HALF_LIVES = 20
-"""Half-lives of the softness until the pull has half of its strength. By then values are
+"""The pull has half of its strength after so many half-lives of the softness. By then values are
 nearly hard, and a latent that the pull stops has had time to find its value."""
 
 

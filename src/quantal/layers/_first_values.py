@@ -15,7 +15,7 @@ from quantal._core.tensors.backend import eager_section
 from quantal._core.types import Tensor
 
 FirstScale = Callable[[], Any]
-"""A function without arguments to a scale's first value: a number, an array or a tensor.
+"""A function without arguments that returns a scale's first value: number, array or tensor.
 
 Keras asks for first values while it traces, too: tensors then hold no numbers.
 """
@@ -56,7 +56,7 @@ def initialize(variable: keras.Variable, initializer: Callable[[Any, Any], Tenso
 
 
 def _root_mean_square_of(variable: keras.Variable) -> Callable[[], Any]:
-    """Return a function to the root mean square of what a variable's initializer draws."""
+    """Return a function that returns the root mean square of what an initializer draws."""
     if not is_allocated(variable):
         initializer = initializer_of(variable)
         return lambda: ops.sqrt(

@@ -7,7 +7,7 @@ QUANTIZATION = "Keras's quantization"
 
 
 def substitutes_of(layer: keras.Layer) -> list[str]:
-    """Return the names of what takes the place of a layer's kernel, usually none.
+    """Return the names of the features that replace a layer's kernel, usually none.
 
     LoRA adds a product of two narrow matrices; Keras's quantization computes with
     integers. A list would then hold numbers that do not meet the data.

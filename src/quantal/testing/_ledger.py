@@ -1,4 +1,4 @@
-"""One rule for what the operations of a forward pass use, whatever the framework."""
+"""The rule that says what each operation of a forward pass uses, on every framework."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from quantal._core.parameter import Parameter
 from quantal._core.types import Tensor
 
 Origin = frozenset[int]
-"""What a tensor depends on: positions of latents; `DATA` once the data are among it."""
+"""An origin says what a tensor depends on: positions of latents, or `DATA`."""
 
 NOTHING: Origin = frozenset()
 DATA: Origin = frozenset({-1})
 
 _PRODUCTS = ("mul", "dot", "mm", "mv", "conv", "einsum")
-"""Parts of the names of operations whose result is zero if one operand is."""
+"""The result of an operation with such a part in its name is zero if an operand is."""
 
 
 class Marked(NamedTuple):

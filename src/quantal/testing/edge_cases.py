@@ -1,4 +1,4 @@
-"""Numbers where a search for the nearest value goes wrong first."""
+"""Numbers for which the nearest value of a list is easily missed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from quantal._core.numbers.values import Values
 
 SPREAD = 100
-"""Random numbers among the edge cases: some between any two values of a short list."""
+"""So many edge cases are random numbers: some between any two values of a short list."""
 
 ROUND_LENGTH = 1024
 """The cases are repeated up to a multiple of this, so that compilers meet few shapes."""

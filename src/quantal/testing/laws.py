@@ -1,6 +1,6 @@
-"""The laws that every list, estimator and layer obeys, as checks for anyone's tests.
+"""Checks of the laws that every list, estimator and layer obeys, for anyone's tests.
 
-A check raises AssertionError, which says what broke the law.
+A check raises AssertionError with a message that says what broke the law.
 
 | law | checked by |
 |---|---|
@@ -37,14 +37,14 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors import backend
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
 from quantal.testing.edge_cases import edge_cases
-from quantal.testing.gradients import compiled, gradient_of
 from quantal.testing.tracing import Use, allowed_numbers, uses_of
 
 SHOWN = 5
-"""So many wrong elements stand in an error message."""
+"""An error message shows at most so many wrong elements."""
 
 DIFFERENCE_STEP = 1e-6
 """The step of central differences, relative to the span of the list: in float64 it leaves
@@ -84,7 +84,7 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
     projection = projection_of(values)
     for name, expected in (("nearest", nearest), ("codes", codes)):
         step_function = getattr(projection, name)
-        function = compiled(step_function) if compile else step_function
+        function = backend.compile(step_function) if compile else step_function
         result = ops.convert_to_numpy(function(ops.convert_to_tensor(x)))
         _demand(result.dtype == expected.dtype, f"{name} is {result.dtype}, not {expected.dtype}")
         is_wrong = result != expected
@@ -249,7 +249,7 @@ def assert_gradient(
     >>> assert_gradient(identity, Values("binary"), lambda x: x, [0.3, -0.2])
     """
     x = np.asarray(x, np.float32)
-    gradient = gradient_of(lambda latent: estimator(latent, values, training=True), x, compile)
+    gradient = backend.gradient(lambda latent: estimator(latent, values, training=True), x, compile)
     if gradient is None:
         raise AssertionError(f"{estimator} passes no gradient")
     _demand(np.any(gradient != 0), f"{estimator} passes a gradient that is zero everywhere")

@@ -79,7 +79,7 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
     inputs = keras.tree.map_structure(
         lambda x: None if x is None else ops.convert_to_tensor(x), inputs
     )
-    latents = ByIdentity([(parameter.latent, None) for parameter in parameters])
+    latents = ByIdentity.of_keys(parameter.latent for parameter in parameters)
     others = [variable for variable in model.variables if variable not in latents]
 
     def forward(values: Sequence[Tensor], inputs: Any) -> list[Tensor]:

@@ -84,7 +84,7 @@ def checked_codes(codes: ArrayLike, length: int) -> NDArray[Any]:
         raise ValueError(
             f"codes go from {codes.min()} to {codes.max()}. The list has "
             f"{length} values, so codes go from 0 to {length - 1}. "
-            "Check which list the codes were made for."
+            "Check which list the codes belong to."
         )
     return codes
 

@@ -12,22 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.numbers.values import Values
 
 MOST_CROSSINGS = 2**22
-"""Crossings of a midpoint up to which every scale is tried; beyond, a sample of the
+"""Up to so many crossings of a midpoint every scale is tried; beyond, a sample of the
 weights decides where the steps start."""
 
 _LEAST_SAMPLE = 1024
-"""Weights that a sample holds at least, however long the list is."""
+"""A sample has at least so many weights, however long the list is."""
 
 _MOST_STEPS = 100
-"""Steps of Lloyd's kind at most; a few are usual."""
+"""At most so many steps of Lloyd's kind are taken; a few are usual."""
 
 _ZERO_SQUARES = 1e-12
-"""A sum of squares this small, relative to the largest value's square, is what rounding
-left of zero."""
+"""A sum of squares this small, relative to the largest value's square, counts as zero:
+it is a rounding error."""
 
 
 class _Row(NamedTuple):
-    """Weights that share a list: all of them, or those of one channel."""
+    """A row is weights that share a list: all of them, or those of one channel."""
 
     weights: NDArray[np.float64]
     values: Values

@@ -10,7 +10,7 @@ MOST_CELLS = 2048
 time and memory of the dynamic programme grow with their square."""
 
 _MOST_ITERATIONS = 1000
-"""Lloyd's iterations at most; some tens are usual."""
+"""At most so many of Lloyd's iterations are run; some tens are usual."""
 
 
 def k_means(weights: ArrayLike, count: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 
 
 class CannotVectorize(Exception):
-    """The backend has no way to compute an operation for many inputs at once."""
+    """The backend cannot compute an operation for many inputs at once."""
 
 
 def name() -> str:
@@ -46,6 +46,9 @@ def compile(function: Function) -> Function:
 
     Use it where the compiler itself is wanted, as `fit(jit_compile=True)` does. What the compiler
     does not support is an error; `graph` accepts every model.
+
+    Raises:
+        ValueError: Keras runs on another backend, which has no compiler.
     """
     backend = name()
     if backend == "jax":
@@ -75,7 +78,7 @@ def graph(function: Function) -> Function:
     """Return the function as a graph that is traced once for each shape of its inputs.
 
     Every model of the backend can be traced: by jax.jit, and by tensorflow.function without XLA.
-    PyTorch computes eagerly, so that there the function itself comes back.
+    PyTorch computes eagerly: there the function itself is returned.
     """
     backend = name()
     if backend == "jax":
@@ -93,13 +96,13 @@ def value_and_grad(function: Function, has_aux: bool = False) -> Function:
     """Return a function that gives the value and its gradient to each tensor of the first argument.
 
     Args:
-        function: From a list of float tensors, and whatever else it takes, to a scalar tensor; with
-            `has_aux` to a pair, the scalar and something that is only handed on.
+        function: A function of a list of float tensors, and whatever else it takes, that returns
+            a scalar tensor; with `has_aux` a pair, the scalar and something that is passed on.
         has_aux: Whether the function returns such a pair.
 
     Returns:
-        A function of the same arguments to a pair: what `function` returns, and a list of
-        gradients. A gradient is 0 where the value does not depend on the tensor.
+        A function of the same arguments that returns a pair: what `function` returns, and a list
+        of gradients. A gradient is 0 where the value does not depend on the tensor.
     """
     backend = name()
     if backend == "jax":
@@ -146,7 +149,8 @@ def vectorize(function: Function) -> Function:
     """Return a function that computes `function` for many first arguments at once.
 
     Args:
-        function: From a list of tensors, and whatever else it takes, to a tensor.
+        function: A function of a list of tensors, and whatever else it takes, that returns a
+            tensor.
 
     Returns:
         A function of the same arguments: each tensor of the list has one more axis in front, which
@@ -227,7 +231,7 @@ def with_gradients_enabled(function: Function) -> Function:
 
 
 def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
-    """Return the value; in PyTorch requiring a gradient where the variable does, also in inference.
+    """Return the value; in PyTorch it requires a gradient if the variable does, also in inference.
 
     PyTorch chooses between ways to multiply matrices by whether the weight requires a gradient, and
     they differ in the last bit. So a discrete layer computes as the plain layer with the listed
@@ -247,12 +251,18 @@ def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
 def gradient(
     function: Callable[[Tensor], Tensor], x: ArrayLike, compile: bool = False
 ) -> NDArray[np.float32] | None:
-    """Return the gradient of `sum(function(x))` at `x` as a NumPy array, None where there is none.
+    """Return the gradient of `sum(function(x))` at `x`, or None where no gradient passes.
 
     Args:
         function: From a float32 tensor to a tensor.
-        x: Where to take the gradient.
+        x: Where to take the gradient: numbers of any shape.
         compile: Whether to trace and compile, as `fit` does.
+
+    Returns:
+        A float32 array in the shape of `x`.
+
+    Raises:
+        ValueError: Keras runs on another backend, which has no gradients.
 
     >>> gradient(lambda x: x * x, [1.0, -2.0]).tolist()
     [2.0, -4.0]
@@ -298,8 +308,7 @@ def _gradient_in_torch(function: Function, point: NDArray[Any], with_compiler: b
 def eager_section() -> AbstractContextManager[Any]:
     """Return a context in which variables hold numbers, also while TensorFlow traces a graph.
 
-    In it, assigning happens at once and is no step of the graph. The other backends have nothing to
-    step out of.
+    In it an assignment happens at once and is no step of the graph. The other backends need none.
     """
     if keras.config.backend() != "tensorflow":
         return contextlib.nullcontext()

@@ -1,7 +1,6 @@
-"""Functions whose value and whose gradient are chosen separately.
+"""Functions whose value is one function of a tensor, and whose gradient is that of another.
 
-They are the building blocks of estimators: an estimator's forward pass is one function of
-the latent, and its gradient is that of another one.
+They are the building blocks of estimators.
 """
 
 from typing import Any
@@ -11,8 +10,8 @@ from keras import ops
 from quantal._core.types import Tensor
 
 SMALLEST_WIDTH = 1e-30
-"""The least width, or size of a gradient, that is divided by: below it float32's division
-would overflow. A gap this narrow holds no other float32 numbers that matter."""
+"""Widths and sizes of gradients count as at least this before they divide: below it
+float32's division would overflow. A gap this narrow holds no other float32 numbers that matter."""
 
 
 def as_if(value: Tensor, surrogate: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The nearest listed value of every element of a tensor, its code, and its gap of the list.
+"""A projection gives each element of a tensor its nearest value, its code and its gap.
 
 `Values` says the same in NumPy, and both agree to the bit: nearest value, code and the
 ends of the gap are all step functions of the element (`step_functions`).
@@ -67,7 +67,7 @@ class Projection(Protocol):
 
 
 class FixedProjection:
-    """The projection onto one list whose numbers do not move.
+    """A fixed projection is the one onto a single list whose numbers do not move.
 
     Args:
         values: The list; one for all channels.
@@ -91,7 +91,7 @@ class FixedProjection:
 
 
 class RowsProjection:
-    """The projection onto a list per channel, or onto a list whose numbers are a tensor.
+    """A rows projection is the one onto lists per channel, or onto numbers that are a tensor.
 
     Args:
         ascending: float32, shape (channels, K), sorted along the last axis.
@@ -166,7 +166,7 @@ def projection_of(values: Values, rank: int = 1) -> "FixedProjection | RowsProje
     if by_rank is None:
         by_rank = _PROJECTIONS[id(values)] = {}
         # The entry goes with the list, before another object can get its identity.
-        weakref.finalize(values, _PROJECTIONS.pop, id(values))
+        weakref.finalize(values, _PROJECTIONS.pop, id(values), None)
     rank = 1 if values.channels is None else rank
     projection = by_rank.get(rank)
     if projection is None:
@@ -179,7 +179,7 @@ def projection_of(values: Values, rank: int = 1) -> "FixedProjection | RowsProje
 
 
 _PROJECTIONS: dict[int, dict[int, FixedProjection | RowsProjection]] = {}
-"""The projections of each list, by its identity and the rank.
+"""This cache has the projections of each list, by its identity and the rank.
 
 PyTorch's compiler traces this look-up, but neither functools.cache nor a WeakKeyDictionary,
 which compares lists by their numbers."""

@@ -1,4 +1,4 @@
-"""Step functions with other steps in each channel, or with steps that are tensors."""
+"""Step functions whose steps differ between channels, or are tensors."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Step functions of tensors, exact to the bit and cheap.
+"""Step functions of tensors are evaluated exactly, to the bit, and cheaply.
 
 A step function is `levels[number of thresholds that are at most x]`. It is evaluated in
 the cheapest form that returns its levels to the bit, whatever the backend, the compiler
@@ -28,18 +28,18 @@ from quantal._core.tensors.constants import Constant
 from quantal._core.types import Tensor
 
 LONGEST_CHAIN = 15
-"""Steps up to which a chain of selects costs no more than one of them, compiled."""
+"""Up to so many steps a compiled chain of selects costs no more than one of them."""
 
 LONGEST_EAGER_CHAIN = 7
-"""Steps up to which a chain is fastest in PyTorch without its compiler, where each select
-is a pass over memory."""
+"""Up to so many steps a chain is fastest in PyTorch without its compiler, where each
+select is a pass over memory."""
 
 _MARGIN = 0.25
-"""What the bucket of a number may be off by rounding, in buckets. With at most 2^19
+"""The bucket of a number may be off by so many buckets through rounding. With at most 2^19
 buckets the subtraction and the product lose less than 2^-22 of 2^19 = 1/8."""
 
 _BUCKETS_PER_STEP = 8
-"""Buckets for each threshold: in most buckets the search then has one threshold or none."""
+"""Each threshold gets so many buckets: most of them then have one threshold or none."""
 
 _MOST_BUCKETS = 2**19
 
@@ -191,7 +191,7 @@ class Buckets(StepFunction):
 
 
 class Bisection(StepFunction):
-    """A bisection is PyTorch's `searchsorted`, and another form where its compiler traces.
+    """A bisection uses PyTorch's `searchsorted`, and another form where its compiler traces.
 
     Args:
         thresholds: As in `step_function`.

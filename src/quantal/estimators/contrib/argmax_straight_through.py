@@ -1,4 +1,4 @@
-"""Hard in the forward pass, with the gradient of a softmax over the distances."""
+"""Argmax straight-through: the nearest value, with the gradient of a softmax."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from quantal.estimators._softmax import SoftmaxEstimator, expectation
 
 @keras.saving.register_keras_serializable(package="quantal")
 class ArgmaxStraightThrough(SoftmaxEstimator):
-    """The nearest listed value is shown, with the gradient of a softmax over distances.
+    """Argmax straight-through shows the nearest value and passes a softmax's gradient.
 
     Use it for short lists with uneven gaps: the gradient is large where several
     values compete and small where one is clearly nearest.

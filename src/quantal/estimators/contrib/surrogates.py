@@ -14,12 +14,12 @@ from quantal._core.tensors.projection import Projection
 from quantal._core.types import Tensor
 
 _FARTHEST = 1e6
-"""Where positions are limited to, in half gaps: every surrogate is long flat there, and
+"""Positions are limited to so many half gaps: every surrogate is long flat there, and
 infinity times zero would be NaN."""
 
 
 class Surrogate(NamedTuple):
-    """A surrogate is a function of the latent whose derivative takes the step's place.
+    """A surrogate is a function of the latent whose derivative replaces the step's.
 
     Attributes:
         function: A function of (latent, list, sharpness), in the units of the list.

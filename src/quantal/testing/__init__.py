@@ -2,8 +2,8 @@
 
 import keras  # noqa: F401  first: see quantal._registration
 
-from quantal._core.tensors.backend import compile as compiled
-from quantal._core.tensors.backend import gradient as gradient_of
+from quantal._core.tensors.backend import compiled as compiled
+from quantal._core.tensors.backend import gradient_of as gradient_of
 from quantal.testing.edge_cases import edge_cases as edge_cases
 from quantal.testing.laws import assert_gradient as assert_gradient
 from quantal.testing.laws import assert_hard as assert_hard
@@ -14,9 +14,3 @@ from quantal.testing.laws import assert_right_inverse as assert_right_inverse
 from quantal.testing.tracing import Use as Use
 from quantal.testing.tracing import allowed_numbers as allowed_numbers
 from quantal.testing.tracing import uses_of as uses_of
-
-__all__ = [
-    "Use", "allowed_numbers", "assert_gradient", "assert_hard", "assert_listed",
-    "assert_members", "assert_nearest", "assert_right_inverse", "compiled", "edge_cases",
-    "gradient_of", "uses_of",
-]  # fmt: skip

@@ -84,7 +84,7 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
     projection = projection_of(values)
     for name, expected in (("nearest", nearest), ("codes", codes)):
         step_function = getattr(projection, name)
-        function = backend.compile(step_function) if compile else step_function
+        function = backend.compiled(step_function) if compile else step_function
         result = ops.convert_to_numpy(function(ops.convert_to_tensor(x)))
         _demand(result.dtype == expected.dtype, f"{name} is {result.dtype}, not {expected.dtype}")
         is_wrong = result != expected
@@ -249,7 +249,9 @@ def assert_gradient(
     >>> assert_gradient(identity, Values("binary"), lambda x: x, [0.3, -0.2])
     """
     x = np.asarray(x, np.float32)
-    gradient = backend.gradient(lambda latent: estimator(latent, values, training=True), x, compile)
+    gradient = backend.gradient_of(
+        lambda latent: estimator(latent, values, training=True), x, compile
+    )
     if gradient is None:
         raise AssertionError(f"{estimator} passes no gradient")
     _demand(np.any(gradient != 0), f"{estimator} passes a gradient that is zero everywhere")

@@ -41,7 +41,7 @@ def name() -> str:
     return backend
 
 
-def compile(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Return the function under the backend's compiler: XLA, or torch.compile.
 
     Use it where the compiler itself is wanted, as `fit(jit_compile=True)` does. What the compiler
@@ -248,7 +248,7 @@ def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
     return value.detach().requires_grad_(variable.value.requires_grad)
 
 
-def gradient(
+def gradient_of(
     function: Callable[[Tensor], Tensor], x: ArrayLike, compile: bool = False
 ) -> NDArray[np.float32] | None:
     """Return the gradient of `sum(function(x))` at `x`, or None where no gradient passes.
@@ -264,7 +264,7 @@ def gradient(
     Raises:
         ValueError: Keras runs on another backend, which has no gradients.
 
-    >>> gradient(lambda x: x * x, [1.0, -2.0]).tolist()
+    >>> gradient_of(lambda x: x * x, [1.0, -2.0]).tolist()
     [2.0, -4.0]
     """
     point = np.asarray(x, np.float32)
@@ -293,12 +293,12 @@ def _gradient_in_tensorflow(function: Function, point: NDArray[Any], compile: bo
     return None if result is None else result.numpy()
 
 
-def _gradient_in_torch(function: Function, point: NDArray[Any], with_compiler: bool) -> Any:
+def _gradient_in_torch(function: Function, point: NDArray[Any], compile: bool) -> Any:
     import torch
 
     tensor = torch.tensor(point, requires_grad=True, device=ops.zeros(()).device)
     with torch.enable_grad():
-        total = (compile(function) if with_compiler else function)(tensor).sum()
+        total = (compiled(function) if compile else function)(tensor).sum()
         if not total.requires_grad:
             return None
         (result,) = torch.autograd.grad(total, tensor, allow_unused=True)

@@ -12,7 +12,14 @@ import pytest
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-hypothesis.settings.register_profile("quantal", deadline=None, max_examples=60, derandomize=True)
+# Neither deadlines nor slow drawing: no test depends on the clock.
+hypothesis.settings.register_profile(
+    "quantal",
+    deadline=None,
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("quantal")
 
 

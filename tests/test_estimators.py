@@ -381,3 +381,8 @@ def test_get_by_name(name, kind):
 def test_bad_arguments_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_gradient_is_checked_with_a_list_that_is_new():
+    values = Values([0.25, -3.5, 8.0])  # No projection onto it exists yet.
+    testing.assert_gradient(StraightThrough(), values, lambda z: z, [0.1, 2.0], compile=True)

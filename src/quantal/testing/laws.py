@@ -249,6 +249,7 @@ def assert_gradient(
     >>> assert_gradient(identity, Values("binary"), lambda x: x, [0.3, -0.2])
     """
     x = np.asarray(x, np.float32)
+    projection_of(values)  # Created here: PyTorch's compiler cannot trace that.
     gradient = backend.gradient_of(
         lambda latent: estimator(latent, values, training=True), x, compile
     )

@@ -60,10 +60,10 @@ class UserLoss(Objective):
         if self._is_numpy is not False or np.iscomplexobj(vectors):
             return None
         # Only a function in a backend's tensors comes here; the seam needs Keras.
-        from quantal._core.tensors.backend import gradient
+        from quantal._core.tensors.backend import gradient_of
 
         try:
-            gradients = gradient(self._function, vectors.astype(np.float32))
+            gradients = gradient_of(self._function, vectors.astype(np.float32))
         except Exception:
             # The function has computed losses before, so that an error here says only that it
             # leaves what the backend differentiates, for example for NumPy. Each backend raises

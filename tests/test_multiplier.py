@@ -210,3 +210,8 @@ class TestKerasContract(KerasTestCase):
                 expected_num_losses=0,
                 supports_masking=True,
             )
+
+
+def test_a_call_before_the_layer_is_built_says_so():
+    with pytest.raises(ValueError, match="is not built"):
+        LearnableMultiplier().call(np.ones((1, 2), "float32"))

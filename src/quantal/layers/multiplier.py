@@ -146,7 +146,7 @@ class LearnableMultiplier(DiscreteLayer):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Multiply the inputs by the weight, and in training advance its state."""
-        [parameter] = self.discrete_parameters or []
+        parameter = self._only_parameter()
         weight = parameter.compute(bool(training))
         if training:
             parameter.advance()

@@ -1,4 +1,5 @@
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -69,10 +70,11 @@ def test_a_projection_is_created_once_for_a_list_and_goes_with_it():
     values = Values([[1, -1], [2, 3]])
     assert projection_of(values, 2) is projection_of(values, 2)
     assert projection_of(values, 3) is not projection_of(values, 2)
-    count = len(projection._PROJECTIONS)
+    gone = weakref.ref(projection_of(values, 2))
+    assert id(values) in projection._PROJECTIONS
     del values
     gc.collect()
-    assert len(projection._PROJECTIONS) == count - 1
+    assert gone() is None
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (2, 3, 4)])

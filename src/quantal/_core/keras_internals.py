@@ -54,7 +54,7 @@ def scope_outside(scope: keras.StatelessScope) -> keras.StatelessScope | None:
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:
-    """Return the arguments that `model.compile` was called with, as objects."""
+    """Return the arguments of `model.compile`, not serialized."""
     return dict(model._compile_config.config)
 
 

@@ -57,7 +57,7 @@ class Summary:
 
     @property
     def bits_before(self) -> int:
-        """The number of bits that all weights take as free ones."""
+        """The bits that all weights would take if none were on a list."""
         return sum(row.bits_before for row in self.rows)
 
     @property

@@ -159,7 +159,7 @@ class Spending(Spendable):
 
     @property
     def fraction_used(self) -> float:
-        """Return the fraction of the budget that is used, by seconds where these are limited."""
+        """Return the used share of the budget: of its seconds, or else of its evaluations."""
         if self.budget.seconds is not None:
             return self.seconds / self.budget.seconds
         return self.evaluations / (self.budget.evaluations or 1)

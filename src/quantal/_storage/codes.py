@@ -9,7 +9,7 @@ LONGEST = 65536
 
 
 class Packed(NamedTuple):
-    """Packed codes are bytes, and what is needed to read them.
+    """Packed codes hold bytes and what is needed to read them.
 
     Attributes:
         data: The bytes.

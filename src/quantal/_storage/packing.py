@@ -12,7 +12,9 @@ from quantal._storage import radix, rans
 from quantal._storage.codes import LONGEST, Packed, damage, dtype_of_codes
 
 VERSION = 1
-"""The version of the packed bytes, which files of every kind store beside them."""
+"""The version of the packed bytes in finalized layers.
+
+A change of the bytes raises this one, and the one of `_models/files.py` for saved models."""
 
 WORTH = 0.99
 """Coded bytes are taken below this share of the words' size: words unpack faster."""

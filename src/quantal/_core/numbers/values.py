@@ -359,7 +359,7 @@ class Values:
         return [[float(str(number)) for number in row] for row in self._numbers]
 
     def get_config(self) -> Any:
-        """Return the list or a dict of the constructor's arguments, as JSON can hold them."""
+        """Return what JSON can hold: the numbers, or a dict of the constructor's arguments."""
         if self.learnable or self.channels is not None:
             return {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
         return self.tolist()

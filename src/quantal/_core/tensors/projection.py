@@ -67,7 +67,7 @@ class Projection(Protocol):
 
 
 class FixedProjection:
-    """A fixed projection is the one onto a single list whose numbers do not move.
+    """A fixed projection maps onto one list whose numbers do not move.
 
     Args:
         values: The list; one for all channels.

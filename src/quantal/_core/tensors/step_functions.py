@@ -105,7 +105,7 @@ class Chain(StepFunction):
 
 
 class Grid(StepFunction):
-    """A grid rounds to the nearest of neighbouring multiples of a power of two."""
+    """A grid rounds to multiples of a power of two, for lists of consecutive ones."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
         super().__init__(thresholds, levels)

@@ -79,7 +79,7 @@ def decoding(bits: int) -> str:
 
 
 def _bytes_read(bits: int) -> int:
-    """Return how many bytes hold a code of so many bits, wherever it begins."""
+    """Return the number of bytes to read for one code, at any bit offset."""
     return 1 if 8 % bits == 0 else -(-(7 + bits) // 8)
 
 

@@ -297,7 +297,7 @@ class _Reader:
         self._multiply(call, factors[:, None], np.ones(period), offsets)
 
     def _multiply(self, call: _Call, weights: Listed | Floats, scale: Floats, bias: Floats) -> None:
-        """Multiply and add each channel, within the step before where its channels are the same."""
+        """Append a multiply-add for each channel, or merge it into the previous step."""
         factor = scale * (weights.numbers if isinstance(weights, Listed) else weights)[:, 0]
         last = self.steps[-1] if self.steps else None
         if isinstance(last, Product) and len(last.scale) % len(factor) == 0:

@@ -59,7 +59,7 @@ def write_onnx_fast(model: keras.Model, path: pathlib.Path) -> Written:
 
 
 class _Packable(NamedTuple):
-    """A kernel that `MatMulNBits` can hold."""
+    """A packable kernel fits the operator `MatMulNBits`."""
 
     coded: CodedTensor
     grid: Grid

@@ -250,7 +250,7 @@ class _Differences:
         return matrix
 
     def _stepped(self, elements: Integers, codes: Integers) -> Integers:
-        """Return assignments in each of which one of the elements has its new code."""
+        """Return one assignment for each element, in which only that element has its new code."""
         assignments = np.tile(self._base, (len(elements), 1))
         assignments[np.arange(len(elements)), elements] = codes[elements]
         return assignments

@@ -75,7 +75,7 @@ class Minibatch:
             selection.offer(self._reached)
 
     def _follow_batch(self, samples: NDArray[np.int64], budget: Spending) -> None:
-        """Try blocks of moves on some samples."""
+        """Try several blocks of moves on one batch of samples."""
         state, objective = self._state, self._state.objective
         loss, _, gradient = objective.loss_and_gradient(self._ranks, samples)
         mean = self._mean_gradient

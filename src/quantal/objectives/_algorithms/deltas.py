@@ -65,7 +65,7 @@ class QuadraticDeltas:
         return steps * (self._gradient[:, None] + steps * self._diagonal[:, None])
 
     def losses_after(self, positions: Integers, codes: Integers) -> Floats:
-        """Return the losses (batch,) after changes."""
+        """Return the loss after each change, (batch,)."""
         steps = self._problem.lists[positions, codes] - self._values[positions]
         if positions.shape[1] == 2:
             same_element = positions[:, 0] == positions[:, 1]
@@ -109,7 +109,7 @@ class AffineDeltas:
         """Return None: a function of sums says nothing in advance."""
 
     def losses_after(self, positions: Integers, codes: Integers) -> Floats:
-        """Return the losses (batch,) after changes."""
+        """Return the loss after each change, (batch,)."""
         steps = self._problem.lists[positions, codes] - self._values[positions]
         sums = self._sums + steps[:, :1] * self._columns[positions[:, 0]]
         if positions.shape[1] == 2:

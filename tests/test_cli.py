@@ -15,6 +15,9 @@ from quantal._command import backend, comparison, datasets, results
 from quantal._command import command as cli
 from quantal._command.errors import MissingPackage
 
+# The command is the same over every backend, and most of its tests train.
+pytestmark = pytest.mark.product
+
 
 def run(capsys, *arguments):
     """(exit code, standard output, standard error) of the command in this process."""

@@ -79,6 +79,7 @@ def test_importing_quantal_loads_no_framework():
     assert loaded_by("import quantal.objectives, quantal.schedules") == "[]"
 
 
+@pytest.mark.product
 def test_that_the_check_of_frameworks_can_fail():
     assert "keras" in loaded_by("import quantal; quantal.LearnableMultiplier")
 

@@ -31,16 +31,15 @@ on_one_backend = pytest.mark.skipif(
 # Cases take turns: a run takes one of so many of them, another one on each backend and day. So
 # three backends see all cases on a day, each backend sees all in three days, and
 # scripts/test-nightly runs all on all. A test without cases runs always.
+# With fewer cases a test does not rotate, unless it is marked `product`.
 ROTATION = 3
-FEWEST_CASES = 4
-"""With fewer cases a test does not rotate, unless it is marked `product`."""
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--rotate",
         action="store_true",
-        help=f"run one in {ROTATION} cases of tests with {FEWEST_CASES} cases or more, and of "
+        help=f"run one in {ROTATION} cases of tests with so many cases or more, and of "
         "tests marked `product`",
     )
 
@@ -64,7 +63,7 @@ def pytest_collection_modifyitems(config, items):
         item
         for item in items
         if item.get_closest_marker("product")
-        or (hasattr(item, "callspec") and cases[item.path, item.originalname] >= FEWEST_CASES)
+        or (hasattr(item, "callspec") and cases[item.path, item.originalname] >= ROTATION)
         if not in_turn_today(item.name)
     }
     config.hook.pytest_deselected(items=list(waiting))

@@ -90,3 +90,9 @@ def test_no_window_and_no_pyplot_figure():
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="There are 0 parameters"):
         plot_values([])
+
+
+def test_a_model_in_place_of_its_parameters():
+    model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
+    with pytest.raises(TypeError, match=r"Expected a list of parameters, such as quantal\.param"):
+        plot_values(model)

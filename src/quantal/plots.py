@@ -56,6 +56,7 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
         window and to no pyplot state.
 
     Raises:
+        TypeError: `parameters` is something else, such as a model.
         ValueError: There is no parameter, or `most` is below 1.
 
     Example:
@@ -64,6 +65,13 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     >>> len(plot_values(quantal.parameters_of(model)).axes)
     2
     """
+    if not isinstance(parameters, Sequence) or not all(
+        isinstance(parameter, Parameter) for parameter in parameters
+    ):
+        raise TypeError(
+            f"parameters is {parameters!r}. Expected a list of parameters, such as "
+            "quantal.parameters_of(model) returns."
+        )
     if not parameters or most < 1:
         raise ValueError(
             f"There are {len(parameters)} parameters, of which at most {most} are to be drawn. "

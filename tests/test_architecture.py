@@ -35,7 +35,7 @@ layers                  _scoped_call _signature _discrete_layer multiplier discr
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk clone weight_decay finalize bake rules discretize summary files
 _models                 inputs batches compiled_loss model_loss
-_optimize               budget incumbent checkpoint progress evaluator
+_optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
 _optimize.methods       enumeration restarts exact quadratic_fit

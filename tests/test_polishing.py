@@ -1,5 +1,9 @@
 """Polish lowers a trained model's loss, and never raises it."""
 
+import errno
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +13,11 @@ from conftest import numpy, on_one_backend
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.model_loss import ModelLoss
+from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget, Spending
+from quantal._optimize.checkpoint import Checkpoint
 from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.polish import polish as polish_module
 from quantal._optimize.polish.annealing import Annealing
 from quantal._optimize.polish.ascending_lists import AscendingLists
 from quantal._optimize.polish.curvature import Curvature
@@ -280,16 +287,20 @@ def test_it_resumes_from_its_file(random, tmp_path):
         polished(model_of(), *data(random), file=path)
 
 
-class Interrupting:
-    """A monitor that says the loss, and raises KeyboardInterrupt at a call."""
+def interrupt():
+    raise KeyboardInterrupt
 
-    def __init__(self, at):
-        self.calls, self._at = 0, at
+
+class Interrupting:
+    """A monitor that says the loss, and does something at a call: raises KeyboardInterrupt."""
+
+    def __init__(self, at, action=interrupt):
+        self.calls, self._at, self._action = 0, at, action
 
     def __call__(self, y, outputs):
         self.calls += 1
         if self.calls == self._at:
-            raise KeyboardInterrupt
+            self._action()
         losses = keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
         return keras.ops.mean(losses)
 
@@ -305,6 +316,72 @@ def test_an_interrupt_keeps_the_best(random, batch_size, at):
     assert report.evaluations < 3000
     assert report.loss < report.loss_before
     assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [128, 32])
+def test_a_request_to_terminate_keeps_the_best(random, batch_size, tmp_path):
+    """The file has it, too, and has had something from the beginning."""
+    model, x, y = network(random)
+    path, sizes = tmp_path / "polish.npz", []
+
+    def terminate():
+        sizes.append(path.stat().st_size)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monitor = Interrupting(300, terminate)
+    report = polished(
+        model, x, y, batch_size=batch_size, monitor=monitor, evaluations=6000, file=path
+    )
+    assert sizes
+    assert report.evaluations < 3000
+    assert report.loss < report.loss_before
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+    members = np.load(path)["members"]
+    lists = AscendingLists(quantal.parameters_of(model))
+    np.testing.assert_array_equal(members[0], lists.ranks())
+
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [128, 32])
+def test_a_full_disk_is_a_warning_and_the_model_is_changed(
+    random, batch_size, tmp_path, monkeypatch
+):
+    model, x, y = network(random)
+    path = tmp_path / "polish.npz"
+
+    def fail(self, **arrays):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Checkpoint, "write", fail)
+    with pytest.warns(UserWarning, match="cannot be written: .*No space") as warned:
+        report = polished(model, x, y, batch_size=batch_size, file=path)
+    assert sum("No space" in str(warning.message) for warning in warned) == 1
+    assert report.loss < report.loss_before
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
+@on_one_backend
+def test_what_batches_have_reached_is_in_the_file(random, tmp_path):
+    """Between two looks at all data, where a killed process would lose it."""
+    model, x, y = network(random)
+    path, files = tmp_path / "polish.npz", []
+    monitor = Interrupting(440, lambda: files.append(np.load(path)["members"]))
+
+    class Impatient(Autosave):
+        """It writes as often as it can."""
+
+        def __init__(self, checkpoint, snapshot):
+            super().__init__(checkpoint, snapshot, 1e-4)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polish_module, "Autosave", Impatient)
+        # A stage is 150 evaluations long.
+        polished(model, x, y, evaluations=6000, batch_size=32, monitor=monitor, file=path)
+    (members,) = files
+    assert len(members) == 2
+    assert (members[0] != members[1]).any()
 
 
 @on_one_backend

@@ -1,17 +1,18 @@
 """A checkpoint is the file from which an optimization goes on."""
 
+import contextlib
 import hashlib
+import io
 import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._optimize.budget import Spending
 from quantal._storage.atomic import replace_file
 
 Shape = tuple[int | None, ...]
@@ -23,12 +24,27 @@ _READING_FAILS_WITH = (
 )  # fmt: skip
 """NumPy raises these for archives that are damaged or hold something else."""
 
-_SECONDS_BETWEEN_WRITES = 30.0
-"""An optimization that is killed loses the improvements of so many seconds at most."""
+_MOST_ROWS = 40
+"""A file keeps so many assignments at most: a population, and what it has still to start from."""
+_TRIED_ROWS, _TRIED_BYTES = 12, 4096
+"""A place is tried with a file for so many assignments, and so many bytes around them."""
+
+
+class Unwritable(OSError, ValueError):
+    """A place for a checkpoint cannot be written: a full disk, a folder without permission.
+
+    It is a `ValueError` as well, because the argument `file` names the place.
+    """
+
+
+class _Tried(Exception):
+    """The trial of a place ends with this exception, so that the file itself stays as it was."""
 
 
 class Checkpoint:
     """A checkpoint keeps arrays in a file, for one problem only.
+
+    The place is tried when the checkpoint is created, before an optimization has spent hours.
 
     Args:
         file: The path; None keeps nothing.
@@ -37,7 +53,8 @@ class Checkpoint:
         shapes: The arrays, and the shape that each must have.
 
     Raises:
-        ValueError: The folder does not exist.
+        ValueError: The folder does not exist, or the path is a folder, a pipe or a device.
+        Unwritable: No file can be written there.
     """
 
     def __init__(
@@ -46,38 +63,59 @@ class Checkpoint:
         fingerprint: str,
         shapes: Mapping[str, Shape],
     ) -> None:
-        _check_folder(file)
         self._file, self._fingerprint, self._shapes = file, fingerprint, dict(shapes)
+        if file is not None:
+            _check_kind(pathlib.Path(file))
+            self._try_to_write(file)
+
+    def __str__(self) -> str:
+        return "no file" if self._file is None else repr(os.fspath(self._file))
+
+    @property
+    def keeps(self) -> bool:
+        """Return whether there is a path to write to."""
+        return self._file is not None
 
     def exists(self) -> bool:
         """Return whether there is a file to go on from."""
         return self._file is not None and os.path.exists(self._file)
 
     def write(self, **arrays: Any) -> None:
-        """Replace the file by these arrays, whole or not at all; do nothing without a path."""
-        if self._file is None:
-            return
-        with replace_file(self._file) as stream:
-            np.savez_compressed(stream, fingerprint=np.array(self._fingerprint), **arrays)
+        """Replace the file by these arrays, whole or not at all; do nothing without a path.
 
-    def write_regularly(self, spending: Spending, save: Callable[[], None]) -> None:
-        """Call `save` from time to time, while a budget is being spent.
-
-        Args:
-            spending: The budget; `save` may be called whenever a method asks what is left.
-            save: Calls `write` with the current arrays.
+        Raises:
+            OSError: The file cannot be written; it is as it was.
         """
         if self._file is None:
             return
-        last = spending.seconds
+        # In memory first: NumPy's writer hides a full disk behind errors of its own.
+        content = io.BytesIO()
+        np.savez_compressed(content, fingerprint=np.array(self._fingerprint), **arrays)
+        with replace_file(self._file) as stream:
+            stream.write(content.getbuffer())
 
-        def save_if_due() -> None:
-            nonlocal last
-            if spending.seconds - last >= _SECONDS_BETWEEN_WRITES:
-                save()
-                last = spending.seconds
+    def _try_to_write(self, file: str | os.PathLike[str]) -> None:
+        """Write a file of the expected size beside the real one, and remove it again.
 
-        spending.watch(save_if_due)
+        Raises:
+            Unwritable: That is not possible.
+        """
+        numbers = sum(
+            int(np.prod([_TRIED_ROWS if length is None else length for length in shape]))
+            for shape in self._shapes.values()
+        )
+        try:
+            with contextlib.suppress(_Tried), replace_file(file) as stream:
+                stream.write(bytes(_TRIED_BYTES + numbers))
+                stream.flush()
+                os.fsync(stream.fileno())
+                raise _Tried
+        except OSError as error:
+            raise Unwritable(
+                error.errno,
+                f"file is {os.fspath(file)!r}, which cannot be written: {error.strerror or error}. "
+                "Expected a place for a file. Give another path, or make room",
+            ) from error
 
     def read(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the file.
@@ -106,6 +144,14 @@ class Checkpoint:
         return arrays
 
 
+def distinct(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return assignments (count, n) in their order, each once, at most `_MOST_ROWS` of them."""
+    different = {row.tobytes(): row for row in reversed(rows)}
+    return np.stack(
+        [different.pop(row.tobytes()) for row in rows if row.tobytes() in different][:_MOST_ROWS]
+    )
+
+
 def fingerprint(*parts: Any) -> str:
     """Return a name for a problem: the same for the same arrays."""
     digest = hashlib.sha256()
@@ -114,13 +160,18 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _check_folder(file: str | os.PathLike[str] | None) -> None:
-    """Raise a ValueError if the folder of a file does not exist."""
-    folder = pathlib.Path(file or ".").parent
-    if not folder.is_dir():
+def _check_kind(path: pathlib.Path) -> None:
+    """Raise a ValueError if a path is none of a file in a folder that exists."""
+    if not path.parent.is_dir():
         raise ValueError(
-            f"file is {os.fspath(file or '')!r}, and there is no folder {str(folder)!r}. Expected "
-            "a path in a folder that exists."
+            f"file is {str(path)!r}, and there is no folder {str(path.parent)!r}. Expected a path "
+            "in a folder that exists."
+        )
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise ValueError(
+            f"file is {str(path)!r}, which is {kind}. Expected a file, or a path where there is "
+            "nothing yet."
         )
 
 

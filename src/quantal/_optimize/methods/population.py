@@ -43,7 +43,8 @@ class Population:
         repaired: Changes an assignment so that it satisfies all constraints.
 
     Attributes:
-        members: The members, the best first.
+        members: The members, the best first. The list is replaced and never changed, so that
+            another thread may read it.
     """
 
     def __init__(
@@ -61,11 +62,16 @@ class Population:
 
     def begin_with(self, starts: Iterable[Integers]) -> None:
         """Add assignments that `crossover` returns before it draws any."""
-        self._starts.extend(starts)
+        self._starts = [*self._starts, *starts]
+
+    @property
+    def starts(self) -> list[Integers]:
+        """Return the assignments that `crossover` has still to return before it draws any."""
+        return list(self._starts)
 
     def forget_members(self) -> None:
         """Remove all members, for example because their losses turned out to be wrong."""
-        self.members.clear()
+        self.members = []
 
     def crossover(self) -> Integers:
         """Return an assignment to start from: the first ones drawn, then crossovers of two.
@@ -74,7 +80,8 @@ class Population:
         the two.
         """
         if self._starts:
-            return self._starts.pop(0).copy()
+            first_start, self._starts = self._starts[0], self._starts[1:]
+            return first_start.copy()
         if len(self.members) < SIZE:
             return self._draw()
         pair = self._random.choice(len(self.members), 2, replace=False)
@@ -101,13 +108,11 @@ class Population:
             codes = self._nearer_sign(member.codes, new.codes)
             if (codes != member.codes).sum() <= len(codes) // _ALIKE:
                 if new.loss < member.loss:
-                    self.members[i] = new
-                    self.members.sort(key=lambda member: member.loss)
+                    self.members = _sorted([*self.members[:i], new, *self.members[i + 1 :]])
                 return new.loss < member.loss
-        self.members.append(new)
-        self.members.sort(key=lambda member: member.loss)
-        kept = len(self.members) <= SIZE or new.loss < self.members[-1].loss
-        del self.members[SIZE:]
+        members = _sorted([*self.members, new])
+        kept = len(members) <= SIZE or new.loss < members[-1].loss
+        self.members = members[:SIZE]
         return kept
 
     def _draw(self) -> Integers:
@@ -119,3 +124,7 @@ class Population:
             return second
         negative = self._negatives[np.arange(len(second)), second]
         return negative if (negative != first).sum() < (second != first).sum() else second
+
+
+def _sorted(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: member.loss)

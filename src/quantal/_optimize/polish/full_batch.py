@@ -73,6 +73,11 @@ class FullBatch:
             self._descend(ranks, budget, on_improvement)
         return Solution(incumbent.codes, incumbent.loss)
 
+    @property
+    def reached(self) -> Integers:
+        """Return the assignment that was reached last."""
+        return self._state.incumbent.codes
+
     def offer_last(self) -> None:
         """Offer the incumbent for keeping."""
         incumbent = self._state.incumbent

@@ -66,6 +66,11 @@ class Minibatch:
                 self._return_to_kept()
         return Solution(self._ranks)
 
+    @property
+    def reached(self) -> Integers:
+        """Return the assignment that was reached last, by which not all data are measured."""
+        return self._ranks
+
     def offer_last(self) -> None:
         """Offer the assignment that was reached last for keeping."""
         incumbent, selection = self._state.incumbent, self._state.selection

@@ -7,14 +7,17 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss, Monitor
 from quantal._models.model_loss import ModelLoss
+from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget, Spending
-from quantal._optimize.checkpoint import Checkpoint, fingerprint
+from quantal._optimize.checkpoint import Checkpoint, distinct, fingerprint
 from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.interruption import interrupts_ignored, termination_as_interrupt
 from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED
 from quantal._optimize.polish.arguments import (
     check_batch_size,
@@ -31,7 +34,6 @@ from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Kept, Selection
 from quantal._optimize.progress import Progress
 from quantal.objectives._algorithms.solution import Solution
-from quantal.objectives.problem import Integers
 
 
 def polish(
@@ -63,7 +65,8 @@ def polish(
 
     What is kept has the lowest loss on the validation data, or without these on the data given, and
     is never worse on the data given than the assignment at the start. Ctrl-C ends polishing with
-    it. Memory grows with elements and samples, not with the length of the list.
+    it, and so does SIGTERM, unless the program handles that signal itself. Memory grows with
+    elements and samples, not with the length of the list.
 
     The loss is what `evaluate` gives, in batches of `batch_size`: the compiled one with what layers
     add to it. Only penalties on latents are left out, which say nothing of the values.
@@ -88,8 +91,9 @@ def polish(
         parameters: The parameters that may change, of `parameters_of(model)`; None for all.
         batch_size: The most samples at once.
         seed: The seed of the random numbers.
-        file: Where the best assignment is written, from time to time and in the end; if the file
-            exists, polishing goes on from it.
+        file: Where the best assignment is written, at once, at least every 30 seconds and in the
+            end; if the file exists, polishing goes on from it. The place is tried before the
+            first evaluation; what cannot be written later is a warning.
         verbose: 1 shows a line of progress, 0 nothing.
 
     Returns:
@@ -98,8 +102,8 @@ def polish(
     Raises:
         TypeError: It is not a Keras model.
         ValueError: The model is not compiled or has no discrete layers, the data are no
-            arrays of one length, the loss is not a number, or the file is damaged or of
-            another model.
+            arrays of one length, the loss is not a number, or the file is damaged, of
+            another model or in a place that cannot be written.
 
     >>> import keras, numpy as np, quantal
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
@@ -115,6 +119,7 @@ def polish(
     lists, spending = AscendingLists(selected), Spending(Budget.of(budget))
     compiled = CompiledLoss(model, selected, monitor)
     checkpoint = Checkpoint(file, _fingerprint(selected), {"members": (None, len(lists))})
+    members = _members(checkpoint, lists, file)
 
     def objective_of(data: Any) -> RankedLoss:
         return RankedLoss(ModelLoss(compiled, Batches(data, batch_size)), lists, spending.count)
@@ -126,30 +131,42 @@ def polish(
     spending.restart_clock()  # Compiling is not charged.
     incumbent = Incumbent(start.ranks, spending)
     incumbent.offer(start.ranks, start.loss)
-    progress = Progress(spending, incumbent, verbose)
-
-    def on_kept(ranks: Integers, loss: float) -> None:
-        incumbent.offer(ranks, loss)
-        checkpoint.write(members=ranks[None])
-
-    selection = Selection(start, objective.monitored, validation, on_kept)
-    if checkpoint.exists():
-        selection.offer(_read(checkpoint, lists, file))
+    selection = Selection(start, objective.monitored, validation, incumbent.offer)
     state = PolishState(
         objective, Curvature(objective), spending, incumbent, selection,
         np.random.default_rng(seed), monitor is not None, seed,
     )  # fmt: skip
-    in_batches = objective.model_loss.batches.count > 1
-    method = Minibatch(state) if in_batches else FullBatch(state)
-    solution = Solution(None)
-    with contextlib.suppress(KeyboardInterrupt):
-        solution = method.run(incumbent.codes, spending, incumbent.offer)
-    method.offer_last()
+    for ranks in members:
+        state.resume_from(ranks)
+    progress = Progress(spending, incumbent, verbose)
+    try:
+        solution = _run(state, checkpoint)
+    finally:
+        compiled.forget_traces()
     progress.end()
-    checkpoint.write(members=selection.kept.ranks[None])
-    lists.assign(selection.kept.ranks)
-    compiled.forget_traces()
     return _report(start, selection.kept, incumbent, spending, solution.complete)
+
+
+def _run(state: PolishState, checkpoint: Checkpoint) -> Solution:
+    """Polish, and give the parameters what is kept; Ctrl-C and SIGTERM end polishing early."""
+    in_batches = state.objective.model_loss.batches.count > 1
+    method = Minibatch(state) if in_batches else FullBatch(state)
+    incumbent, selection, solution = state.incumbent, state.selection, Solution(None)
+
+    def snapshot() -> dict[str, Any]:
+        return {"members": distinct([selection.kept.ranks, incumbent.codes, method.reached])}
+
+    with termination_as_interrupt(), Autosave(checkpoint, snapshot) as autosave:
+        state.spending.watch(autosave.warn)
+        with contextlib.suppress(KeyboardInterrupt):
+            # Batches go on from what is kept, which the validation data may have chosen.
+            start = selection.kept.ranks if in_batches else incumbent.codes
+            solution = method.run(start, state.spending, incumbent.offer)
+        with contextlib.suppress(KeyboardInterrupt):
+            method.offer_last()
+        with interrupts_ignored():
+            state.objective.lists.assign(selection.kept.ranks)
+    return solution
 
 
 def _measured_start(objective: RankedLoss, validation: Any) -> Kept:
@@ -177,19 +194,21 @@ def _fingerprint(parameters: Sequence[Parameter]) -> str:
     return fingerprint(*(parameter.values.ascending for parameter in parameters), shapes)
 
 
-def _read(checkpoint: Checkpoint, lists: AscendingLists, file: Any) -> Integers:
-    """Return the assignment of a checkpoint.
+def _members(checkpoint: Checkpoint, lists: AscendingLists, file: Any) -> NDArray[np.int64]:
+    """Return the assignments of a checkpoint, (count, n); none where there is no file.
 
     Raises:
         ValueError: The file is damaged, of another model, or has ranks beyond the lists.
     """
-    ranks = checkpoint.read()["members"][0]
-    if ((ranks < 0) | (ranks >= lists.lengths)).any():
+    if not checkpoint.exists():
+        return np.empty((0, len(lists)), np.int64)
+    members = checkpoint.read()["members"]
+    if ((members < 0) | (members >= lists.lengths)).any():
         raise ValueError(
             f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
             "wrote. Delete it to begin anew."
         )
-    return ranks.astype(np.int64)
+    return members.astype(np.int64)
 
 
 def _report(

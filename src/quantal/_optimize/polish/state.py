@@ -45,6 +45,12 @@ class PolishState:
         """Return how many moves the first block has."""
         return max(1, int(FIRST_BLOCK * len(self.objective)))
 
+    def resume_from(self, ranks: Integers) -> None:
+        """Offer an assignment that an earlier run has reached."""
+        loss = self.objective.monitored(ranks)
+        self.incumbent.offer(ranks, loss)
+        self.selection.offer(ranks, loss)
+
     def measure_curvature(self, ranks: Integers) -> None:
         """Measure the curvature at an assignment, at a fifth of the budget at most."""
         spending, batches = self.spending, self.objective.model_loss.batches

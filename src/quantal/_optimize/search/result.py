@@ -55,7 +55,9 @@ class SearchResult:
 def conclude(task: Task, solution: Solution) -> SearchResult:
     """Return the result of a search from its incumbent and what the last method proved."""
     codes = task.incumbent.codes
-    loss = task.evaluator.loss(codes)
+    loss = task.incumbent.loss
+    with contextlib.suppress(KeyboardInterrupt):
+        loss = task.evaluator.loss(codes)
     bound, proved, rounding = solution.bound, solution.proved, 0.0
     if task.structure is not None:
         rounding = task.structure.rounding(task.problem)

@@ -7,8 +7,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget
 from quantal._optimize.constraints import Constraints
+from quantal._optimize.interruption import termination_as_interrupt
 from quantal._optimize.methods.method import run_in_turn
 from quantal._optimize.search.choice import choose_methods
 from quantal._optimize.search.result import SearchResult, conclude
@@ -41,7 +43,8 @@ def search(
     Small search spaces are enumerated.
 
     How: descents along the gradient where there is one, then tabu search from crossovers of
-    good vectors. Ctrl-C ends it with the best so far.
+    good vectors. Ctrl-C ends it with the best so far, and so does SIGTERM, unless the program
+    handles that signal itself.
 
     Args:
         objective: One of `quantal.objectives`; or a function of vectors (batch, n) to losses
@@ -60,8 +63,10 @@ def search(
             loss.
         constraints: A `quantal.Constraints`: a total, counts of values, groups that move
             together, fixed elements.
-        file: The path of a checkpoint: the search writes good vectors to it, from time to time
-            and when it ends; if the file exists, the search goes on from them.
+        file: The path of a checkpoint: the search writes good vectors to it, at once, at least
+            every 30 seconds and when it ends; if the file exists, the search goes on from them.
+            The place is tried before the first evaluation; what cannot be written later is
+            a warning.
         jobs: The processes that share each batch of a function, by joblib; -1 for one a
             core. For functions that take milliseconds a vector.
         verbose: 1 shows a line of progress, 0 nothing.
@@ -73,7 +78,8 @@ def search(
         ImportError: numba or scipy is not installed, for objectives with compiled loops.
         TypeError: The objective is not callable.
         ValueError: An argument has a wrong shape, no vector satisfies the constraints, the
-            file is damaged or of another search, or no loss of the first vectors is a number.
+            file is damaged, of another search or in a place that cannot be written, or no
+            loss of the first vectors is a number.
 
     >>> import numpy as np
     >>> target = np.array([1, -1, 0.5])
@@ -86,14 +92,15 @@ def search(
 
 
 def run(task: Task) -> SearchResult:
-    """Run the methods that a task needs, and conclude; Ctrl-C ends the methods."""
-    task.checkpoint.write_regularly(task.spending, task.save)
+    """Run the methods that a task needs, and conclude; Ctrl-C and SIGTERM end the methods."""
     incumbent, last = task.incumbent, Solution(None)
-    with contextlib.suppress(KeyboardInterrupt):
-        for solution in run_in_turn(
-            choose_methods(task), incumbent, task.spending, incumbent.offer
-        ):
-            last = solution
-    task.progress.end()
-    task.save()
-    return conclude(task, last)
+    with termination_as_interrupt():
+        with Autosave(task.checkpoint, task.snapshot) as autosave:
+            task.spending.watch(autosave.warn)
+            with contextlib.suppress(KeyboardInterrupt):
+                for solution in run_in_turn(
+                    choose_methods(task), incumbent, task.spending, incumbent.offer
+                ):
+                    last = solution
+            task.progress.end()
+        return conclude(task, last)

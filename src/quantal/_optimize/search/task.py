@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quantal._optimize.budget import Budget, Clock, Spending
-from quantal._optimize.checkpoint import Checkpoint, fingerprint
+from quantal._optimize.checkpoint import Checkpoint, distinct, fingerprint
 from quantal._optimize.constraints import Constraints
 from quantal._optimize.evaluator import Evaluator
 from quantal._optimize.incumbent import Incumbent
@@ -92,10 +92,10 @@ class Task:
         """Return whether nothing is known of the objective's structure."""
         return self.objective.black_box or self.structure is None
 
-    def save(self) -> None:
-        """Write the incumbent and the population to the checkpoint."""
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return what the checkpoint keeps: the incumbent and the population, each once."""
         members = [member.codes for member in self.population.members]
-        self.checkpoint.write(members=np.stack([self.incumbent.codes, *members]))
+        return {"members": distinct([self.incumbent.codes, *members, *self.population.starts])}
 
 
 def parse(
@@ -174,16 +174,16 @@ def _starts(
     random: np.random.Generator,
 ) -> list[Integers]:
     """Return the assignments of the checkpoint and the first one, evaluated."""
-    start = problem.start
-    loss = evaluator.loss(start)
-    evaluator.incumbent.offer(start, loss)
-    if math.isnan(loss):
-        start = _first_number(evaluator, groups, problem, repaired, random)
     members: list[Integers] = []
     if checkpoint.exists():
         rows = np.asarray(checkpoint.read()["members"], np.int64)
         in_lists = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
         members = list(rows[in_lists])
+    start = problem.start
+    loss = evaluator.loss(start)
+    evaluator.incumbent.offer(start, loss)
+    if math.isnan(loss):
+        start = _first_number(evaluator, groups, problem, repaired, random)
     for codes in members:
         evaluator.consider(codes)
     return [*members, start]

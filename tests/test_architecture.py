@@ -17,7 +17,7 @@ _core                   types by_identity
 _core.numbers           presets checks entropy k_means values fitting
 _core.tensors           backend constants gradients step_functions row_steps projection
 _core.tensors           latent_units
-_core                   keras_internals estimator scale scale_state weight_scope parameter
+_core                   keras_internals companion estimator scale scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container record
                         schedules
 objectives              problem groups

@@ -13,7 +13,7 @@ SOURCE = pathlib.Path(quantal.__file__).parent
 PRIVATE = re.compile(
     r"(?<!self)(?<!cls)\.(_flatten_layers|_trainable_variables|_non_trainable_variables|_tracker"
     r"|_kernel|_value|_initializer|_compile_config|_compute_loss|_clear_losses|_keras_history"
-    r"|_inbound_nodes|_functional|_nodes_by_depth|_inputs_struct|original_scope)\b"
+    r"|_inbound_nodes|_track_variable|_functional|_nodes_by_depth|_inputs_struct|original_scope)\b"
 )
 
 
@@ -45,6 +45,12 @@ def test_layers_and_variables():
     assert internals.own_variables(dense) == [dense.kernel, dense.bias]
     assert internals.own_variables(model) == []
     assert internals.kernel_variable(dense) is dense.kernel
+
+
+def test_a_variable_that_is_tracked_is_a_weight():
+    layer, variable = keras.layers.Layer(), keras.Variable(1.0)
+    internals.track_variable(layer, variable)
+    assert layer.trainable_variables == [variable]
 
 
 def test_a_layer_that_is_untracked_is_forgotten():

@@ -25,6 +25,11 @@ def untrack(layer: keras.Layer, inner: keras.Layer) -> None:
     layer._tracker.untrack(inner)
 
 
+def track_variable(layer: keras.Layer, variable: keras.Variable) -> None:
+    """Add a variable to the weights of a layer that is being built."""
+    layer._track_variable(variable)
+
+
 def kernel_variable(layer: keras.Layer) -> keras.Variable:
     """Return the kernel of a Dense or convolutional layer as a variable.
 

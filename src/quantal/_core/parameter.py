@@ -93,10 +93,23 @@ class Parameter:
         return tuple(self.latent.shape)
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether training leaves the parameter alone: its latent is not trainable.
+
+        A frozen parameter is listed, still and without noise in training, too: it computes
+        as in inference, and neither its scale nor its list nor its state moves. Set
+        `layer.trainable`, of its layer or any layer around it, to freeze or thaw it.
+        """
+        return not self.latent.trainable
+
+    @property
     def variables(self) -> list[keras.Variable]:
-        """The variables that training moves: the latent, a learned scale and a learned list."""
+        """The variables that training moves: the latent, a learned scale and a learned list.
+
+        While the parameter is frozen, they stand still.
+        """
         scale = self.scale_state
-        learned = scale.relative if scale is not None and scale.relative.trainable else None
+        learned = None if scale is None or scale.is_computed else scale.relative
         return [v for v in (self.latent, learned, self.entries) if v is not None]
 
     @property
@@ -253,6 +266,7 @@ class Parameter:
     def compute(self, training: bool) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
 
+        A frozen parameter computes the same in training as in inference.
         It moves neither state nor scale: `advance` does. A random estimator draws from
         the layer's seed generator. Within `weights_replaced` the weight is the tensor
         given there, times the scale.
@@ -269,7 +283,8 @@ class Parameter:
             return replacement if self.scale is None else self.scale * replacement
         projection, latent = self._projection(), self.latent_in_list_units
         state = None if self.state is None else ops.convert_to_tensor(self.state)
-        value = self.estimator.forward(latent, projection, bool(training), state, self.seed)
+        training = bool(training) and not self.is_frozen
+        value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
             # An entry gets the sum of the gradients of all elements that have it.
             entry = projection.entry(latent)  # type: ignore[attr-defined]
@@ -282,9 +297,9 @@ class Parameter:
         """Move the estimator's state, and a scale that is computed, on by a training step.
 
         Layers call it once in each training step, after `compute`, which still has the
-        old ones. Within `weights_replaced` it does nothing.
+        old ones. For a frozen parameter, and within `weights_replaced`, it does nothing.
         """
-        if replacement_of(self) is not None:
+        if self.is_frozen or replacement_of(self) is not None:
             return
         if self.state is not None:
             self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))

@@ -107,7 +107,7 @@ class _Watch:
 
     def freeze(self) -> None:
         """Put frozen elements onto the value nearest to their mean."""
-        if self.frozen.any():
+        if self.frozen.any() and not self.parameter.is_frozen:
             codes = self.parameter.values.codes(self.mean)
             self.parameter.set_codes(codes, where=self.frozen)
             self._last_values = self._values()

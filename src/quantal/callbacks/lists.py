@@ -14,7 +14,8 @@ class RefreshLists(keras.callbacks.Callback):
 
     Use it with `Values(..., learnable=True)` where weights are shared: gradients move
     codes and entries, and a refresh from time to time makes the entries fit the codes
-    again (one step of k-means). Entries whose code no weight has stay where they are.
+    again (one step of k-means). Entries whose code no weight has stay where they are, and so
+    do the lists of frozen layers (`trainable=False`).
 
     Args:
         every: Epochs from one refresh to the next, at least 1.
@@ -50,4 +51,5 @@ class RefreshLists(keras.callbacks.Callback):
         """Refresh the lists after every `every` epochs."""
         if (epoch + 1) % self.every == 0:
             for parameter in self._learned:
-                parameter.refresh_values()
+                if not parameter.is_frozen:
+                    parameter.refresh_values()

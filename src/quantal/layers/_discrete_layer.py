@@ -7,6 +7,7 @@ import keras
 from keras import ops
 from numpy.typing import ArrayLike
 
+from quantal._core.companion import add_companion
 from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter
@@ -112,8 +113,8 @@ class DiscreteLayer(keras.layers.Layer):
         estimator = resolve(self.estimator, latent.shape, self.values.learnable)
         # In this order, which files keep.
         state = self._create_state(estimator, prefix)
-        scale = self._create_scale(latent.shape, prefix, output_axes, first_scale)
-        entries = self._create_entries(prefix)
+        scale = self._create_scale(latent, prefix, output_axes, first_scale)
+        entries = self._create_entries(latent, prefix)
         seed = self.seed_generator
         return Parameter(latent, self.values, estimator, state, scale, entries, seed)
 
@@ -122,11 +123,11 @@ class DiscreteLayer(keras.layers.Layer):
         if initial is None:
             return None
         name = f"{prefix}estimator_state"
-        return self._create_variable(name, (len(initial),), lambda: initial, trainable=False)
+        return self._create_variable(name, (len(initial),), lambda: initial)
 
     def _create_scale(
         self,
-        weight_shape: Sequence[int],
+        latent: keras.Variable,
         prefix: str,
         output_axes: Sequence[int],
         first_scale: FirstScale,
@@ -134,34 +135,47 @@ class DiscreteLayer(keras.layers.Layer):
         scale = self._resolved_scale
         if scale is None:
             return None
-        shape = scale.shape(weight_shape, output_axes)
-        is_learned = scale.method == "learned"
-        start = self._create_variable(f"{prefix}scale_start", shape, first_scale, trainable=False)
-        relative = self._create_variable(f"{prefix}scale", shape, one, trainable=is_learned)
+        shape = scale.shape(latent.shape, output_axes)
+        start = self._create_variable(f"{prefix}scale_start", shape, first_scale)
+        leader = latent if scale.method == "learned" else None
+        relative = self._create_variable(f"{prefix}scale", shape, one, leader)
         return ScaleState(scale, self.values, start, relative)
 
-    def _create_entries(self, prefix: str) -> keras.Variable | None:
+    def _create_entries(self, latent: keras.Variable, prefix: str) -> keras.Variable | None:
         if not self.values.learnable:
             return None
         first = entry_units(self.values).latents_of(self.values.numbers)
-        return self._create_variable(f"{prefix}values", first.shape, lambda: first, trainable=True)
+        return self._create_variable(f"{prefix}values", first.shape, lambda: first, latent)
 
     def _create_variable(
-        self, name: str, shape: Sequence[int], first: Callable[[], Any], trainable: bool
+        self,
+        name: str,
+        shape: Sequence[int],
+        first: Callable[[], Any],
+        leader: keras.Variable | None = None,
     ) -> keras.Variable:
-        """Create a float32 variable whose first value a function gives."""
+        """Create a float32 variable whose first value a function gives.
+
+        Args:
+            name: The variable's name.
+            shape: Its shape.
+            first: Returns its first value.
+            leader: The variable that it trains together with; None if it does not train.
+        """
 
         def initializer(shape: Any, dtype: Any = None) -> Tensor:
             return ops.ones(shape, "float32") * ops.convert_to_tensor(first(), "float32")
 
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer,
-            dtype="float32",
-            trainable=trainable,
-            autocast=False,
-        )
+        arguments: dict[str, Any] = {
+            "name": name,
+            "shape": shape,
+            "initializer": initializer,
+            "dtype": "float32",
+            "autocast": False,
+        }
+        if leader is None:
+            return self.add_weight(trainable=False, **arguments)
+        return add_companion(self, leader, **arguments)
 
     def save_own_variables(self, store: Any) -> None:
         """Put the layer's variables into a file; a finalized layer puts its packed codes."""

@@ -28,10 +28,11 @@ _LINEAR = (
 def passes_moments(layer: keras.Layer, parameters: Sequence[Parameter]) -> bool:
     """Return whether a layer is linear in one weight whose mean and variance are known.
 
-    A weight that `weights_replaced` replaces is not random.
+    A weight that is frozen, or that `weights_replaced` replaces, is not random.
     """
     return (
         len(parameters) == 1
+        and not parameters[0].is_frozen
         and replacement_of(parameters[0]) is None
         and isinstance(parameters[0].estimator, MeanField)
         and isinstance(layer, _LINEAR)

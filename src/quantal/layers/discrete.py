@@ -56,7 +56,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             output channel where the list's numbers are proportions (powers of two,
             integers, or 1 the largest magnitude), none elsewhere.
         seed: The seed of the first latents of an unbuilt layer.
-        **kwargs: `name`, `trainable`; `dtype` is handed to the wrapped layer.
+        **kwargs: `name`; `trainable`: False freezes the wrapped layer with its values, scale
+            and list; `dtype` is handed to the wrapped layer.
 
     Input shape, output shape, arguments of the call: the wrapped layer's.
 
@@ -104,6 +105,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self._configure(values, estimator, scale, seed)
         self.weight_names = _checked_names(weight_names)
         self.supports_masking = layer.supports_masking
+        if not self.trainable:
+            _freeze_inside(layer)
         set_dtype_policy(layer, dtype)
         # The weights that have their first latents, each with its scale's first value.
         self._first_scales: ByIdentity[FirstScale] = ByIdentity()
@@ -117,7 +120,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             # `build` forgot; a symbolic one costs nothing.
             with eager_section():
                 self.layer(*symbolic(args), **symbolic(kwargs))
-            self._draw_first_latents()
+            self._begin_weights()
             self.build()
         return super().__call__(*args, **kwargs)
 
@@ -127,7 +130,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             with eager_section():
                 self.layer.build(input_shape)
             self.layer.built = True
-            self._draw_first_latents()
+            self._begin_weights()
         self._refuse_other_kernels()
         latents = self._latents()
         parameters = [
@@ -150,10 +153,17 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """Build the layer from what `get_build_config` returned."""
         if not self.layer.built:
             self.layer.build_from_config(config)
-            self._draw_first_latents()
+            self._begin_weights()
         # A layer without `build` of its own gets its weights in its first call.
         if self._named_variables():
             self.build()
+
+    def _begin_weights(self) -> None:
+        """Freeze what the wrapped layer created in its build, if it is frozen; draw latents."""
+        for layer in flatten_layers(self.layer):
+            if not layer.trainable:
+                _freeze_inside(layer)
+        self._draw_first_latents()
 
     def _named_variables(self) -> list[keras.Variable]:
         """Return the wrapped layer's variables that `weight_names` names, so far.
@@ -285,6 +295,16 @@ def unwrapped(layer: keras.Layer) -> keras.Layer:
     while isinstance(layer, Discrete):
         layer = layer.layer
     return layer
+
+
+def _freeze_inside(layer: keras.Layer) -> None:
+    """Freeze all layers inside a layer that is frozen, or shall be, and the layer itself.
+
+    Keras hands the flag of a layer on to those inside it at the moment when it is set: not to
+    those that its build creates later, and nothing of a constructor's argument.
+    """
+    for inner in flatten_layers(layer):
+        inner.trainable = False
 
 
 def _is_built(layer: keras.Layer) -> bool:

@@ -14,12 +14,14 @@ from quantal._models.walk import check_model
 def checked_parameters(
     model: keras.Model, parameters: Sequence[Parameter] | None
 ) -> list[Parameter]:
-    """Return the parameters to polish: the given ones, or all of the model.
+    """Return the parameters to polish: the given ones, or all of the model that are not frozen.
+
+    There is none where all of the model are frozen.
 
     Raises:
         TypeError: It is not a Keras model.
         ValueError: The model is not built, not compiled or has no discrete parameters, or one of
-            the given parameters comes twice or is not the model's.
+            the given parameters comes twice, is frozen or is not the model's.
     """
     check_model(model)
     if not model.compiled:
@@ -28,8 +30,9 @@ def checked_parameters(
             "model.compile(loss=...) first."
         )
     of_model = parameters_of(model)
-    selected = of_model if parameters is None else list(parameters)
-    if not selected:
+    trained = [parameter for parameter in of_model if not parameter.is_frozen]
+    selected = trained if parameters is None else list(parameters)
+    if not of_model or (parameters is not None and not selected):
         raise ValueError(
             f"The model {model.name!r} has no discrete parameters. Expected some to polish. Make "
             "some with quantal.discretize or quantal.Discrete."
@@ -40,6 +43,12 @@ def checked_parameters(
         raise ValueError(
             f"parameters has {unknown[0]!r}, which is not in the model. Expected some of "
             "quantal.parameters_of(model)."
+        )
+    frozen = [parameter for parameter in selected if parameter.is_frozen]
+    if frozen:
+        raise ValueError(
+            f"parameters has {frozen[0].path}, whose layer has trainable=False. Expected "
+            "parameters that may change. Leave it out, or set trainable=True."
         )
     if len(ByIdentity[None]([(parameter.latent, None) for parameter in selected])) < len(selected):
         raise ValueError(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.parameter import Parameter
+from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss, Monitor
 from quantal._models.model_loss import ModelLoss
@@ -54,7 +54,8 @@ def polish(
     """Change the assignment of a trained model wherever that lowers its loss.
 
     Use it after `fit`, where gradients have stopped: each change is checked by the loss itself,
-    computed as in inference. The other weights, scales and lists stay.
+    computed as in inference. The other weights, scales and lists stay, and so do the values of
+    frozen layers (`trainable=False`).
 
     How: up to 512 elements whose loss is quadratic are followed by exact deltas (`quantal.search`).
     Else moves to neighbouring values are ranked by `gradient * step + curvature * step**2 / 2`,
@@ -88,7 +89,8 @@ def polish(
             which assignment is kept, for example the fraction of wrong answers; None for the loss.
             Moves follow the loss, which has a gradient; what the report calls loss is this
             number.
-        parameters: The parameters that may change, of `parameters_of(model)`; None for all.
+        parameters: The parameters that may change, of `parameters_of(model)`; None for all that
+            are not frozen.
         batch_size: The most samples at once.
         seed: The seed of the random numbers.
         file: Where the best assignment is written, at once, at least every 30 seconds and in the
@@ -101,9 +103,9 @@ def polish(
 
     Raises:
         TypeError: It is not a Keras model.
-        ValueError: The model is not compiled or has no discrete layers, the data are no
-            arrays of one length, the loss is not a number, or the file is damaged, of
-            another model or in a place that cannot be written.
+        ValueError: The model is not compiled or has no discrete layers, one of `parameters` is
+            frozen, the data are no arrays of one length, the loss is not a number, or the file is
+            damaged, of another model or in a place that cannot be written.
 
     >>> import keras, numpy as np, quantal
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
@@ -116,9 +118,11 @@ def polish(
     """
     check_batch_size(batch_size)
     selected = checked_parameters(model, parameters)
-    lists, spending = AscendingLists(selected), Spending(Budget.of(budget))
-    compiled = CompiledLoss(model, selected, monitor)
-    checkpoint = Checkpoint(file, _fingerprint(selected), {"members": (None, len(lists))})
+    # Where all are frozen, they are measured, and stay as they are.
+    measured = selected or parameters_of(model)
+    lists, spending = AscendingLists(measured), Spending(Budget.of(budget))
+    compiled = CompiledLoss(model, measured, monitor)
+    checkpoint = Checkpoint(file, _fingerprint(measured), {"members": (None, len(lists))})
     members = _members(checkpoint, lists, file)
 
     def objective_of(data: Any) -> RankedLoss:
@@ -128,6 +132,8 @@ def polish(
     if validation_data is not None:
         validation = objective_of(checked_validation_data(validation_data)).monitored
     start = _measured_start(objective, validation)
+    if not selected:
+        return _report(start, start, Incumbent(start.ranks, spending), spending, False)
     spending.restart_clock()  # Compiling is not charged.
     incumbent = Incumbent(start.ranks, spending)
     incumbent.offer(start.ranks, start.loss)

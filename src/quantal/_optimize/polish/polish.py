@@ -133,6 +133,7 @@ def polish(
         validation = objective_of(checked_validation_data(validation_data)).monitored
     start = _measured_start(objective, validation)
     if not selected:
+        compiled.forget_traces()
         return _report(start, start, Incumbent(start.ranks, spending), spending, False)
     spending.restart_clock()  # Compiling is not charged.
     incumbent = Incumbent(start.ranks, spending)

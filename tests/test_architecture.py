@@ -21,7 +21,7 @@ _core                   keras_internals companion estimator scale scale_state we
 _storage                atomic names codes radix rans packing container record
                         schedules
 objectives              problem groups
-objectives._algorithms  solution symmetry quadratic_form compiled_loop deltas
+objectives._algorithms  solution symmetry quadratic_form compiling compiled_loop deltas
 objectives._algorithms  relaxation_bound quadratic_steps sphere_decoding autocorrelation_steps
 objectives._algorithms  minimax_program convex_hull largest_sum
 objectives              objective quadratic sums minimax magnitude autocorrelation

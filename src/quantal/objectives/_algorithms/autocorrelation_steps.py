@@ -18,7 +18,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from quantal.objectives._algorithms.compiled_loop import (
@@ -29,6 +28,7 @@ from quantal.objectives._algorithms.compiled_loop import (
     CompiledLoop,
     LoopState,
 )
+from quantal.objectives._algorithms.compiling import compiled
 from quantal.objectives.problem import Floats, Integers, Problem
 
 _STEPS_OF_A_WALK = 4
@@ -134,7 +134,7 @@ def autocorrelation_loop(energy: Any, periodic: bool, problem: Problem, seed: in
     return CompiledLoop(energy, advance, n**2 + problem.lists.size, math.inf)
 
 
-@njit(cache=True)
+@compiled()
 def walk(
     count: int, length: int, rounding: float, seed: int, periodic: bool,
     arrays: WalkArrays, visited: VisitedVectors, state: LoopState,
@@ -202,7 +202,7 @@ def walk(
             best_codes[:] = codes
 
 
-@njit(cache=True)
+@compiled()
 def _correlate(codes: Any, lists: Any, keys: Any, periodic: bool, correlations: Any) -> Any:
     """Compute all correlations of codes; return the loss, the sum of squares and the hash."""
     v, sums, products, kernel, _, _ = correlations
@@ -221,7 +221,7 @@ def _correlate(codes: Any, lists: Any, keys: Any, periodic: bool, correlations: 
     return loss, squares, vector_hash
 
 
-@njit(cache=True)
+@compiled()
 def _best_unvisited(
     vector_hash: Any, codes: Any, keys: Any, hashes: Any, walks: Any, walk: Any, deltas: Any
 ) -> Any:
@@ -250,7 +250,7 @@ def _best_unvisited(
     return best_i, best_code, delta
 
 
-@njit(cache=True)
+@compiled()
 def _slot(vector_hash: Any, hashes: Any, walks: Any, walk: Any) -> Any:
     """Return the slot of a hash in the table, and whether the walk has been there."""
     last = len(hashes) - 1
@@ -262,14 +262,14 @@ def _slot(vector_hash: Any, hashes: Any, walks: Any, walk: Any) -> Any:
     return slot, False
 
 
-@njit(cache=True)
+@compiled()
 def _visit(vector_hash: Any, hashes: Any, walks: Any, walk: Any) -> None:
     """Add a vector to those that the walk has visited."""
     slot, _ = _slot(vector_hash, hashes, walks, walk)
     hashes[slot], walks[slot] = vector_hash, walk
 
 
-@njit(cache=True)
+@compiled()
 def _change(i: int, value: Any, periodic: bool, v: Any, sums: Any, products: Any) -> None:
     """Give an element another value; update the sums and the products."""
     n, step = len(v), value - v[i]
@@ -294,7 +294,7 @@ def _change(i: int, value: Any, periodic: bool, v: Any, sums: Any, products: Any
     v[i] = value
 
 
-@njit(cache=True)
+@compiled()
 def _unroll(periodic: bool, sums: Any, kernel: Any) -> None:
     """Set the diagonals of the Toeplitz matrix, from the highest to the lowest."""
     n = len(sums)
@@ -306,7 +306,7 @@ def _unroll(periodic: bool, sums: Any, kernel: Any) -> None:
         below[k] = times * np.conj(sums[n - 1 - k])
 
 
-@njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _slopes(kernel: Any, v: Any, slopes: Any) -> None:
     """Multiply the Toeplitz matrix by `conj(v)`, four columns at once."""
     n = len(v)
@@ -324,7 +324,7 @@ def _slopes(kernel: Any, v: Any, slopes: Any) -> None:
             slopes[i] += a * column[i]
 
 
-@njit(cache=True)
+@compiled()
 def _deltas(
     values: Any, v: Any, slopes: Any, products: Any, squares: Any, times: Any, barred: Any,
     deltas: Any,
@@ -338,7 +338,7 @@ def _deltas(
 
 
 # Without NaN and the sign of zero the compiler compares several numbers at once.
-@njit(cache=True, fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def _least(numbers: Any) -> Any:
     """Return the least of some numbers."""
     least = numbers[0]

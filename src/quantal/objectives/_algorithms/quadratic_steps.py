@@ -9,7 +9,6 @@ Source: Glover, "Tabu Search", ORSA Journal on Computing 1989.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.sparse import csr_array
 
 from quantal.objectives._algorithms.compiled_loop import (
@@ -20,6 +19,7 @@ from quantal.objectives._algorithms.compiled_loop import (
     CompiledLoop,
     LoopState,
 )
+from quantal.objectives._algorithms.compiling import compiled
 from quantal.objectives._algorithms.quadratic_form import QuadraticForm
 from quantal.objectives.problem import Floats, Integers, Problem
 
@@ -85,7 +85,7 @@ def quadratic_loop(form: QuadraticForm, problem: Problem) -> CompiledLoop:
     return CompiledLoop(form.loss, advance, operations, patience)
 
 
-@njit(cache=True)
+@compiled()
 def _advance(
     count: int, patience: int, tenure: int, rounding: float, seed: int,
     arrays: QuadraticArrays, gradient: Any, state: LoopState,
@@ -119,7 +119,7 @@ def _advance(
             return
 
 
-@njit(cache=True)
+@compiled()
 def _best_change(arrays: QuadraticArrays, gradient: Any, state: LoopState, rounding: float) -> Any:
     """Return the element and the code of the best change that is allowed; -1 if none is.
 
@@ -151,7 +151,7 @@ def _best_change(arrays: QuadraticArrays, gradient: Any, state: LoopState, round
     return best_i, best_code
 
 
-@njit(cache=True)
+@compiled()
 def _change(i: int, code: int, arrays: QuadraticArrays, gradient: Any, codes: Any) -> float:
     """Give an element another code, update the gradient, and return the loss's change."""
     starts, columns, entries = arrays.starts, arrays.columns, arrays.entries

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from quantal.objectives._algorithms.compiling import compiled
 from quantal.objectives._algorithms.quadratic_form import QuadraticForm
 from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers, Problem
@@ -240,7 +240,7 @@ class DepthFirstSearch:
         _visit(nodes, self._decoded, self._stack, self.codes, self._progress)
 
 
-@njit(cache=True)
+@compiled()
 def _visit(
     nodes: int, decoded: Triangle, stack: _Stack, codes: Any, progress: NDArray[Any]
 ) -> None:
@@ -284,7 +284,7 @@ def _visit(
     progress[_LEVEL], progress[_STATUS] = level, _GOES_DOWN if goes_down else _GOES_UP
 
 
-@njit(cache=True)
+@compiled()
 def _sort_by_distance(residual: float, factor: float, choices: Any, nearest: Any) -> None:
     """Set the codes of a level in the order of their values' distance, by insertion."""
     for code in range(len(choices)):

@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 import quantal
 from quantal._command import backend, comparison, datasets, results
 from quantal._command import command as cli
-from quantal._command.errors import MissingPackage
+from quantal._command.errors import MissingPackage, Unwritable
 
 # The command is the same over every backend, and most of its tests train.
 pytestmark = pytest.mark.product
@@ -181,7 +182,7 @@ def test_the_second_training_gets_the_batches_of_the_first():
     for _ in range(2):
         pair = comparison.build_pair("multiplier", dataset, quantal.Values("binary"), "annealed", 0)
         training = comparison.Training(epochs=2, batch_size=50, seed=0)
-        comparison.fit(pair.free, dataset, training, on_epoch_end=lambda: None)
+        comparison.fit(pair.free, dataset, training)
         weights.append(pair.free.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -540,7 +541,65 @@ def test_an_interrupt(train, monkeypatch):
 
     monkeypatch.setattr(datasets, "read_dataset", interrupt)
     code, _, err = train("wine")
-    assert (code, err) == (130, "")
+    assert (code, err) == (130, "quantal: interrupted.\n")
+
+
+class Sending(keras.callbacks.Callback):
+    """A callback that sends this process a signal at the end of an epoch of one model."""
+
+    def __init__(self, number, epoch):
+        super().__init__()
+        self.number, self.epoch, self.epochs = number, epoch, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+        if self.epochs == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("epoch", [2, 8])
+def test_an_interrupted_training_is_written(train, tmp_path, monkeypatch, number, epoch):
+    """In the training of the discrete model, which has five epochs here, and of the free one."""
+    sending, fit = Sending(number, epoch), comparison.fit
+    monkeypatch.setattr(
+        results, "fit", lambda *arguments: fit(*arguments[:-1], [*arguments[-1], sending])
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f".quantal-{os.getpid()}-left").mkdir()
+    code, out, err = train("wine", "--model", "multiplier", "--epochs", 5)
+    assert code == 130
+    assert f"interrupted while training {'discrete' if epoch == 2 else 'free'} weights" in err
+    assert "Written" not in out
+    assert sending.epochs in (epoch, epoch + 1)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(results.FILES)
+    written = pandas.read_csv(folder / "predictions.csv")
+    assert list(written) == ["row", "target", "discrete"]
+    model = keras.saving.load_model(folder / "model.keras")
+    features = datasets.read_dataset("wine").features[written["row"] - 1].astype(np.float32)
+    outputs = model.predict(features, verbose=0)
+    assert list(outputs.argmax(axis=1)) == list(written["discrete"])
+
+
+def test_training_is_written_as_it_goes(train, tmp_path, monkeypatch):
+    """Every few seconds by the clock, within an epoch; a failure is said once."""
+    failing, listings = [], []
+    write = results.write_files
+
+    def watched(folder, comparison, dataset):
+        if failing:
+            raise Unwritable("the disk is full.")
+        write(folder, comparison, dataset)
+        listings.append((len(comparison.scores), sorted(path.name for path in folder.iterdir())))
+        failing.extend(len(listings) * [True] if len(listings) == 2 else [])
+
+    monkeypatch.setattr(results, "write_files", watched)
+    monkeypatch.setattr(results, "SECONDS_BETWEEN_WRITES", 0.0)
+    code, _, err = train("wine", "--model", "multiplier", "--epochs", 2, "--batch-size", 60)
+    assert code == 5
+    assert listings == 2 * [(1, sorted(results.FILES))]
+    assert err.count("the disk is full. The training goes on.") == 1
 
 
 # Packages: 1

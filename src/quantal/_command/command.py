@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import quantal
 from quantal._command.backend import choose_backend, load_model, start_keras
-from quantal._command.errors import CommandError, MissingPackage, Unfit, Unwritable
+from quantal._command.errors import CommandError, Interrupted, MissingPackage, Unfit, Unwritable
 from quantal._core.numbers.values import Values
+from quantal._optimize.interruption import termination_as_interrupt
 
 try:
     import typer
@@ -72,6 +73,8 @@ exit codes:
   4  data or a model that do not fit: a missing column, text among numbers, NaN,
      wrong shapes, a single class, training that ends in NaN
   5  DIR cannot be written
+  130  interrupted, by Ctrl-C or SIGTERM; DIR has the discrete model as trained
+     until then. A run that is killed loses at most half a minute.
 """
 
 
@@ -82,9 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the command's name; None for those of the process.
     """
     try:
-        app(arguments, prog_name="quantal")
+        with termination_as_interrupt():
+            app(arguments, prog_name="quantal")
     except SystemExit as end:
-        return int(end.code or 0)
+        code = int(end.code or 0)
+        if code == Interrupted.code:  # typer makes this of a KeyboardInterrupt, without a word.
+            typer.echo("quantal: interrupted.", err=True)
+        return code
     except CommandError as error:
         typer.echo(f"quantal: {error}", err=True)
         return error.code
@@ -179,8 +186,14 @@ def train(
         dataset = read_dataset(data, target, task, seed)
         typer.echo(f"{dataset}; Keras on {chosen}")
         start_keras(chosen)
-        from quantal._command.comparison import Training, build_pair, compare
-        from quantal._command.results import prepare_folder, show_table, train_pair, write_files
+        from quantal._command.comparison import Training, build_pair
+        from quantal._command.results import (
+            FILES,
+            prepare_folder,
+            show_table,
+            train_pair,
+            write_files,
+        )
     except ImportError as error:
         raise MissingPackage(f'{error}. Install it: pip install "quantal[command]"') from error
     from quantal.estimators.policy import parse
@@ -191,10 +204,10 @@ def train(
         raise typer.BadParameter(str(error), param_hint="--estimator") from None
     pair = build_pair(model, dataset, listed, estimator, seed)
     prepare_folder(out)
-    train_pair(pair, dataset, Training(epochs, batch_size, seed))
-    comparison = compare(pair, dataset)
+    comparison = train_pair(pair, dataset, Training(epochs, batch_size, seed), out)
     show_table(comparison, dataset, listed)
     write_files(out, comparison, dataset)
+    typer.echo(f"Written into {out}: {', '.join(FILES)}")
 
 
 @app.command()

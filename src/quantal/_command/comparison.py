@@ -1,7 +1,7 @@
 """Build and train a model twice, on listed weights and on free ones, and compare."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -49,9 +49,9 @@ class Comparison(NamedTuple):
 
     Attributes:
         model: The discrete model, from features as in the data to predictions.
-        predictions: Of the discrete and of the free model: classes as integers, or
-            numbers, shape (held-out rows,).
-        scores: Accuracy or R^2 of the discrete and of the free model.
+        predictions: Classes as integers, or numbers, shape (held-out rows,): of the discrete
+            model, and of the free one once it is trained.
+        scores: Accuracy or R^2 of the same models.
     """
 
     model: keras.Model
@@ -134,7 +134,7 @@ def fit(
     model: keras.Model,
     dataset: Dataset,
     training: Training,
-    on_epoch_end: Callable[[], None],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a model of a pair; the same seed gives each of the two the same batches."""
     features = _scaled(dataset.feature_scaler, dataset.features[dataset.training])
@@ -142,17 +142,15 @@ def fit(
     if dataset.target_scaler is not None:
         target = _scaled(dataset.target_scaler, target[:, None])
     model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(model, features, dataset))
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch_end())]
     # Estimators that harden in training do so in time for the end of the run.
-    if any(parameter.state is not None for parameter in parameters_of(model)):
-        callbacks.append(PaceToRun())
+    paces = any(parameter.state is not None for parameter in parameters_of(model))
     keras.utils.set_random_seed(training.seed)
     model.fit(
         features,
         target,
         epochs=training.epochs,
         batch_size=training.batch_size,
-        callbacks=callbacks,
+        callbacks=[*callbacks, PaceToRun()] if paces else list(callbacks),
         verbose=0,
     )
 
@@ -172,20 +170,24 @@ def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -
     return keras.losses.SparseCategoricalCrossentropy(from_logits=not is_probability)
 
 
-def compare(pair: Pair, dataset: Dataset) -> Comparison:
-    """Predict the held-out rows with both models, from features as in the data.
+def compare(models: Sequence[keras.Model], dataset: Dataset) -> Comparison:
+    """Predict the held-out rows from features as in the data.
+
+    Args:
+        models: The discrete model as `on_raw_features` returns it, and the free one if it is
+            trained.
+        dataset: The data.
 
     Raises:
         Unfit: A model predicts NaN or infinity.
     """
     score = r2_score if dataset.labels is None else accuracy_score
-    models = [_on_raw_features(model, dataset) for model in pair]
     predictions = [_predictions(model, dataset) for model in models]
     scores = [float(score(dataset.target[dataset.held_out], rows)) for rows in predictions]
     return Comparison(models[0], predictions, scores)
 
 
-def _on_raw_features(model: keras.Model, dataset: Dataset) -> keras.Model:
+def on_raw_features(model: keras.Model, dataset: Dataset) -> keras.Model:
     """Return the model between layers that scale features and unscale predictions."""
     scaler, target = dataset.feature_scaler, dataset.target_scaler
     # In two steps: a single factor and offset cancel where a mean is large.

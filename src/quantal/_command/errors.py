@@ -29,3 +29,10 @@ class Unwritable(CommandError):
     """A file or folder cannot be written."""
 
     code = 5
+
+
+class Interrupted(CommandError):
+    """The command was interrupted, by Ctrl-C or SIGTERM."""
+
+    code = 130
+    """Shells give this number to what SIGINT ends."""

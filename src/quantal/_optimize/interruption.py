@@ -43,6 +43,33 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C or SIGTERM came within a scope.
+
+    Use it where work can only stop between two steps. A second Ctrl-C raises KeyboardInterrupt at
+    once. Handlers of the program stay, as they do for `termination_as_interrupt`.
+    """
+    requests: list[int] = []
+
+    def request(number: int, frame: Any) -> None:
+        if requests and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    defaults = {
+        signal.SIGINT: (signal.default_int_handler,),
+        signal.SIGTERM: (signal.SIG_DFL, _interrupt),
+    }
+    handled = {
+        number: request
+        for number, known in defaults.items()
+        if _in_main_thread() and signal.getsignal(number) in known
+    }
+    with _handlers(handled):
+        yield lambda: bool(requests)
+
+
+@contextlib.contextmanager
 def _handlers(handlers: dict[signal.Signals, Callable[[int, Any], Any]]) -> Iterator[None]:
     """Set handlers of signals, and set the old ones again."""
     old = {number: signal.signal(number, handler) for number, handler in handlers.items()}

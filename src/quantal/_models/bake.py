@@ -71,20 +71,24 @@ def plain_clone(
             for parameter in parameters_of(model)
         ]
     )
-    new, pairs = clone_replacing(
+    clone = clone_replacing(
         model,
         lambda layer: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
         unwrapped,
     )
-    for old_variable, new_variable in pairs:
-        if old_variable in listed:
-            new_variable.assign(listed[old_variable])
-        else:
-            copy_value(old_variable, new_variable)
-        if factors and old_variable in factors:
-            numbers = ops.convert_to_numpy(new_variable)
-            new_variable.assign(numbers * factors[old_variable])
-    return new
+
+    def set_weights() -> None:
+        for old_variable, new_variable in clone.pairs:
+            if old_variable in listed:
+                new_variable.assign(listed[old_variable])
+            else:
+                copy_value(old_variable, new_variable)
+            if factors and old_variable in factors:
+                numbers = ops.convert_to_numpy(new_variable)
+                new_variable.assign(numbers * factors[old_variable])
+
+    clone.set_state(set_weights)
+    return clone.model
 
 
 def _einsum_dense(layer: LearnableMultiplier) -> Replacement:

@@ -13,6 +13,7 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import compile_arguments, flatten_layers, own_variables, untrack
+from quantal._models.layer_state import LayerPair, copy_state
 from quantal._models.walk import is_container, layer_attributes, layers_among
 
 
@@ -42,10 +43,24 @@ class VariablePair(NamedTuple):
 
 
 class Clone(NamedTuple):
-    """A clone is a new model, with pairs that say which variable continues which old one."""
+    """A clone is a new model, with pairs that say which part continues which old one.
+
+    Attributes:
+        model: The new model.
+        pairs: The old variables and the new ones that continue them.
+        layer_pairs: The old layers and the new ones of the same class that continue them.
+    """
 
     model: keras.Model
     pairs: list[VariablePair]
+    layer_pairs: list[LayerPair]
+
+    def set_state(self, set_weights: Callable[[], None]) -> None:
+        """Set the flags and whatever else the layers keep; a function sets the weights."""
+        copy_state(self.layer_pairs, set_weights)
+        for old_variable, new_variable in self.pairs:
+            if new_variable.trainable != old_variable.trainable:
+                new_variable.trainable = old_variable.trainable
 
 
 def clone_replacing(
@@ -74,7 +89,7 @@ def clone_replacing(
         # Keras has run the call, which created the weights, but does not mark it built.
         new.built = True
     pairs: list[VariablePair] = []
-    for old_variables, new_layer, weights_of_layer in cloning.parts:
+    for old_variables, new_layer, weights_of_layer, _ in cloning.parts:
         new_variables = weights_of_layer(new_layer)
         if len(old_variables) != len(new_variables):
             raise ValueError(
@@ -84,7 +99,7 @@ def clone_replacing(
                 "changed it."
             )
         pairs += map(VariablePair, old_variables, new_variables)
-    return Clone(new, pairs)
+    return Clone(new, pairs, cloning.layer_pairs())
 
 
 def clone_layer(layer: keras.Layer, name: str) -> keras.Layer:
@@ -131,11 +146,35 @@ def _all_weights(layer: keras.Layer) -> list[keras.Variable]:
 
 
 class _Part(NamedTuple):
-    """A part is a new layer that continues old variables, and how to list its variables."""
+    """A part is a new layer that continues old variables, and how to list its variables.
+
+    Attributes:
+        old_variables: The old variables.
+        new_layer: The new layer.
+        weights_of_layer: A function that lists its variables once it is built.
+        old_layer: The old layer, where the new one is of the same class.
+    """
 
     old_variables: list[keras.Variable]
     new_layer: keras.Layer
     weights_of_layer: Callable[[keras.Layer], list[keras.Variable]]
+    old_layer: keras.Layer | None
+
+    @property
+    def layer_pairs(self) -> list[LayerPair]:
+        """The layers and those inside them, if they continue whole with their insides."""
+        if self.old_layer is None:
+            return []
+        if self.weights_of_layer is not _all_weights:
+            return [LayerPair(self.old_layer, self.new_layer)]
+        old, new = flatten_layers(self.old_layer), flatten_layers(self.new_layer)
+        if [type(layer) for layer in old] != [type(layer) for layer in new]:
+            raise ValueError(
+                f"The layer {self.old_layer.name!r} has {len(old) - 1} layers inside; created "
+                f"from its config it has {len(new) - 1}, or of other classes. Expected the "
+                "same. Create them all in its constructor or in build."
+            )
+        return list(map(LayerPair, old, new))
 
 
 class _Cloning:
@@ -149,7 +188,13 @@ class _Cloning:
         self._replace, self._unwrap = replace, unwrap
         self._replacements: ByIdentity[Replacement | None] = ByIdentity()
         self._clones: ByIdentity[keras.Layer] = ByIdentity()
+        self._graphs: list[LayerPair] = []
         self.parts: list[_Part] = []
+
+    def layer_pairs(self) -> list[LayerPair]:
+        """Return the old layers and the new ones that continue them, each once."""
+        pairs = [*self._graphs, *(pair for part in self.parts for pair in part.layer_pairs)]
+        return list(ByIdentity((pair.new, pair) for pair in pairs).values())
 
     def clone(self, layer: Any) -> Any:
         """Return the clone of a layer, a model or an operation in a graph."""
@@ -164,7 +209,9 @@ class _Cloning:
         name, layer = layer.name, self._unwrap(layer)
         replacement = self._replacement(layer)
         if replacement is not None:
-            self.parts.append(_Part(replacement.variables, replacement.inner, _all_weights))
+            inner = replacement.inner
+            old = layer if type(layer) is type(inner) else None
+            self.parts.append(_Part(replacement.variables, inner, _all_weights, old))
             return replacement.layer
         if is_container(layer):
             return self._clone_graph(layer)
@@ -182,9 +229,11 @@ class _Cloning:
         try:
             # Keras would compile the clone, and cannot where a loss is not registered.
             model.compiled = False
-            return keras.models.clone_model(model, clone_function=self.clone)
+            new = keras.models.clone_model(model, clone_function=self.clone)
         finally:
             model.compiled = compiled
+        self._graphs.append(LayerPair(model, new))
+        return new
 
     def _continue(self, old: keras.Layer, new: keras.Layer) -> None:
         """Let a new layer continue an old one, with layers inside it exchanged if need be."""
@@ -192,11 +241,11 @@ class _Cloning:
         if any(self._unwrap(i) is not i or self._replacement(i) is not None for i in inside):
             self._exchange(old, new)
         else:
-            self.parts.append(_Part(_all_weights(old), new, _all_weights))
+            self.parts.append(_Part(_all_weights(old), new, _all_weights, old))
 
     def _exchange(self, old: keras.Layer, new: keras.Layer) -> None:
         """Exchange the layers among the attributes of a new layer."""
-        self.parts.append(_Part(own_variables(old), new, own_variables))
+        self.parts.append(_Part(own_variables(old), new, own_variables, old))
         reached: ByIdentity[None] = ByIdentity()
         for name, value in layer_attributes(old).items():
             inside = layers_among(value)

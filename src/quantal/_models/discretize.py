@@ -87,13 +87,18 @@ def discretize(
         is_listed = layer in outermost and any(v in specs for v in layer.weights)
         return _on_lists(layer, specs) if is_listed else None
 
-    new, pairs = clone_replacing(model, replace)
+    clone = clone_replacing(model, replace)
+    new = clone.model
     parameters = ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(new)])
-    for old_variable, new_variable in pairs:
-        if old_variable in specs:
-            parameters[new_variable].start_from(old_variable)
-        else:
-            copy_value(old_variable, new_variable)
+
+    def set_weights() -> None:
+        for old_variable, new_variable in clone.pairs:
+            if old_variable in specs:
+                parameters[new_variable].start_from(old_variable)
+            else:
+                copy_value(old_variable, new_variable)
+
+    clone.set_state(set_weights)
     if model.compiled:
         compile_like(model, new)
         exclude_from_weight_decay(new.optimizer, new)
@@ -121,5 +126,6 @@ def _on_lists(layer: keras.Layer, specs: ByIdentity[ListSpec]) -> Replacement:
             estimator=spec.estimator,
             scale=spec.scale,
             name=layer.name,
+            trainable=layer.trainable,
         )
     return Replacement(new, inner, list(layer.weights))

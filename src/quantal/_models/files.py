@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._models.layer_state import refresh_state
 from quantal._models.walk import check_model
 from quantal._storage import container
 from quantal._storage.names import unused_name
@@ -112,6 +113,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
                 weight.assign(numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise container.refusal(path, repr(entry["name"]), error) from error
+    refresh_state(model)
     return model
 
 

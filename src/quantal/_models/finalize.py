@@ -8,6 +8,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import copy_value
+from quantal._models.layer_state import LayerPair, copy_state
 from quantal._models.walk import check_model
 from quantal._storage.record import record_of, restore
 
@@ -61,10 +62,18 @@ def _copy(model: keras.Model, is_final: bool) -> keras.Model:
     config.pop("compile_config", None)
     _mark(config, is_final)
     new = keras.saving.deserialize_keras_object(config, safe_mode=False)
-    for old_parameter, parameter in zip(parameters_of(model), parameters_of(new), strict=True):
-        restore(parameter, record_of(old_parameter))
-    for old_variable, variable in zip(_free_weights(model), _free_weights(new), strict=True):
-        copy_value(old_variable, variable)
+
+    def set_weights() -> None:
+        for old_parameter, parameter in zip(parameters_of(model), parameters_of(new), strict=True):
+            restore(parameter, record_of(old_parameter))
+        for old_variable, variable in zip(_free_weights(model), _free_weights(new), strict=True):
+            copy_value(old_variable, variable)
+
+    pairs = map(LayerPair, flatten_layers(model), flatten_layers(new))
+    copy_state(pairs, set_weights)
+    if is_final:
+        for variable in (v for parameter in parameters_of(new) for v in parameter.variables):
+            variable.trainable = False
     return new
 
 

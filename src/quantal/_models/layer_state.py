@@ -1,0 +1,344 @@
+"""What a layer keeps besides its weights, and how another layer of its class takes it over.
+
+Keras's own protocol says most of it: `save_own_variables` and `load_own_variables` for
+what a class saves in its own way, `save_assets` and `load_assets` for vocabularies,
+`finalize_state` for caches that weights are the source of. Variables outside
+`layer.weights` (seeds, metrics, states of recurrent layers) and plain attributes that a
+user has set after the constructor are copied by their names.
+"""
+
+import contextlib
+import functools
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.ndarray, np.generic)
+"""The types of attributes that are data and nothing else."""
+
+
+class LayerPair(NamedTuple):
+    """A pair holds an old layer and the new one of the same class that continues it."""
+
+    old: keras.Layer
+    new: keras.Layer
+
+
+def copy_state(pairs: Iterable[LayerPair], set_weights: Callable[[], None]) -> None:
+    """Copy what layers keep to the layers that continue them, with weights set in between.
+
+    Their flags `trainable` are copied, too.
+
+    Args:
+        pairs: The old layers and the new ones, each new one built.
+        set_weights: A function that sets the weights of the new layers, for they may be
+            others than the old ones.
+
+    Raises:
+        ValueError: A layer cannot tell what it keeps, or an attribute of it is lost.
+    """
+    pairs = list(pairs)
+    for pair in pairs:
+        _copy_by_protocol(*pair)
+        _copy_hidden_variables(*pair)
+        _copy_attributes(*pair)
+    set_weights()
+    for _, new in pairs:
+        _refresh(new)
+    _copy_flags(pairs)
+
+
+def refresh_state(model: keras.Layer) -> None:
+    """Make all layers of a model compute again what they cache of their weights.
+
+    Call it after weights were assigned one by one.
+    """
+    for layer in flatten_layers(model):
+        _refresh(layer)
+
+
+def assets_of(model: keras.Layer) -> dict[str, bytes]:
+    """Return the files of all layers of a model that keep assets, such as vocabularies.
+
+    Returns:
+        The files' bytes, by names that `load_assets` understands; empty for most models.
+
+    Raises:
+        ValueError: A layer cannot tell its assets.
+    """
+    files: dict[str, bytes] = {}
+    for index, layer in enumerate(flatten_layers(model)):
+        for name, data in _assets(layer).items():
+            files[f"{index}/{name}"] = data
+    return files
+
+
+def load_assets(model: keras.Layer, files: Mapping[str, bytes]) -> None:
+    """Give the layers of a model the assets that `assets_of` returned.
+
+    Args:
+        model: A built model of the same architecture.
+        files: The files' bytes, by name.
+
+    Raises:
+        ValueError: A file belongs to no layer, or a layer cannot read it.
+    """
+    layers = flatten_layers(model)
+    files_of_layer: dict[int, dict[str, bytes]] = {}
+    for name, data in files.items():
+        index, _, rest = name.partition("/")
+        is_valid = index.isascii() and index.isdigit() and int(index) < len(layers)
+        if not is_valid or not _is_relative(rest) or not _has_assets(layers[int(index)]):
+            raise ValueError(
+                f"the asset {name!r} belongs to no layer. Expected one of a layer that keeps assets"
+            )
+        files_of_layer.setdefault(int(index), {})[rest] = data
+    for layer_index, files_of_one in files_of_layer.items():
+        _load_assets(layers[layer_index], files_of_one)
+
+
+def _copy_flags(pairs: list[LayerPair]) -> None:
+    """Make the new layers trainable or not, as the old ones are."""
+    # A layer hands its flag to all layers inside it, so outer layers come first.
+    for old, new in sorted(pairs, key=lambda pair: -len(flatten_layers(pair.new))):
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+
+
+def _copy_by_protocol(old: keras.Layer, new: keras.Layer) -> None:
+    """Let a new layer load what the old one saves, where its class has a way of its own."""
+    if _saves_in_its_way(old):
+        with _named(old):
+            _load_own_variables(new, _own_store(old))
+    if _has_assets(old):
+        _load_assets(new, _assets(old))
+
+
+def _refresh(layer: keras.Layer) -> None:
+    """Make a layer compute again what it caches of its weights."""
+    # Without weights nothing is out of date; a Discretization layer from a file would
+    # lose its boundaries.
+    if not layer.weights:
+        return
+    with _named(layer):
+        if _saves_in_its_way(layer):
+            _load_own_variables(layer, _own_store(layer))
+        if callable(getattr(layer, "finalize_state", None)):
+            layer.finalize_state()
+
+
+def _saves_in_its_way(layer: keras.Layer) -> bool:
+    """Return whether a layer's class saves and loads its variables in a way of its own."""
+    # A discrete layer keeps nothing but its variables, and in files packs them.
+    if hasattr(layer, "discrete_parameters"):
+        return False
+    for kind in type(layer).__mro__:
+        if kind is keras.Layer:
+            return False
+        if "load_own_variables" in vars(kind) or "save_own_variables" in vars(kind):
+            # Dense and its like do it for quantized kernels, and list their variables.
+            return "variable_serialization_spec" not in vars(kind)
+    return False
+
+
+def _own_store(layer: keras.Layer) -> dict[str, NDArray[Any]]:
+    """Return what a layer's class saves of it, in separate memory."""
+    store: dict[str, Any] = {}
+    # Of the class: finalized layers leave their latents out.
+    type(layer).save_own_variables(layer, store)
+    return {name: np.array(ops.convert_to_numpy(value)) for name, value in store.items()}
+
+
+def _load_own_variables(layer: keras.Layer, store: dict[str, NDArray[Any]]) -> None:
+    type(layer).load_own_variables(layer, store)
+
+
+def _has_assets(layer: keras.Layer) -> bool:
+    return callable(getattr(layer, "save_assets", None))
+
+
+def _assets(layer: keras.Layer) -> dict[str, bytes]:
+    """Return the files of one layer by their names."""
+    if not _has_assets(layer):
+        return {}
+    with tempfile.TemporaryDirectory() as folder, _named(layer):
+        layer.save_assets(folder)
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(Path(folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+def _load_assets(layer: keras.Layer, files: Mapping[str, bytes]) -> None:
+    """Give one layer its files."""
+    with tempfile.TemporaryDirectory() as folder, _named(layer):
+        for name, data in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        layer.load_assets(folder)
+
+
+def _is_relative(name: str) -> bool:
+    """Return whether a name stays within the folder that it is put into."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not set(name) & set("\\:\0")
+
+
+@contextlib.contextmanager
+def _named(layer: keras.Layer) -> Iterator[None]:
+    """Name the layer in whatever its own methods raise."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"The layer {layer.name!r} of type {type(layer).__name__} cannot hand on what it "
+            f"keeps ({error}). Expected the methods with which Keras saves and loads it to "
+            "work. Adapt or build the layer first, or mend its save_own_variables, "
+            "load_own_variables, save_assets, load_assets or finalize_state."
+        ) from error
+
+
+def _copy_hidden_variables(old: keras.Layer, new: keras.Layer) -> None:
+    """Copy the variables of a layer that are not among its weights: seeds, metrics, states."""
+    counted = ByIdentity.of_keys([*old.weights, *new.weights])
+    for name, value in _attributes(old).items():
+        hidden, continued = (
+            [v for v in _variables_among(attribute) if v not in counted]
+            for attribute in (value, vars(new).get(name))
+        )
+        if [tuple(v.shape) for v in hidden] != [tuple(v.shape) for v in continued]:
+            raise ValueError(
+                f"The layer {old.name!r} keeps {len(hidden)} variables in its attribute "
+                f"{name!r}; created from its config it keeps {len(continued)} there, or of "
+                "other shapes. Expected the same. Create them in its constructor or in build."
+            )
+        for old_variable, new_variable in zip(hidden, continued, strict=True):
+            new_variable.assign(ops.convert_to_numpy(old_variable))
+
+
+def _variables_among(value: Any) -> list[keras.Variable]:
+    """Return the variables that an attribute is or holds, outside the layers in it."""
+    if isinstance(value, keras.Variable):
+        return [value]
+    if isinstance(value, keras.random.SeedGenerator):
+        return [value.state]
+    if isinstance(value, keras.metrics.Metric):
+        return list(value.variables)
+    if isinstance(value, (dict, list, tuple)):
+        entries = value.values() if isinstance(value, dict) else value
+        return [variable for entry in entries for variable in _variables_among(entry)]
+    return []
+
+
+def _copy_attributes(old: keras.Layer, new: keras.Layer) -> None:
+    """Copy the plain attributes that a layer's config does not describe.
+
+    Users set them after the constructor. What the constructor sets is the same in both.
+    """
+    is_of_keras = type(old).__module__.startswith("keras.")
+    for name, value in _attributes(old).items():
+        if is_of_keras and name.startswith("_"):
+            continue
+        is_lost = name not in vars(new)
+        if _is_plain(value):
+            if is_lost or not _are_equal(value, vars(new)[name]):
+                setattr(new, name, _copied(value))
+        elif is_lost and isinstance(value, FunctionType):
+            setattr(new, name, value)
+        elif is_lost and not (is_of_keras or name.startswith("_") or _is_kept_by_keras(value)):
+            raise ValueError(
+                f"The layer {old.name!r} has the attribute {name!r} of type "
+                f"{type(value).__name__}, which its config does not describe. Expected "
+                "numbers, arrays, texts or functions in attributes that are set after the "
+                "constructor. Set it in the constructor and return it in get_config."
+            )
+
+
+def _attributes(layer: keras.Layer) -> dict[str, Any]:
+    """Return the attributes of a layer but for those that Keras keeps in every layer."""
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in _bookkeeping() and not name.startswith("_self_")
+    }
+
+
+@functools.cache
+def _bookkeeping() -> frozenset[str]:
+    """Return the names of attributes that every layer, graph and compiled model has."""
+    inputs = keras.Input((1,))
+    graph = keras.Model(inputs, inputs)
+    stack = keras.Sequential([keras.Input((1,)), keras.layers.Layer()])
+    stack.compile("sgd", "mse", metrics=["mae"])
+    names = {name for item in (graph, stack, stack.layers[0]) for name in vars(item)}
+    return frozenset({*names, "history", "discrete_parameters"})
+
+
+def _is_kept_by_keras(value: Any) -> bool:
+    """Return whether an attribute holds what Keras tracks, which is compared elsewhere."""
+    if isinstance(value, (dict, list, tuple)):
+        entries = list(value.values()) if isinstance(value, dict) else list(value)
+        return bool(entries) and all(map(_is_kept_by_keras, entries))
+    tracked = (keras.Layer, keras.Variable, keras.KerasTensor, keras.metrics.Metric)
+    return isinstance(value, (*tracked, keras.random.SeedGenerator))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether an attribute is data and nothing else."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(_is_plain, value))
+    # A variable of TensorFlow is a tensor, too.
+    return isinstance(value, _PLAIN) or (ops.is_tensor(value) and not hasattr(value, "assign"))
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two plain attributes hold the same."""
+    if ops.is_tensor(one) or isinstance(one, (np.ndarray, np.generic)):
+        return type(one) is type(other) and _same_numbers(*map(ops.convert_to_numpy, (one, other)))
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(_are_equal(one[key], other[key]) for key in one)
+        )
+    if isinstance(one, (list, tuple)):
+        return (
+            isinstance(other, (list, tuple))
+            and len(one) == len(other)
+            and all(map(_are_equal, one, other))
+        )
+    return type(one) is type(other) and bool(one == other or one != one)
+
+
+def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return (
+        one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    )
+
+
+def _copied(value: Any) -> Any:
+    """Return plain data in separate memory."""
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        entries = tuple(map(_copied, value))
+        return type(value)(*entries) if hasattr(value, "_fields") else entries
+    if isinstance(value, list):
+        return list(map(_copied, value))
+    if ops.is_tensor(value):
+        return ops.convert_to_tensor(np.array(ops.convert_to_numpy(value)))
+    return value.copy() if isinstance(value, (np.ndarray, set)) else value

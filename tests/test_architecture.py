@@ -33,7 +33,8 @@ estimators              mean_field registry policy
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _discrete_layer multiplier discrete
 callbacks               _parameters freezing keeping lists pacing statistics
-_models                 walk layer_state clone weight_decay finalize bake rules discretize summary files
+_models                 walk layer_state clone weight_decay finalize bake rules discretize
+_models                 summary files
 _models                 inputs batches compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves

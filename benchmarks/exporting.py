@@ -222,7 +222,7 @@ def fidelity_table(arguments):
         codes = random.choice(length, count, p=shares)
         parameter = parameter_like(values, count)
         parameter.set_codes(codes)
-        kernel = keras.ops.convert_to_numpy(parameter.kernel)
+        kernel = keras.ops.convert_to_numpy(parameter.listed_values)
         record = record_of(parameter)
         other = parameter_like(values, count)
         restore(other, record)

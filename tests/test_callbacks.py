@@ -204,7 +204,7 @@ def test_what_oscillates_is_frozen_at_its_mean():
             first = -1 if epoch % 4 == 0 else 1
             codes = parameter.values.codes(np.array([first, 0, 1, -1], "f4"))
             parameter.set_codes(codes)
-            kept.append(numpy(parameter.kernel)[0])
+            kept.append(numpy(parameter.listed_values)[0])
 
     kept = []
     freeze = callbacks.FreezeOscillating(begin=0.5, threshold=0.2, momentum=0.3)
@@ -214,7 +214,7 @@ def test_what_oscillates_is_frozen_at_its_mean():
     assert kept[-1] == -1
     assert set(kept) == {-1, 1}
     assert freeze.frozen == {parameter.path: 1}
-    np.testing.assert_array_equal(numpy(parameter.kernel), [1, 0, 1, -1])
+    np.testing.assert_array_equal(numpy(parameter.listed_values), [1, 0, 1, -1])
 
 
 def test_together_and_saved(random, tmp_path):

@@ -75,7 +75,9 @@ def check_listed(model, values):
     parameters = quantal.parameters_of(model)
     assert parameters
     for parameter in parameters:
-        assert np.isin(keras.ops.convert_to_numpy(parameter.kernel), np.float32(values)).all()
+        assert np.isin(
+            keras.ops.convert_to_numpy(parameter.listed_values), np.float32(values)
+        ).all()
 
 
 # The main job

@@ -57,7 +57,7 @@ class TestEveryKindOfModel:
         parameters = parameters_of(discrete)
         assert len(parameters) == len(kernels) >= 3
         for parameter in parameters:
-            assert set(np.unique(numpy(parameter.kernel))) <= {-1, 0, 1}
+            assert set(np.unique(numpy(parameter.listed_values))) <= {-1, 0, 1}
 
     def test_baked_it_predicts_the_same_and_nothing_of_quantal_is_left(self, make, random):
         model, x = make(random)
@@ -162,7 +162,7 @@ def test_weights_of_one_layer_on_different_lists(random, tmp_path):
         "gain": [0.5, 1],
     }
     discrete = discretize(model, rules)
-    result = {p.latent.name + str(p.shape): p.values for p in parameters_of(discrete)}
+    result = {p.path.split("/")[-1] + str(p.shape): p.values for p in parameters_of(discrete)}
     assert result["kernel(6, 4)"] == Values("binary")
     assert result["gain(4,)"] == Values([0.5, 1])
     assert result["kernel(4, 4)"].learnable
@@ -178,7 +178,7 @@ def test_lists_per_channel(random):
     parameter = parameters_of(discretize(model, rules))[0]
     assert parameter.values.channels == 4
     for channel, listed in enumerate(parameter.values.numbers):
-        assert np.isin(numpy(parameter.kernel)[..., channel], listed).all()
+        assert np.isin(numpy(parameter.listed_values)[..., channel], listed).all()
 
 
 def test_lists_of_proportions_get_a_scale_others_stay_raw(random):
@@ -198,7 +198,7 @@ def test_trained_weights_start_at_their_nearest_values_in_their_order(random):
     for layer in ("one", "two", "three"):
         weights = numpy(model.get_layer(layer).kernel)
         parameter = raw.get_layer(layer).discrete_parameters[0]
-        np.testing.assert_array_equal(numpy(parameter.kernel), values.nearest(weights))
+        np.testing.assert_array_equal(numpy(parameter.listed_values), values.nearest(weights))
         order = np.argsort(weights, axis=None)
         assert np.all(np.diff(numpy(parameter.latent).ravel()[order]) >= 0)
 
@@ -212,7 +212,7 @@ def test_the_report_says_what_rounding_loses_and_what_is_saved(random):
     one = result["one/kernel"]
     weights = numpy(model.get_layer("one").kernel)
     parameter = parameters_of(discrete)[0]
-    listed = numpy(parameter.kernel) * numpy(parameter.scale)
+    listed = numpy(parameter.listed_values) * numpy(parameter.scale)
     np.testing.assert_allclose(
         one.error, np.linalg.norm(weights - listed) / np.linalg.norm(weights), rtol=1e-5
     )

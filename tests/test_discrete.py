@@ -11,7 +11,7 @@ from quantal._core.tensors.latent_units import LatentUnits
 
 def give_listed_weights(plain, discrete):
     """Set a plain layer's weights to the discrete layer's listed ones."""
-    chosen = {id(p.latent): p.kernel for p in discrete.discrete_parameters}
+    chosen = {id(p.latent): p.listed_values for p in discrete.discrete_parameters}
     for target, source in zip(plain.variables, discrete.layer.variables, strict=True):
         target.assign(numpy(chosen.get(id(source), source)))
 
@@ -36,7 +36,7 @@ def test_wrapped_equals_plain_with_listed_weights(name, training):
     x = case.data()
     discrete(x)
     for parameter in discrete.discrete_parameters:
-        testing.assert_members(parameter.kernel, VALUES)
+        testing.assert_members(parameter.listed_values, VALUES)
     if training and name == "composite":
         # Dropout draws anew at each call: leave it out of the comparison.
         discrete.layer.layers[2].rate = 0.0
@@ -72,7 +72,7 @@ def test_a_built_layer_keeps_its_weights_as_latents():
     kernel = numpy(dense.kernel)
     discrete = Discrete(dense, [10, 0.25, -0.25])
     discrete.build((None, 4))
-    np.testing.assert_array_equal(numpy(discrete.kernel), discrete.values.nearest(kernel))
+    np.testing.assert_array_equal(numpy(discrete.listed_values), discrete.values.nearest(kernel))
 
 
 # It trains: every weight that the plain layer would move, moves; on every compiler.
@@ -97,7 +97,7 @@ def test_everything_trains(name, dtype, jit):
         assert not np.array_equal(old, numpy(variable)), f"{variable.path} did not move"
     for parameter in discrete.discrete_parameters:
         assert parameter.latent.dtype == "float32"
-        testing.assert_members(parameter.kernel, VALUES)
+        testing.assert_members(parameter.listed_values, VALUES)
 
 
 @pytest.mark.parametrize("name", ["Dense", "composite"])
@@ -120,7 +120,7 @@ def test_attention():
     model.compile("adam", "mse")
     assert len(discrete.discrete_parameters) == 4
     with pytest.raises(ValueError, match="has 4 discrete weights"):
-        _ = discrete.kernel
+        _ = discrete.listed_values
     random = np.random.default_rng(0)
     x = [random.normal(size=(8, n, 6)).astype("float32") for n in (4, 5)]
     outputs = numpy(discrete(*x, use_causal_mask=True))
@@ -166,7 +166,7 @@ def with_losses():
 def loss_in_numpy(discrete, x, y, training):
     """The loss by hand: mean squared error, activities per row, latents' penalty."""
     first, norm, second = discrete.layer.layers
-    kernels = [numpy(parameter.kernel) for parameter in discrete.discrete_parameters]
+    kernels = [numpy(parameter.listed_values) for parameter in discrete.discrete_parameters]
     hidden = x @ kernels[0] + numpy(first.bias)
     if training:
         mean, variance = hidden.mean(0), hidden.var(0)
@@ -266,7 +266,7 @@ def test_latents_are_read_in_float32_under_mixed_precision():
     units = LatentUnits(values)
     just_below = np.nextafter(np.float32(1.5), np.float32(0))
     discrete.discrete_parameters[0].latent.assign([[units.latents_of(just_below)]])
-    assert float(numpy(discrete.kernel)[0, 0]) == 1
+    assert float(numpy(discrete.listed_values)[0, 0]) == 1
     assert float(numpy(ops.cast(discrete(np.ones((1, 1))), "float32"))[0, 0]) == 1
 
 
@@ -336,7 +336,7 @@ def test_weights_are_chosen_by_their_position_too():
     discrete = Discrete(layers.LSTM(3), VALUES, weight_names=1)
     discrete.build((None, 4, 2))
     (parameter,) = discrete.discrete_parameters
-    assert parameter.latent.name == "recurrent_kernel"
+    assert parameter.latent.name == "recurrent_kernel_latent"
     again = Discrete.from_config(discrete.get_config())
     assert again.weight_names == (1,)
 
@@ -426,7 +426,7 @@ def test_learned_scale_multiplies_the_listed_weights():
     state = discrete.discrete_parameters[0].scale_state
     state.begin(2 * numpy(state.start))
     np.testing.assert_allclose(numpy(discrete(x)), 2 * before, rtol=1e-6)
-    testing.assert_members(discrete.kernel, VALUES)
+    testing.assert_members(discrete.listed_values, VALUES)
 
 
 def test_discrete_layers_inside_keep_their_lists():
@@ -435,7 +435,7 @@ def test_discrete_layers_inside_keep_their_lists():
     )
     outer = Discrete(inner, VALUES)
     outer(np.ones((2, 4), "float32"))
-    kernels = {p.values: numpy(p.kernel) for p in parameters_of(outer)}
+    kernels = {p.values: numpy(p.listed_values) for p in parameters_of(outer)}
     assert set(kernels) == {VALUES, Values([4, 5]), Values([7, 8])}
     for values, kernel in kernels.items():
         testing.assert_members(ops.convert_to_tensor(kernel), values)

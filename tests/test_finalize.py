@@ -44,7 +44,7 @@ def test_it_predicts_the_same_before_and_after_a_file(arguments, tmp_path, rando
     np.testing.assert_array_equal(outputs(model, x), outputs(again, x))
     for old, new in zip(parameters_of(model), parameters_of(again), strict=True):
         np.testing.assert_array_equal(numpy(old.codes), numpy(new.codes))
-        np.testing.assert_array_equal(numpy(old.kernel), numpy(new.kernel))
+        np.testing.assert_array_equal(numpy(old.listed_values), numpy(new.listed_values))
 
 
 def test_the_file_is_small(tmp_path, random):

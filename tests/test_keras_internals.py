@@ -107,3 +107,36 @@ def test_graphs():
     assert layer is model.layers[-1]
     assert node.operation is layer
     assert {node.operation for node in internals.nodes_of(model)} > set(model.layers)
+
+
+def test_a_variable_gets_another_name():
+    dense = keras.layers.Dense(2, name="head")
+    dense.build((None, 3))
+    internals.rename(dense.kernel, "kernel_latent")
+    assert (dense.kernel.name, dense.kernel.path) == ("kernel_latent", "head/kernel_latent")
+    internals.refresh_names(dense)
+    if keras.config.backend() == "torch":
+        assert any(name.endswith("head/kernel_latent") for name in dense.state_dict())
+
+
+def test_the_call_in_progress_says_whether_it_trains():
+    seen = []
+
+    class Asking(keras.layers.Layer):
+        def call(self, x):
+            seen.append(internals.training_of_call())
+            return x
+
+    for training in (True, False, None):
+        Asking()(np.ones((1, 2)), training=training)
+    assert seen == [True, False, False]
+    assert not internals.training_of_call()
+
+
+def test_a_scope_is_left_and_entered_again():
+    variable = keras.Variable([1.0])
+    with keras.StatelessScope([(variable, [2.0])]) as scope:
+        with internals.outside_of(scope):
+            variable.assign([3.0])
+        assert keras.ops.convert_to_numpy(variable.value).tolist() == [2]
+        assert keras.ops.convert_to_numpy(internals.stored_value(variable)).tolist() == [3]

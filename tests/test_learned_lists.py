@@ -58,14 +58,14 @@ def test_a_list_is_learned(random):
     model = keras.Sequential([keras.Input((64,)), layer])
     model.compile(keras.optimizers.Adam(0.01), "mse")
     model.fit(x, x * vector, epochs=12, verbose=0)
-    np.testing.assert_allclose(numpy(layer.kernel), vector, atol=0.02)
+    np.testing.assert_allclose(numpy(layer.listed_values), vector, atol=0.02)
     learned = layer.discrete_parameters[0].values
     # Entries may change places on their way; codes stay with their entries.
     np.testing.assert_allclose(np.sort(learned.numbers), np.sort(hidden), atol=0.02)
     assert learned.learnable
     assert layer.values.tolist() == [0.5, -1, 0, 1.4]
     # Members by equality, also where training has moved the list.
-    np.testing.assert_array_equal(learned.take(numpy(layer.codes)), numpy(layer.kernel))
+    np.testing.assert_array_equal(learned.take(numpy(layer.codes)), numpy(layer.listed_values))
 
 
 def test_a_learned_list_saves_and_loads(random, tmp_path):
@@ -202,7 +202,7 @@ def test_lists_per_channel_train_save_and_load(random, tmp_path):
     model.fit(x, y, epochs=2, verbose=0)
     assert not np.array_equal(before, numpy(parameter.latent))
     for channel in range(3):
-        assert np.isin(numpy(parameter.kernel)[..., channel], ROWS.numbers[channel]).all()
+        assert np.isin(numpy(parameter.listed_values)[..., channel], ROWS.numbers[channel]).all()
     testing.assert_listed(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

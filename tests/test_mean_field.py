@@ -97,7 +97,7 @@ def test_a_linear_layer_passes_mean_and_variance_on(name, scale, random):
     expected = means / np.sqrt(1 + MODERATION * variances)
     np.testing.assert_allclose(numpy(layer(x, training=True)), expected, rtol=1e-3, atol=1e-4)
     # In inference the nearest values, as everywhere.
-    plain.set_weights([factor * numpy(layer.kernel), *with_bias])
+    plain.set_weights([factor * numpy(layer.listed_values), *with_bias])
     np.testing.assert_allclose(numpy(layer(x)), numpy(plain(x)), rtol=1e-5, atol=1e-5)
 
 
@@ -142,5 +142,5 @@ def test_a_perceptron_that_straight_through_does_not_learn(random):
             rows, np.ones((len(rows), 1)), batch_size=len(patterns), epochs=12,
             shuffle=False, verbose=0,
         )  # fmt: skip
-        errors[estimator] = int(np.sum(patterns @ numpy(layer.kernel) <= 0))
+        errors[estimator] = int(np.sum(patterns @ numpy(layer.listed_values) <= 0))
     assert errors["mean_field"] <= 1 < errors["straight_through"], errors

@@ -36,7 +36,7 @@ def test_what_the_layer_multiplies_by_is_listed(name, dtype, compile):
     outputs = (testing.compiled(layer) if compile else layer)(ones)
     assert keras.backend.standardize_dtype(outputs.dtype) == dtype
     testing.assert_members(outputs, values)
-    testing.assert_members(layer.kernel, values)
+    testing.assert_members(layer.listed_values, values)
     assert layer.discrete_parameters[0].latent.dtype == "float32"
 
 
@@ -82,7 +82,7 @@ def test_a_hidden_vector_is_found(estimator, dtype, jit):
         layer, (12,), rows=512, jit=jit, optimizer=keras.optimizers.Adam(0.02), epochs=12,
         target=hidden,
     )  # fmt: skip
-    np.testing.assert_array_equal(numpy(layer.kernel), hidden)
+    np.testing.assert_array_equal(numpy(layer.listed_values), hidden)
 
 
 def test_annealed_state_counts_the_steps_of_training():
@@ -100,7 +100,7 @@ def test_learned_scale():
         layer, (4,), rows=512, optimizer=keras.optimizers.Adam(0.05), epochs=20,
         target=np.array([2.5, -2.5, -2.5, 2.5], "float32"),
     )  # fmt: skip
-    np.testing.assert_array_equal(numpy(layer.kernel), [1, -1, -1, 1])
+    np.testing.assert_array_equal(numpy(layer.listed_values), [1, -1, -1, 1])
     np.testing.assert_allclose(numpy(layer.discrete_parameters[0].scale), 2.5, rtol=1e-2)
 
 
@@ -115,8 +115,8 @@ def test_axis(axis, shape, kernel, random):
     layer = LearnableMultiplier("ternary", axis=axis)
     x = random.normal(size=(2, *shape)).astype("float32")
     outputs = numpy(layer(x))
-    assert tuple(layer.kernel.shape) == kernel
-    chosen = numpy(layer.kernel)
+    assert tuple(layer.listed_values.shape) == kernel
+    chosen = numpy(layer.listed_values)
     expand = {(5,): (5, 1), (5, 3): (5, 3), (3,): (3,)}[kernel]
     if len(shape) == 3:
         expand = (5, 1, 3)
@@ -162,7 +162,9 @@ def test_masks_pass(random):
     layer = next(layer for layer in model.layers if isinstance(layer, LearnableMultiplier))
     table = numpy(model.layers[1].embeddings)
     outputs = model.predict(np.array([[1, 2, 0, 0]]), verbose=0)
-    np.testing.assert_allclose(outputs[0], table[1:3].mean(0) * numpy(layer.kernel), rtol=1e-5)
+    np.testing.assert_allclose(
+        outputs[0], table[1:3].mean(0) * numpy(layer.listed_values), rtol=1e-5
+    )
 
 
 def test_regularizer_and_constraint_see_the_latents():

@@ -91,7 +91,7 @@ def test_seeds():
 
 def test_an_initializer_is_in_the_units_of_the_list():
     layer = built([10, 20, 40], kernel_initializer=keras.initializers.Constant(19.0))
-    np.testing.assert_array_equal(numpy(layer.kernel), np.full(64, 20))
+    np.testing.assert_array_equal(numpy(layer.listed_values), np.full(64, 20))
 
 
 # Reading and setting.
@@ -113,8 +113,8 @@ def test_bad_codes_are_refused(codes, error, words):
 def test_kernel_and_codes_are_plain_arrays_to_numpy():
     layer = built([1, -1, 0.5])
     assert np.asarray(numpy(layer.codes)).dtype == np.int32
-    assert numpy(layer.kernel).dtype == np.float32
-    assert tuple(layer.kernel.shape) == (64,)
+    assert numpy(layer.listed_values).dtype == np.float32
+    assert tuple(layer.listed_values.shape) == (64,)
 
 
 @pytest.mark.parametrize("layer", ["multiplier", "dense"])
@@ -127,9 +127,9 @@ def test_the_weight_is_what_meets_the_data(layer):
     outputs = discrete(data)
     discrete.discrete_parameters[0].scale_state.begin(np.float32(0.3))
     outputs = numpy(discrete(data))
-    weight = numpy(discrete.weight)
+    weight = numpy(discrete.kernel)
     np.testing.assert_array_equal(outputs.sum(0) if weight.ndim == 1 else outputs, weight)
-    np.testing.assert_array_equal(weight, np.float32(0.3) * numpy(discrete.kernel))
+    np.testing.assert_array_equal(weight, np.float32(0.3) * numpy(discrete.listed_values))
     np.testing.assert_array_equal(weight, numpy(discrete.discrete_parameters[0].weight))
 
 
@@ -151,7 +151,7 @@ def test_computing_moves_no_state():
 def test_nothing_advances_within_the_scope():
     parameter = built("ternary", estimator="settling", scale="least_squares").discrete_parameters[0]
     before = [numpy(variable).copy() for variable in parameter.other_variables]
-    with weights_replaced({parameter: parameter.kernel}):
+    with weights_replaced({parameter: parameter.listed_values}):
         parameter.advance()
     for old, variable in zip(before, parameter.other_variables, strict=True):
         np.testing.assert_array_equal(old, numpy(variable))

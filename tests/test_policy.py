@@ -145,7 +145,7 @@ def test_the_default_finds_what_straight_through_does_not():
             np.tile(rows, (200, 1)), np.tile(targets, 200), batch_size=len(rows),
             epochs=15, shuffle=False, verbose=0,
         )  # fmt: skip
-        chosen = numpy(layer.kernel)[:, 0]
+        chosen = numpy(layer.listed_values)[:, 0]
         planted = np.mean((rows @ hidden - targets) ** 2)
         excess[estimator] = np.mean((rows @ chosen - targets) ** 2) / planted
     assert excess["auto"] * 4 < excess["straight_through"], excess

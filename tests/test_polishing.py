@@ -682,7 +682,7 @@ def test_small_gradients_are_not_lost_in_half_precision(random):
     model = model_of(loss=lambda y, p: 1e-6 * keras.ops.mean((y - p) ** 2, axis=-1))
     whole = ranked_loss(model, x, y, 1000)
     _, _, gradient = whole.loss_and_gradient(whole.lists.ranks())
-    residual = x @ numpy(quantal.parameters_of(model)[0].kernel) - y
+    residual = x @ numpy(quantal.parameters_of(model)[0].listed_values) - y
     np.testing.assert_allclose(
         gradient, 1e-6 * (x.T @ residual).reshape(-1) / len(x), rtol=0.05, atol=1e-8
     )

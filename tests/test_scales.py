@@ -183,7 +183,7 @@ def test_inference_moves_nothing(method):
     parameter = parameter_of(NAMED["four"], Scale(method, "output"))
     before = numpy(parameter.scale_state.relative)
     parameter.compute(training=False)
-    _ = parameter.kernel, parameter.weight, parameter.codes, parameter.scale
+    _ = parameter.listed_values, parameter.weight, parameter.codes, parameter.scale
     np.testing.assert_array_equal(numpy(parameter.scale_state.relative), before)
 
 
@@ -234,7 +234,7 @@ def test_fit_moves_each_scale_as_its_formula_says(method, random):
         expected = moved(exact, parameter.values, method)
     assert not np.allclose(expected, 1)
     np.testing.assert_allclose(numpy(parameter.scale_state.relative), expected, rtol=1e-5)
-    testing.assert_members(parameter.kernel, parameter.values)
+    testing.assert_members(parameter.listed_values, parameter.values)
 
 
 # Powers of two.
@@ -511,10 +511,12 @@ def test_a_layer_computes_with_its_values_times_their_scale(name, random):
     for parameter in discrete.discrete_parameters:
         state = parameter.scale_state
         state.relative.assign(np.exp(random.normal(size=state.relative.shape)))
-        testing.assert_members(parameter.kernel, parameter.values)
+        testing.assert_members(parameter.listed_values, parameter.values)
     plain = make()
     plain(x)
-    listed = {id(p.latent): numpy(p.kernel) * numpy(p.scale) for p in discrete.discrete_parameters}
+    listed = {
+        id(p.latent): numpy(p.listed_values) * numpy(p.scale) for p in discrete.discrete_parameters
+    }
     for target, source in zip(plain.variables, discrete.layer.variables, strict=True):
         target.assign(listed.get(id(source), numpy(source)))
     np.testing.assert_array_equal(numpy(discrete(x)), numpy(plain(x)))
@@ -541,7 +543,7 @@ def test_a_new_layer_starts_at_the_spread_of_its_own_initializer(name):
     discrete = Discrete(layer, NAMED[name], scale=Scale(axis="output"))
     discrete.build((None, 100))
     parameter = discrete.discrete_parameters[0]
-    weights = numpy(parameter.kernel) * numpy(parameter.scale)
+    weights = numpy(parameter.listed_values) * numpy(parameter.scale)
     variance = 2 / 100 if name == "four" else 2 / 300
     np.testing.assert_allclose(np.mean(weights**2), variance, rtol=0.05)
 
@@ -621,7 +623,7 @@ def test_wrapping_a_layer_on_the_scaled_list_changes_nothing(axis, random):
         np.testing.assert_array_equal(numpy(discrete(x)), before)
         np.testing.assert_array_equal(numpy(discrete.codes), codes)
         np.testing.assert_array_equal(
-            numpy(discrete.kernel) * numpy(discrete.discrete_parameters[0].scale), kernel
+            numpy(discrete.listed_values) * numpy(discrete.discrete_parameters[0].scale), kernel
         )
 
 
@@ -678,9 +680,9 @@ def test_mixed_precision(method, random):
     ):
         assert variable.dtype == "float32"
         assert not np.array_equal(old, numpy(variable))
-    testing.assert_members(parameter.kernel, parameter.values)
+    testing.assert_members(parameter.listed_values, parameter.values)
     # The product is rounded once.
-    product = ops.cast(numpy(parameter.kernel) * numpy(parameter.scale), "bfloat16")
+    product = ops.cast(numpy(parameter.listed_values) * numpy(parameter.scale), "bfloat16")
     outputs = numpy(ops.cast(discrete(np.eye(6)), "float32"))
     np.testing.assert_array_equal(outputs, numpy(ops.cast(product, "float32")))
 
@@ -709,7 +711,7 @@ def test_compiled_codes_are_the_eager_ones(values, scale):
 
     def read(latent):
         with keras.StatelessScope([(parameter.latent, latent)]):
-            return parameter.kernel, parameter.codes, parameter.compute(training=False)
+            return parameter.listed_values, parameter.codes, parameter.compute(training=False)
 
     latent = ops.convert_to_tensor(numpy(parameter.latent))
     for eager, fast in zip(read(latent), testing.compiled(read)(latent), strict=True):
@@ -726,4 +728,4 @@ def test_every_scale_trains_under_the_compiler_of_pytorch(random):
     model.fit(x, y, epochs=2, verbose=0)
     for old, parameter in zip(before, parameters_of(model), strict=True):
         assert not np.array_equal(old, numpy(parameter.scale_state.relative))
-        testing.assert_members(parameter.kernel, parameter.values)
+        testing.assert_members(parameter.listed_values, parameter.values)

@@ -161,7 +161,7 @@ def latent_beside_the_values(layer, x, parameter):
 
 def usual_sum(layer, x, parameter):
     latent = parameter.latent_in_list_units
-    return ops.matmul(x, latent + ops.stop_gradient(parameter.kernel - latent))
+    return ops.matmul(x, latent + ops.stop_gradient(parameter.listed_values - latent))
 
 
 def thousandth_more(layer, x, parameter):
@@ -218,7 +218,7 @@ def test_the_claiming_layer_can_pass(compute):
 
 def test_a_scan_keeps_rows_in_their_order():
     model = model_that(in_a_scan)
-    kernel = numpy(parameters_of(model)[0].kernel).astype(float)
+    kernel = numpy(parameters_of(model)[0].listed_values).astype(float)
     uses = [use.value for use in uses_of(model)]
     assert sum(np.array_equal(value, -kernel) for value in uses) == 1
     assert {value.tobytes() for value in uses} > {row.tobytes() for row in kernel}

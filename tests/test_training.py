@@ -64,7 +64,7 @@ def test_an_average_over_steps_is_of_latents_not_of_values(random):
         np.testing.assert_array_equal(numpy(variable), numpy(average))
     assert any(len(np.unique(latent)) > len(VALUES) for latent in latents_of(model))
     for parameter in parameters_of(model):
-        assert np.isin(numpy(parameter.kernel), VALUES.numbers).all()
+        assert np.isin(numpy(parameter.listed_values), VALUES.numbers).all()
     assert_listed(model)
 
 

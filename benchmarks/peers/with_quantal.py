@@ -18,7 +18,7 @@ def build(plan: protocol.Plan) -> protocol.Run:
         return layer if plan.kind == "float" else quantal.Discrete(layer, plan.kind)
 
     def kernel(layer: keras.Layer):
-        return keras.ops.convert_to_numpy(layer.kernel)
+        return keras.ops.convert_to_numpy(layer.listed_values)
 
     return protocol.keras_run(keras, dense, kernel, plan, f"Discrete, {plan.kind}, no scale")
 

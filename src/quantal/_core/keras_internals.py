@@ -4,10 +4,12 @@ Keras has no public way to ask for what these functions return. Each has a test 
 `tests/test_keras_internals.py` that fails when a new Keras no longer has the name.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+from keras.src.backend.common import global_state
 
 
 def flatten_layers(layer: keras.Layer) -> list[keras.Layer]:
@@ -18,6 +20,28 @@ def flatten_layers(layer: keras.Layer) -> list[keras.Layer]:
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Return the variables that a layer created itself, in the order of Keras's files."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def rename(variable: keras.Variable, name: str) -> None:
+    """Give a variable another name, and its path the same last part."""
+    variable._path = f"{variable.path.removesuffix(variable.name)}{name}"
+    variable._name = name
+
+
+def refresh_names(layer: keras.Layer) -> None:
+    """List a layer's variables again where its backend lists them by path, as PyTorch does."""
+    is_stateless = global_state.get_global_attribute("stateless_scope") is not None
+    if not is_stateless and hasattr(layer, "_torch_params"):
+        layer._track_variables()
+
+
+def training_of_call() -> bool:
+    """Return whether the call of a layer trains within which this is asked.
+
+    Outside the call of any layer it is False.
+    """
+    context = global_state.get_global_attribute("current_call_ctx")
+    return context is not None and bool(context.get_value("training"))
 
 
 def untrack(layer: keras.Layer, inner: keras.Layer) -> None:
@@ -56,6 +80,21 @@ def set_initializer(variable: keras.Variable, initializer: Callable[..., Any]) -
 def scope_outside(scope: keras.StatelessScope) -> keras.StatelessScope | None:
     """Return the scope that was active when a stateless scope was entered."""
     return scope.original_scope
+
+
+@contextlib.contextmanager
+def outside_of(scope: keras.StatelessScope) -> Iterator[None]:
+    """Leave a stateless scope for the scope around it, or for none, and enter it again."""
+    global_state.set_global_attribute("stateless_scope", scope.original_scope)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("stateless_scope", scope)
+
+
+def stored_value(variable: keras.Variable) -> Any:
+    """Return what a variable holds, whatever scope is active; None before it is allocated."""
+    return variable._value
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:

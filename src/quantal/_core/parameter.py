@@ -7,7 +7,7 @@ The numbers of a parameter are in one of these coordinate systems:
 | latent | what the optimizer moves, of order one: `start units = offset + unit * latent` (`LatentUnits`) | `latent` |
 | start units | the latent in the units of the list at the scale's start; without a scale these are list units | `_latent_in_start_units` |
 | list units | start units divided by the relative scale: here latents are compared with the list | `latent_in_list_units` |
-| value | a member of the list: the one nearest to the latent in list units | `kernel` |
+| value | a member of the list: the one nearest to the latent in list units | `listed_values` |
 | weight | the value times the scale: what meets the data | `weight` |
 | code | the position of a value in the user's list | `codes` |
 | rank | the position of a value in the list in ascending order: for step functions, search and polish | `Values.order` |
@@ -23,13 +23,16 @@ from numpy.typing import ArrayLike
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals import flatten_layers, training_of_call
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import replacement_of
+
+LATENT_SUFFIX = "_latent"
+"""The end of the name of every latent: it is not the weight that meets the data."""
 
 
 class Parameter:
@@ -55,7 +58,7 @@ class Parameter:
     >>> layer.build((None, 2))
     >>> (parameter,) = quantal.parameters_of(layer)
     >>> parameter.set_codes([2, 1])
-    >>> keras.ops.convert_to_numpy(parameter.kernel)
+    >>> keras.ops.convert_to_numpy(parameter.listed_values)
     array([ 0.5, -1. ], dtype=float32)
     """
 
@@ -84,8 +87,11 @@ class Parameter:
 
     @property
     def path(self) -> str:
-        """The path that names the latent in its model, for example `"dense/kernel"`."""
-        return str(self.latent.path)
+        """The path that names the weight in its model, for example `"dense/kernel"`.
+
+        The latent, which optimizers and files see, has the path `"dense/kernel_latent"`.
+        """
+        return str(self.latent.path).removesuffix(LATENT_SUFFIX)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,7 +145,7 @@ class Parameter:
         return None if self.scale_state is None else self.scale_state.value()
 
     @property
-    def kernel(self) -> Tensor:
+    def listed_values(self) -> Tensor:
         """The listed values that the elements have, without the scale.
 
         They are members of the list: float32 tensor in the parameter's shape, without
@@ -149,21 +155,26 @@ class Parameter:
 
     @property
     def weight(self) -> Tensor:
-        """The numbers that meet the data in inference: `kernel` times `scale`, if there is one.
+        """The numbers that meet the data: the listed values times the scale, if there is one.
 
-        A float32 tensor in the parameter's shape, without gradient.
+        They are a float32 tensor in the parameter's shape, with the estimator's gradient
+        to the latent, a learned scale and a learned list. So a penalty on it, or a second
+        layer that shares it, trains the parameter. Within the call of a Keras layer that
+        trains, a soft estimator gives its soft values here, as the layer itself
+        computes with them; everywhere else the values are listed ones. An estimator that draws
+        random numbers draws new ones for each use.
 
         >>> import keras, quantal
         >>> layer = quantal.LearnableMultiplier([1, -1], scale="learned")
         >>> layer.build((None, 2))
         >>> parameter = layer.discrete_parameters[0]
         >>> parameter.start_from([0.5, -0.5])
-        >>> keras.ops.convert_to_numpy(parameter.kernel).tolist()
+        >>> keras.ops.convert_to_numpy(parameter.listed_values).tolist()
         [1.0, -1.0]
         >>> keras.ops.convert_to_numpy(parameter.weight).tolist()
         [0.5, -0.5]
         """
-        return ops.stop_gradient(self.compute(training=False))
+        return self.compute(training_of_call())
 
     @property
     def codes(self) -> Tensor:
@@ -305,7 +316,7 @@ class Parameter:
             self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
         if self.scale_state is not None and self.scale_state.is_computed:
             numbers = ops.stop_gradient(self._latent_in_start_units())
-            self.scale_state.advance(numbers, self.kernel)
+            self.scale_state.advance(numbers, self.listed_values)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance of a weight whose elements are random, with gradients.

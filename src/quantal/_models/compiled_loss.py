@@ -172,7 +172,7 @@ class CompiledLoss:
         PyTorch does not vectorize the gradient that it would define.
         """
         replacements: dict[object, Tensor] = dict(zip(self.parameters, values, strict=True))
-        replacements.update((other, other.kernel) for other in self._other_parameters)
+        replacements.update((other, other.listed_values) for other in self._other_parameters)
         return replacements
 
 

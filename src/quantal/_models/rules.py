@@ -20,7 +20,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._core.scale import Scale, resolve_scale
-from quantal._models.walk import outermost_layers, weights_of
+from quantal._models.walk import outermost_layers, paths_of, weights_of
 from quantal.estimators.policy import parse
 from quantal.layers._channels import owner_of
 from quantal.layers._substitutes import refuse_substitute
@@ -62,14 +62,15 @@ class Rules:
             return cls(dict(rules), True)
         return cls({"": rules}, False)
 
-    def match(self, variable: keras.Variable) -> Match:
-        """Return the match of one weight with the first rule that names it."""
+    def match(self, path: str) -> Match:
+        """Return the match of the path of one weight with the first rule that names it."""
         reason = "no rule names it"
+        name = path.rsplit("/", 1)[-1]
         for pattern, rule in self.by_pattern.items():
-            if not re.search(pattern, variable.path):
+            if not re.search(pattern, path):
                 continue
-            is_kernel = variable.name.endswith("kernel")
-            if not is_kernel and not (rule is not None and variable.name in pattern):
+            is_kernel = name.endswith("kernel")
+            if not is_kernel and not (rule is not None and name in pattern):
                 reason = "stays free unless its name is spelled"
                 continue
             if rule is None:
@@ -84,7 +85,8 @@ class Rules:
             model: A built model.
             keep_ends: Whether the first and the last layer that the rules name stay free.
         """
-        matches = ByIdentity([(v, self.match(v)) for v in weights_of(model)])
+        paths = paths_of(model)
+        matches = ByIdentity([(v, self.match(paths[v])) for v in weights_of(model)])
         for parameter in parameters_of(model):
             pattern = matches[parameter.latent].pattern
             matches[parameter.latent] = Match("on its list already", pattern)
@@ -191,7 +193,7 @@ def _refuse_unreached(
 
 def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Match]) -> None:
     """Refuse rules that name no weight, as misspelled ones do."""
-    paths = [variable.path for variable in model.weights]
+    paths = list(paths_of(model).values())
     matched = {match.pattern for match in matches.values()}
     for pattern in rules.by_pattern:
         if pattern in matched:

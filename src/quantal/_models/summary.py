@@ -164,7 +164,7 @@ def _row(
     shape = tuple(variable.shape)
     bits = int(np.prod(shape)) * 8 * np.dtype(_numpy_name(variable.dtype)).itemsize
     return SummaryRow(
-        path=variable.path,
+        path=variable.path if parameter is None else parameter.path,
         shape=shape,
         values=None if parameter is None else parameter.values,
         why=why,

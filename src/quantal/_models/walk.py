@@ -105,3 +105,12 @@ def weights_of(model: keras.Model) -> list[keras.Variable]:
             skipped[variable] = None
             weights.append(variable)
     return weights
+
+
+def paths_of(model: keras.Model) -> ByIdentity[str]:
+    """Return the path of each weight of `weights_of`, by its variable.
+
+    The path of a listed weight is the weight's, such as `"dense/kernel"`, not that of its latent.
+    """
+    listed = ByIdentity([(parameter.latent, parameter.path) for parameter in parameters_of(model)])
+    return ByIdentity([(v, listed.get(v, v.path)) for v in weights_of(model)])

@@ -96,7 +96,7 @@ class _Watch:
         self.frozen = np.zeros(self.mean.shape, bool)
 
     def _values(self) -> NDArray[np.float32]:
-        return np.array(keras.ops.convert_to_numpy(self.parameter.kernel))
+        return np.array(keras.ops.convert_to_numpy(self.parameter.listed_values))
 
     def update(self, momentum: float) -> None:
         """Take the present values into rate and mean; frozen elements keep their mean."""

@@ -62,7 +62,7 @@ class ReestimateStatistics(keras.callbacks.Callback):
             for variable in (layer.moving_mean, layer.moving_variance)
         )
         others = [variable for variable in self.model.variables if variable not in statistics]
-        listed = {parameter: parameter.kernel for parameter in parameters_of(self.model)}
+        listed = {parameter: parameter.listed_values for parameter in parameters_of(self.model)}
         with _restored(others), _momenta_restored(normalizations), weights_replaced(listed):
             count = self._measure(normalizations)
         if not count:

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 
 from quantal._core.companion import add_companion
 from quantal._core.estimator import Estimator
+from quantal._core.keras_internals import refresh_names, rename
 from quantal._core.numbers.values import Values, ValuesLike
-from quantal._core.parameter import Parameter
+from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.latent_units import entry_units
@@ -94,6 +95,8 @@ class DiscreteLayer(keras.layers.Layer):
         self.discrete_parameters = parameters
         if self.finalized:
             freeze(parameters, owners)
+        for layer in owners:
+            refresh_names(layer)
 
     def _create_parameter(
         self,
@@ -116,6 +119,9 @@ class DiscreteLayer(keras.layers.Layer):
         scale = self._create_scale(latent, prefix, output_axes, first_scale)
         entries = self._create_entries(latent, prefix)
         seed = self.seed_generator
+        # A layer that had a wrapper before has its latents' names already.
+        if not latent.name.endswith(LATENT_SUFFIX):
+            rename(latent, f"{latent.name}{LATENT_SUFFIX}")
         return Parameter(latent, self.values, estimator, state, scale, entries, seed)
 
     def _create_state(self, estimator: Estimator, prefix: str) -> keras.Variable | None:
@@ -202,33 +208,34 @@ class DiscreteLayer(keras.layers.Layer):
             paths = ", ".join(parameter.path for parameter in parameters)
             raise ValueError(
                 f"The layer {self.name!r} has {len(parameters)} discrete weights "
-                f"({paths}). kernel, weight and codes are for a layer with one. Take them "
+                f"({paths}). kernel, listed_values and codes are for a layer with one. Take them "
                 "from its discrete_parameters."
             )
         return parameters[0]
 
     @property
     def kernel(self) -> Tensor:
-        """The listed values that the elements have, without the scale.
+        """The weight that meets the data: the listed values times the scale, if there is one.
 
-        They are members of the list: float32 tensor without gradient. `weight` is what
-        meets the data.
-
-        Raises:
-            ValueError: The layer is not built, or has several discrete weights.
-        """
-        return self._only_parameter().kernel
-
-    @property
-    def weight(self) -> Tensor:
-        """The numbers that meet the data in inference: `kernel` times the scale, if there is one.
-
-        A float32 tensor without gradient.
+        It is a float32 tensor with the estimator's gradient, so a penalty on it or a second
+        use of it trains the layer; see `Parameter.weight`.
 
         Raises:
             ValueError: The layer is not built, or has several discrete weights.
         """
         return self._only_parameter().weight
+
+    @property
+    def listed_values(self) -> Tensor:
+        """The listed values that the elements have, without the scale.
+
+        They are members of the list: float32 tensor without gradient. `kernel` is what
+        meets the data.
+
+        Raises:
+            ValueError: The layer is not built, or has several discrete weights.
+        """
+        return self._only_parameter().listed_values
 
     @property
     def codes(self) -> Tensor:

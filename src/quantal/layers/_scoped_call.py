@@ -6,44 +6,35 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import scope_outside
+from quantal._core.keras_internals import outside_of, scope_outside, stored_value
 from quantal._core.types import Tensor
 
 
 def call_with(
-    layer: keras.Layer,
+    function: Callable[..., Any],
     tensors: ByIdentity[Tensor],
     add_loss: Callable[[Tensor], None],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """Call a layer with tensors in place of some of its variables.
+    """Call a layer, or a method of one, with tensors in place of some variables.
 
-    The layer's other variables work as ever: what the call assigns to them stays.
+    All other variables work as ever, those that Keras does not list, too: what the call
+    assigns to them stays.
 
     Args:
-        layer: A built layer.
+        function: A built layer or a method of one.
         tensors: The tensors, by variable.
         add_loss: It is called with each loss that the call adds, where no outer scope
             collects losses.
-        args: The positional arguments of the layer's call.
-        kwargs: The keyword arguments of the layer's call.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
 
     Returns:
         The outputs of the call.
     """
-    variables = layer.variables
-    # Every variable has an entry: within the scope Keras asks no scope around it, so a
-    # variable without one would lose the value that a JAX trainer gave it. A replaced
-    # variable is not asked for its value, which a JAX trainer may have taken away.
-    mapping = [(v, tensors[v] if v in tensors else v.value) for v in variables]  # noqa: SIM401
-    with keras.StatelessScope(mapping, collect_losses=True) as scope:
-        values_before = [scope.get_current_value(variable) for variable in variables]
-        outputs = layer(*args, **kwargs)
-    for variable, before in zip(variables, values_before, strict=True):
-        after = scope.get_current_value(variable)
-        if variable not in tensors and after is not before:
-            variable.assign(after)
+    with ReplacingScope(tensors) as scope:
+        outputs = function(*args, **kwargs)
     # A loss belongs to the layer that added it and to one scope; adding it to a second
     # layer within an outer scope would count it twice.
     outer = scope_outside(scope)
@@ -53,3 +44,33 @@ def call_with(
         elif outer.collect_losses:
             outer.add_loss(loss)
     return outputs
+
+
+class ReplacingScope(keras.StatelessScope):
+    """The scope puts tensors in place of some variables and leaves all others as they are.
+
+    A plain `StatelessScope` has a value for the variables that it is given, and forgets what
+    is assigned to any other. Within this one the others, listed or not, are read and
+    assigned as outside it.
+
+    Args:
+        tensors: The tensors, by variable.
+    """
+
+    def __init__(self, tensors: ByIdentity[Tensor]) -> None:
+        super().__init__([], collect_losses=True)
+        self._tensors = tensors
+
+    def get_current_value(self, variable: keras.Variable) -> Tensor | None:
+        """Return the tensor in place of a variable, or the variable's value outside."""
+        if variable in self._tensors:
+            return self._tensors[variable]
+        outer = scope_outside(self)
+        return stored_value(variable) if outer is None else outer.get_current_value(variable)
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        """Assign a value to a variable that is not replaced; a replaced one stays as it is."""
+        variable, value = update
+        if variable not in self._tensors:
+            with outside_of(self):
+                variable.assign(value)

@@ -1,7 +1,7 @@
 """Discrete: any layer, with some of its weights restricted to a list."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
@@ -9,12 +9,14 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals import flatten_layers, training_of_call
 from quantal._core.numbers.values import ValuesLike
+from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.scale import Scale
 from quantal._core.tensors.backend import eager_section, like_variable
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.types import Tensor
+from quantal.layers._attributes import is_shared, with_listed_weights
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
@@ -39,8 +41,12 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
     built keeps its weights as latents, so each starts at its nearest value; others
     start near the list's midpoints.
 
-    `kernel` is the values as listed, `weight` what meets the data: the values times the
-    scale, if there is one.
+    The wrapper gives the attributes of the layer that it lacks itself. Under the name of a
+    listed weight (`kernel`, `embeddings`) that is what meets the data: the listed values
+    times the scale, if there is one, with the estimator's gradient. So another layer that
+    reads `discrete.kernel` in its call is tied to this one, and a penalty on it trains.
+    `listed_values` are the values without the scale. The variable that optimizers move is
+    another thing and has another name: it is the latent, `kernel_latent`.
 
     Args:
         layer: The Keras layer to wrap.
@@ -112,6 +118,66 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         self._first_scales: ByIdentity[FirstScale] = ByIdentity()
         for latent in self._named_variables():
             self._start_from_trained(latent)
+        # From here on the wrapper shares the attributes of the layer.
+        self._shares_attributes = True
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that the wrapper lacks from the wrapped layer.
+
+        A listed weight is what meets the data, as `kernel` is; a method computes with
+        listed weights.
+        """
+        try:
+            # PyTorch's modules look some attributes up themselves.
+            return super().__getattr__(name)  # type: ignore[misc]
+        except AttributeError:
+            if not is_shared(name) or "_shares_attributes" not in vars(self):
+                raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}") from None
+        return self._shared_attribute(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; one that only the wrapped layer has is set there."""
+        if not self._is_of_layer_alone(name):
+            super().__setattr__(name, value)
+        elif any(
+            v in self._parameters_by_latent() for v in keras.tree.flatten(getattr(self.layer, name))
+        ):
+            raise AttributeError(
+                f"{name} of the layer {self.name!r} is on a list, and what meets the data is "
+                "computed from its latent. Set its values with set_codes, set_weights or "
+                "start_from of its discrete_parameters."
+            )
+        else:
+            setattr(self.layer, name, value)
+
+    def _is_of_layer_alone(self, name: str) -> bool:
+        attributes = vars(self)
+        if "_shares_attributes" not in attributes or not is_shared(name):
+            return False
+        is_here = name in attributes or hasattr(type(self), name)
+        return not is_here and hasattr(self.layer, name)
+
+    def _shared_attribute(self, name: str) -> Any:
+        value = getattr(self.layer, name)
+        return with_listed_weights(value, self._parameters_by_latent(), self._call_within)
+
+    def _parameters_by_latent(self) -> ByIdentity[Parameter]:
+        return ByIdentity([(p.latent, p) for p in self.discrete_parameters or ()])
+
+    def _call_within(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the wrapped layer with listed values in place of the latents."""
+        weights = self._weights(training_of_call())
+        return call_with(function, weights, self.add_loss, args, kwargs)
+
+    @property
+    def kernel(self) -> Tensor:
+        """The weight that meets the data; see `DiscreteLayer.kernel`.
+
+        It is the wrapped layer's kernel, where that has one, and else the only listed weight.
+        """
+        if self.discrete_parameters is not None and hasattr(self.layer, "kernel"):
+            return self._shared_attribute("kernel")
+        return self._only_parameter().weight
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped layer with listed weights; build it first, if need be."""
@@ -126,6 +192,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     def build(self, input_shape: Any = None) -> None:
         """Build the wrapped layer, if need be, and restrict its weights."""
+        if self.discrete_parameters is not None:
+            return
         if not self.layer.built:
             with eager_section():
                 self.layer.build(input_shape)
@@ -175,21 +243,23 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for inner in flatten_layers(self.layer)
             for parameter in getattr(inner, "discrete_parameters", None) or ()
         )
-        names = [name for name in self.weight_names if isinstance(name, str)]
+        names = [f"/{name}" for name in self.weight_names if isinstance(name, str)]
+
+        def is_named(path: str) -> bool:
+            weight_path = path.removesuffix(LATENT_SUFFIX)
+            return any(f"/{p}".endswith(name) for p in (path, weight_path) for name in names)
+
         return [
             variable
             for position, variable in enumerate(unwrapped(self.layer).weights)
-            if variable not in taken
-            and (
-                position in self.weight_names
-                or any(f"/{variable.path}".endswith(f"/{name}") for name in names)
-            )
+            if variable not in taken and (position in self.weight_names or is_named(variable.path))
         ]
 
     def _latents(self) -> list[keras.Variable]:
         latents = self._named_variables()
         if not latents:
-            paths = ", ".join(variable.path for variable in self.layer.weights) or "none"
+            names = [v.path.removesuffix(LATENT_SUFFIX) for v in self.layer.weights]
+            paths = ", ".join(names) or "none"
             raise ValueError(
                 f"weight_names is {list(self.weight_names)}, but the layer "
                 f"{self.layer.name!r} has no such weight. It has: {paths}. Give a name, or "
@@ -238,13 +308,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         parameters = self.discrete_parameters or []
         if training and passes_moments(self.layer, parameters):
             return self._call_moderated(*args, **kwargs)
-        weights: ByIdentity[Tensor] = ByIdentity()
-        for parameter in parameters:
-            weight = parameter.compute(training)
-            weights[parameter.latent] = like_variable(weight, parameter.latent)
-            if training:
+        weights = self._weights(training)
+        if training:
+            for parameter in parameters:
                 parameter.advance()
         return call_with(self.layer, weights, self.add_loss, args, kwargs)
+
+    def _weights(self, training: bool) -> ByIdentity[Tensor]:
+        """Return what meets the data, by latent."""
+        return ByIdentity(
+            [
+                (parameter.latent, like_variable(parameter.compute(training), parameter.latent))
+                for parameter in self.discrete_parameters or ()
+            ]
+        )
 
     def _call_moderated(self, inputs: Tensor, **kwargs: Any) -> Tensor:
         """Call the wrapped layer with a random weight, by its mean and variance."""

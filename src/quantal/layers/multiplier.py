@@ -23,8 +23,9 @@ class LearnableMultiplier(DiscreteLayer):
     of powers of two: one value for each position along `axis`, broadcast over the
     other axes.
 
-    Formula: `output = input * weight`. `weight` is `kernel` times the scale, if there is
-    one; every element of `kernel` is from `values`. The gradient is the estimator's.
+    Formula: `output = input * kernel`. `kernel` is what meets the data, with the
+    estimator's gradient: `listed_values`, each of which is from `values`, times the scale, if
+    there is one. The variable that optimizers move is the latent, `kernel_latent`.
 
     Args:
         values: The list: numbers in any order, a preset's name, or `Values`.
@@ -35,7 +36,7 @@ class LearnableMultiplier(DiscreteLayer):
             weight's shape (`quantal.estimators.resolve`).
         scale: None for the values as listed; or a factor on them, 1 at first:
             `"learned"`, `"least_squares"`, `"mean_absolute"` or a `quantal.Scale`. Then
-            `kernel` still has listed values, and `weight` has no longer. `"auto"`: one
+            `listed_values` still are listed, and `kernel` is no longer. `"auto"`: one
             learned scale for the whole vector where the list's numbers are proportions
             (powers of two, integers, or 1 the largest magnitude), none elsewhere.
         kernel_initializer: Where the latents start, in the units of the list: a Keras

@@ -288,7 +288,7 @@ def assert_right_inverse(parameter: Parameter, codes: ArrayLike) -> None:
     parameter.set_codes(codes)
     result = ops.convert_to_numpy(parameter.codes)
     _demand(np.array_equal(result, codes), f"set codes {codes}, got {result}")
-    kernel = ops.convert_to_numpy(parameter.kernel)
+    kernel = ops.convert_to_numpy(parameter.listed_values)
     _demand(np.array_equal(kernel, parameter.values.take(codes)), f"the kernel is {kernel}")
 
 

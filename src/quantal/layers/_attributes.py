@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -52,14 +52,14 @@ def with_listed_weights(
     """
     if inspect.ismethod(value) or isinstance(value, ScopedMethod):
         return ScopedMethod(value, call)
-    if isinstance(value, (keras.Variable, list, tuple, Mapping)):
-        if any(entry in parameters for entry in keras.tree.flatten(value)):
-            return keras.tree.map_structure(
-                lambda entry: parameters[entry].weight if entry in parameters else entry, value
-            )
-    layers = [entry for entry in keras.tree.flatten(value) if isinstance(entry, keras.Layer)]
-    for layer in layers:
-        if any(variable in parameters for variable in layer.variables):
+    entries = keras.tree.flatten(value)
+    if any(entry in parameters for entry in entries):
+        return keras.tree.map_structure(
+            lambda entry: parameters[entry].weight if entry in parameters else entry, value
+        )
+    for layer in entries:
+        is_layer = isinstance(layer, keras.Layer)
+        if is_layer and any(variable in parameters for variable in layer.variables):
             raise AttributeError(
                 f"The attribute is the layer {layer.name!r}, whose weights are latents. Used "
                 "outside of its wrapper they would meet the data. Call the wrapper, or take "

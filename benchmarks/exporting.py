@@ -22,7 +22,7 @@ from keras import layers
 
 import quantal
 from quantal._core.numbers.entropy import entropy
-from quantal._export.fidelity import difference
+from quantal._export.fidelity import Reference
 from quantal._export.registry import TARGETS
 from quantal._export.report import size_of
 from quantal._export.running import run_file
@@ -191,7 +191,11 @@ def compare_speed(model, name, x):
         (folder / "floats").mkdir()
         written = target.write(model, folder / f"m{target.ending}")
         floats = written.write_floats(folder / "floats" / f"m{target.ending}")
-        rounds = [(run_file(floats[0], [x]), run_file(written.paths[0], [x])) for _ in range(3)]
+        reference = Reference(model, x)
+        rounds = [
+            [run_file(paths[0], reference.batches) for paths in (floats, written.paths)]
+            for _ in range(3)
+        ]
         size = size_of(written.paths)
     packed = rounds[-1][1]
     if packed.missing:
@@ -202,7 +206,7 @@ def compare_speed(model, name, x):
     return [
         *(f"{statistics.median(each):.2f}" for each in times),
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-        f"{difference(model, x, packed.outputs).largest:.1e}",
+        f"{reference.difference(packed.precise or packed.outputs).largest:.1e}",
         *(f"{statistics.median(each) / 1e6:.0f}" for each in memory),
         f"{size:,}",
     ]

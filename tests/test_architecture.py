@@ -35,7 +35,7 @@ layers                  _scoped_call _signature _attributes _discrete_layer mult
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk layer_state clone weight_decay finalize bake rules discretize
 _models                 summary files
-_models                 inputs batches compiled_loss model_loss
+_models                 inputs typical_inputs batches compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
@@ -43,7 +43,8 @@ _optimize.methods       enumeration restarts exact quadratic_fit
 _optimize.search        user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish
-_export                 packages lists inputs grid coded_tensor target folding
+_export                 packages lists inputs finite grid coded_tensor target precision
+_export                 folding
 _export.chain           steps geometry weights reader
 _export.c               text encoding definitions program
 _export.onnx            graphs repairs convert shrink standard fast

@@ -103,6 +103,7 @@ def test_losses():
 def test_graphs():
     model = model_of(keras.layers.Dense(2), keras.layers.Dense(1))
     (output,) = internals.graph_outputs(model)
+    assert internals.inputs_of_graph(model)[0] is model.inputs[0]
     layer, node = internals.call_of(output)
     assert layer is model.layers[-1]
     assert node.operation is layer

@@ -79,15 +79,13 @@ LISTS = ["ternary", [1, 0.7, 0, -0.1, -0.2]]
 def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
     import onnx
 
-    from quantal._export.fidelity import difference
-    from quantal._export.inputs import inputs_of
+    from quantal._export.fidelity import Reference
     from quantal._export.onnx.convert import convert
     from quantal._export.onnx.shrink import shrink
     from quantal._export.running import run_file
-    from quantal._models.inputs import arrays_in_order, random_inputs
 
     model = moved(quantal.discretize(network(), values), random)
-    inputs = random_inputs(inputs_of(model), batch=5)
+    reference = Reference(model)
     before = convert(model)
     # Here all that is shorter is shrunk, to see each way in small networks.
     after = shrink(before, [p.values.numbers for p in quantal.parameters_of(model)])
@@ -96,9 +94,10 @@ def test_onnx_is_the_same_to_the_bit(network, values, tmp_path, random):
         path = tmp_path / f"{name}.onnx"
         onnx.save(graph, path)
         onnx.checker.check_model(path, full_check=True)
-        outputs.append(run_file(path, arrays_in_order(model, inputs)).outputs)
-    np.testing.assert_array_equal(outputs[0][0], outputs[1][0])
-    assert difference(model, inputs, outputs[1]).largest < 1e-5
+        outputs.append(run_file(path, reference.batches).outputs)
+    for size in (1, 7, 8, 64):
+        np.testing.assert_array_equal(outputs[0][size][0], outputs[1][size][0])
+    assert reference.difference(outputs[1]).largest < 1e-5
     assert any("packed" in tensor.name for tensor in after.graph.initializer)
     assert after.ByteSize() < before.ByteSize()
 
@@ -219,6 +218,42 @@ def test_openvino(network, values, tmp_path, random):
     assert (tmp_path / "m.bin").stat().st_size < report.floats.bytes / 2
 
 
+@onnx_target
+@needs("openvino")
+@pytest.mark.parametrize(
+    ("size", "values"), [(33, [1, -1, 0.5, -0.5]), (34, "ternary"), (32, [0, 1, 2, 3])]
+)
+def test_openvino_is_right_at_every_batch(size, values, tmp_path, random):
+    import openvino
+
+    x = random.normal(size=(64, size)).astype("f4")
+    layer = quantal.Discrete(layers.Dense(40), values, scale="learned")
+    model = keras.Sequential([keras.Input((size,)), layer])
+    # Few samples are given, and yet all batches are checked.
+    report = quantal.export(model, tmp_path / "m.xml", inputs=x[:4])
+    for settings, bound in (({"INFERENCE_PRECISION_HINT": "f32"}, 1e-5), ({}, 0.05)):
+        run = openvino.Core().compile_model(tmp_path / "m.xml", "CPU", settings)
+        for batch in (1, 7, 8, 64):
+            expected = numpy(model(x[:batch]))
+            deltas = np.abs(run([x[:batch]])[0] - expected)
+            assert deltas.max() < bound * np.sqrt(np.mean(expected**2))
+    precision = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    assert (report.default is not None) == (precision != "f32")
+
+
+@onnx_target
+@needs("openvino")
+def test_a_form_that_the_runtime_computes_wrongly_is_exchanged(tmp_path, monkeypatch):
+    from quantal._export import openvino
+
+    monkeypatch.setattr(openvino, "_packed", lambda integers: np.zeros(40 * 64 // 4, np.uint8))
+    model = quantal.discretize(dense((40,), 64), "ternary")
+    report = quantal.export(model, tmp_path / "m.xml")
+    assert "computes packed integers wrongly here: they are floats in memory" in str(report)
+    assert report.largest <= 1e-5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+
+
 @needs("ai_edge_quantizer", "ai_edge_litert")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("values", ["ternary", [1, -1, 0.5, -0.5]])
@@ -256,8 +291,7 @@ def test_numbers_are_converted(random):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, [inputs * 1.0, inputs * 100.0])
     x = random.normal(size=(50, 4)).astype("f4")
-    outputs = [numpy(out) for out in model(x)]
-    outputs[1] = outputs[1] + 1
-    largest, mean = difference(model, x, outputs)
+    expected = [numpy(out) for out in model(x)]
+    largest, mean = difference([expected[0], expected[1] + 1], expected)
     assert largest == pytest.approx(1 / np.sqrt(np.mean((100 * x) ** 2)), rel=1e-3)
     assert mean == pytest.approx(largest / 2, rel=1e-3)

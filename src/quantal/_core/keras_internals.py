@@ -140,3 +140,8 @@ def nodes_of(model: keras.Model) -> Iterator[Any]:
 def graph_outputs(model: keras.Model) -> list[Any]:
     """Return the symbolic outputs of a model's graph; none for a subclassed model."""
     return list(getattr(getattr(model, "_functional", model), "outputs", []))
+
+
+def inputs_of_graph(model: keras.Model) -> list[Any]:
+    """Return the symbolic inputs of a model's graph; none for a subclassed model."""
+    return list(getattr(getattr(model, "_functional", model), "inputs", []))

@@ -10,10 +10,25 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._export.inputs import inputs_of
+from quantal._export.precision import computes_in_float32, in_float32
 from quantal._export.report import Figures, Report, size_of
-from quantal._export.running import Run, run_file
-from quantal._export.target import Paths, Written
+from quantal._export.running import Batches, Outputs, Run, run_file
+from quantal._export.target import Paths, Target, Written
+from quantal._models.bake import bake
 from quantal._models.inputs import arrays_in_order
+from quantal._models.typical_inputs import typical_inputs
+
+SIZES = (1, 7, 8, 64)
+"""So many samples are run together: runtimes choose other kernels for more samples."""
+_VARIATIONS = 4.0
+"""The difference of two computations may be so many times what a few were seen to vary."""
+_MOST_VARIATION = 0.1
+"""Where Keras itself varies more, no difference says whether a file is right."""
+_FLOATS = 2.0
+"""At a lower precision, packed weights may be so many times as far off as float weights."""
+
+Floats = NDArray[np.float64]
 
 
 class Difference(NamedTuple):
@@ -26,66 +41,164 @@ class Difference(NamedTuple):
     mean: float
 
 
-def difference(model: keras.Model, inputs: Any, outputs: Sequence[NDArray[Any]]) -> Difference:
-    """Return the difference of outputs to those of the model.
-
-    Args:
-        model: The model.
-        inputs: Arrays in the structure that the model takes.
-        outputs: What the exported model computes from them, in the model's order.
+def difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> Difference:
+    """Return the difference of outputs to expected ones, both in the model's order.
 
     Raises:
-        RuntimeError: The number of outputs is another than the model's.
+        ValueError: Their numbers or sizes differ.
     """
-    expected = [
-        ops.convert_to_numpy(output).astype(np.float64)
-        for output in keras.tree.flatten(model(inputs, training=False))
-    ]
-    if len(expected) != len(outputs):
-        raise RuntimeError(f"{len(outputs)} outputs came, {len(expected)} were expected")
+    if [output.size for output in outputs] != [other.size for other in expected]:
+        raise ValueError(
+            f"outputs have the shapes {[output.shape for output in outputs]}. Expected "
+            f"{[other.shape for other in expected]}, as the model has."
+        )
     largest, means = 0.0, []
     for output, other in zip(outputs, expected, strict=True):
         deltas = np.abs(output.astype(np.float64).reshape(other.shape) - other)
-        spread = float(np.sqrt(np.mean(other**2))) or 1.0
+        spread = float(np.sqrt(np.mean(other.astype(np.float64) ** 2))) or 1.0
         # In this order a NaN stays, and is then beyond every bound.
         largest = float(np.maximum(largest, deltas.max() / spread))
         means.append(deltas.mean() / spread)
     return Difference(largest, float(np.mean(means)))
 
 
+class Reference:
+    """A reference holds samples, and what Keras computes from them in float32.
+
+    Args:
+        model: A built model. One of lower precision is computed in float32, since exported
+            files are.
+        inputs: Arrays in the structure that the model takes; None draws typical ones. Fewer
+            samples than 64 are repeated, so that every number of samples is run.
+    """
+
+    def __init__(self, model: keras.Model, inputs: Any = None) -> None:
+        self._model = model if computes_in_float32(model) else in_float32(bake(model))
+        if inputs is None:
+            inputs = typical_inputs(self._model, SIZES[-1])
+        arrays = arrays_in_order(self._model, inputs)
+        given, sizes = min(map(len, arrays)), ()
+        # A batch of fixed size is run as it is, and so are inputs of different lengths.
+        if _has_open_batch(self._model) and all(len(array) == given for array in arrays):
+            most = max(given, SIZES[-1])
+            arrays = [np.resize(array, (most, *array.shape[1:])) for array in arrays]
+            sizes = tuple(sorted({*SIZES, most}))
+        names = [tensor.name for tensor in self._model.inputs]
+        self.batches = Batches(arrays, names, sizes or (given,), timed=given)
+        self._expected = self._computed(arrays, SIZES[-1] if sizes else None)
+
+    def difference(self, outputs: Outputs) -> Difference:
+        """Return the difference of a file's outputs to Keras's, the largest of all batches."""
+        differences = [
+            difference(arrays, [expected[: len(arrays[0])] for expected in self._expected])
+            for arrays in outputs.values()
+        ]
+        # NumPy's maximum, since Python's forgets a NaN.
+        largest = float(np.max([one.largest for one in differences]))
+        return Difference(largest, differences[-1].mean)
+
+    def bound(self, bound: float, largest: float) -> float:
+        """Return a target's bound, or what Keras varies by itself where a difference needs it."""
+        if largest <= bound:
+            return bound
+        return max(bound, _VARIATIONS * min(self.variation(), _MOST_VARIATION / _VARIATIONS))
+
+    def variation(self) -> float:
+        """Return by how much Keras's outputs vary, computed from the same samples otherwise.
+
+        The samples are computed one by one, and with every float moved to the next one.
+        """
+        arrays = [array[: SIZES[-1]] for array in self.batches.arrays]
+        expected = [array[: SIZES[-1]] for array in self._expected]
+        others = [self._computed([_moved(array) for array in arrays], None)]
+        if len(self.batches.sizes) > 1:
+            others.append(self._computed(arrays, 1))
+        return max(difference(other, expected).largest for other in others)
+
+    def _computed(self, arrays: Sequence[NDArray[Any]], together: int | None) -> list[Floats]:
+        """Return the model's outputs, computed from so many samples together, or from all."""
+        samples = max(map(len, arrays))
+        parts = []
+        for begin in range(0, samples, together or samples):
+            part = [array[begin : begin + together] if together else array for array in arrays]
+            inputs = keras.tree.pack_sequence_as(inputs_of(self._model), part)
+            outputs = keras.tree.flatten(self._model(inputs, training=False))
+            parts.append([ops.convert_to_numpy(output).astype(np.float64) for output in outputs])
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def _has_open_batch(model: keras.Model) -> bool:
+    return all(tensor.shape[0] is None for tensor in model.inputs)
+
+
+def _moved(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array with every float moved to the next one, away from 0."""
+    if array.dtype.kind != "f":
+        return array
+    return np.nextafter(array, np.copysign(np.array(np.inf, array.dtype), array))
+
+
 def compare(
-    model: keras.Model, report: Report, written: Written, inputs: Any, folder: pathlib.Path
+    reference: Reference, report: Report, written: Written, target: Target, folder: pathlib.Path
 ) -> Report:
     """Run an export, and the same conversion with floats, and complete its report.
 
     Args:
-        model: The model.
-        report: The report, with the target's bound.
+        reference: What the file shall compute.
+        report: The report to complete.
         written: The files of the target.
-        inputs: Arrays in the structure that the model takes.
+        target: The target, with its bound.
         folder: An empty folder for the files with floats.
 
     Raises:
-        ValueError: The outputs differ by more than the target's bound.
+        ValueError: The file does not run, or its outputs differ by more than the bound.
     """
-    bound, arrays = report.bound, arrays_in_order(model, inputs)
-    run = run_file(written.paths[0], arrays)
-    if run.missing or bound is None:
+    path = written.paths[0]
+    run = _run(path, reference.batches, target)
+    if run.missing:
         return dataclasses.replace(report, bound=None, remark=f"not run: {run.missing}")
-    largest, mean = difference(model, inputs, run.outputs)
+    largest, mean = reference.difference(run.precise or run.outputs)
+    bound = reference.bound(target.bound or 0.0, largest)
     if not largest <= bound:
-        raise ValueError(
-            f"The outputs of {written.paths[0].name!r} differ from Keras's by {largest:.2g} of "
-            f"their spread. Expected at most {bound:g} of the target {report.target!r}. Give "
-            "inputs like those that the model is for; or export to '.onnx', which is nearest; or "
-            "take the file as it is with check=False."
-        )
-    floats = None
-    if written.write_floats is not None:
-        paths = written.write_floats(folder / written.paths[0].name)
-        floats = _figures(paths, run_file(paths[0], arrays))
+        raise ValueError(_too_far(path, largest, bound, report.target, target))
+    report = dataclasses.replace(
+        report, figures=_figures(written.paths, run), largest=largest, mean=mean, bound=bound
+    )
+    if written.write_floats is None:
+        return report
+    paths = written.write_floats(folder / path.name)
+    floats = _run(paths[0], reference.batches, target)
+    report = dataclasses.replace(report, floats=_figures(paths, floats))
+    if not run.precise:
+        return report
+    default, of_floats = (reference.difference(one.outputs).largest for one in (run, floats))
+    if not default <= max(bound, _FLOATS * of_floats):
+        raise ValueError(_too_far(path, default, _FLOATS * of_floats, report.target, target))
     return dataclasses.replace(
-        report, figures=_figures(written.paths, run), floats=floats, largest=largest, mean=mean
+        report,
+        default=default,
+        remark=f"at the runtime's defaults, {run.precision} on this processor: largest "
+        f"{default:.2g}, as floats {of_floats:.2g}; docs/export.md says how to run it in float32",
+    )
+
+
+def _run(path: pathlib.Path, batches: Batches, target: Target) -> Run:
+    """Run a file, or refuse it in the runtime's words."""
+    try:
+        return run_file(path, batches)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The file {path.name!r} does not run: {error}. Expected a model that "
+            f"{target.runtime} computes. {target.instead}, or take the file as it is with "
+            "check=False."
+        ) from None
+
+
+def _too_far(path: pathlib.Path, largest: float, bound: float, name: str, target: Target) -> str:
+    return (
+        f"The outputs of {path.name!r} differ from Keras's by {largest:.2g} of their spread. "
+        f"Expected at most {bound:.2g} of the target {name!r}. Give inputs like those that the "
+        f"model is for. {target.instead}, or take the file as it is with check=False."
     )
 
 

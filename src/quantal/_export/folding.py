@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
 from quantal._core.parameter import parameters_of
+from quantal._export.precision import in_float32
 from quantal._models.bake import plain_clone
 from quantal._models.clone import Replacement
 from quantal._models.finalize import trainable
@@ -28,7 +29,7 @@ def folded(model: keras.Model) -> keras.Model:
     zeros and powers of two along the last axis costs nothing where a Dense, a convolution
     or a normalization stands right before it, or a Dense or a convolution right after it.
     It is multiplied into their weights, which changes no rounding. Elsewhere it is a product
-    with a constant.
+    with a constant. A model of half precision becomes one of float32.
 
     Args:
         model: A built model.
@@ -55,7 +56,7 @@ def folded(model: keras.Model) -> keras.Model:
             plain = layers.Rescaling(constant.tolist(), name=name, dtype=dtype)
         return Replacement(plain, plain, [])
 
-    return plain_clone(model, replace, factors)
+    return in_float32(plain_clone(model, replace, factors))
 
 
 def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:

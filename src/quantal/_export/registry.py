@@ -16,13 +16,15 @@ TARGETS = {
     "npz": Target(".npz", write_npz),
     "csv": Target(".csv", write_csv),
     "verilog": Target(".mem", write_verilog),
-    "c": Target(".c", write_c, 1e-4),
+    "c": Target(".c", write_c, 1e-4, "a C99 compiler"),
     "keras": Target(".keras", write_keras),
     "torch": Target(".pt", write_state_dict),
-    "onnx": Target(".onnx", write_onnx, 1e-5),
-    "onnx_fast": Target(".onnx", write_onnx_fast, 0.1),
-    "openvino": Target(".xml", write_openvino, 1e-5),
-    "litert": Target(".tflite", write_litert, 0.1),
+    "onnx": Target(".onnx", write_onnx, 1e-5, "onnxruntime", "Export to '.xml' or '.tflite'"),
+    "onnx_fast": Target(
+        ".onnx", write_onnx_fast, 0.1, "onnxruntime", "Export to '.onnx' without target"
+    ),
+    "openvino": Target(".xml", write_openvino, 1e-5, "OpenVINO"),
+    "litert": Target(".tflite", write_litert, 0.1, "LiteRT"),
 }
 """The targets; of several with one ending, the first is the one that the ending alone means."""
 

@@ -39,8 +39,11 @@ class Report:
         largest: Largest difference of an output from Keras's, in units of the root mean
             square of the outputs; None where it was not run.
         mean: The mean difference, in the same units.
-        bound: The largest difference that the target allows.
-        remark: Why it was not run, or empty.
+        bound: The largest difference that is allowed: the target's, or more where Keras itself
+            varies more.
+        default: The largest difference at the runtime's defaults, where these are another
+            precision than float32, in which `largest` is measured; else None.
+        remark: Why it was not run, or what else is to know, or empty.
     """
 
     target: str
@@ -51,6 +54,7 @@ class Report:
     largest: float | None = None
     mean: float | None = None
     bound: float | None = None
+    default: float | None = None
     remark: str = ""
 
     def __str__(self) -> str:

@@ -1,87 +1,136 @@
 """Run an exported file in a process of its own, which imports neither quantal nor Keras.
 
 So the memory that the process takes is the runtime's. Call `python runtimes.py FILE INPUTS
-OUTPUTS` with .npz files of inputs and outputs; it prints JSON: milliseconds a call, bytes of
-memory.
+OUTPUTS REQUEST`: .npz files of inputs and outputs, and a JSON of the inputs' names and of the
+batches that are run. It prints JSON: milliseconds a call, bytes of memory, the precision.
 """
 
 import importlib
 import json
 import os
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CALLS = 15
-"""The inputs are run this often; the time is the median."""
+"""The inputs are run at most this often; the time is the median."""
+_SECONDS = 2.0
+"""No further call is timed after so many seconds, since large models take long."""
+_MOST_CHARACTERS = 300
+"""An error's first words say what is wrong; runtimes add where in their source it was raised."""
 
-Call = Callable[[list[Any]], list[Any]]
-"""A call turns input arrays into output arrays."""
-Loaded = tuple[Call, list[Any]]
-"""A loaded file is a call, and the shapes of its inputs as far as the runtime says them."""
+Arrays = list[Any]
+Settings = dict[str, Any]
 
 
-def onnxruntime(path: str) -> Loaded:
-    """Load an ONNX file in onnxruntime, on one thread."""
+class Loaded(NamedTuple):
+    """A loaded file can be called.
+
+    Attributes:
+        call: Turns input arrays, in the order of the request's names, into output arrays.
+        takes_one: Whether a call takes one sample alone.
+        precision: The precision that it computes in, where that is not float32; or empty.
+    """
+
+    call: Callable[[Arrays], Arrays]
+    takes_one: bool = False
+    precision: str = ""
+
+
+class Runtime(NamedTuple):
+    """A runtime loads files of one ending.
+
+    Attributes:
+        module: The module that it needs.
+        load: Loads a file, from its path, the names of the inputs and settings.
+        one_thread: The settings under which time and memory are measured.
+        float32: The settings under which it computes in float32, where its defaults may not.
+    """
+
+    module: str
+    load: Callable[[str, list[str], Settings], Loaded]
+    one_thread: Settings
+    float32: Settings | None = None
+
+
+def onnxruntime(path: str, names: list[str], settings: Settings) -> Loaded:
+    """Load an ONNX file in onnxruntime."""
     import onnxruntime as ort
 
     ort.set_default_logger_severity(3)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    for name, number in settings.items():
+        setattr(options, name, number)
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    shapes = [entry.shape for entry in session.get_inputs()]
-    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True))), shapes
+    entries = session.get_inputs()
+    names = _matched([entry.name for entry in entries], names)
+    takes_one = any(entry.shape and entry.shape[0] == 1 for entry in entries)
+
+    def call(arrays: Arrays) -> Arrays:
+        return session.run(None, dict(zip(names, arrays, strict=True)))
+
+    return Loaded(call, takes_one)
 
 
-def openvino(path: str) -> Loaded:
-    """Load OpenVINO's files on the CPU, on one thread."""
+def openvino(path: str, names: list[str], settings: Settings) -> Loaded:
+    """Load OpenVINO's files on the CPU."""
     import openvino as ov
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = ov.Core().compile_model(path, "CPU", settings)
-    shapes = [
-        [n.get_length() if n.is_static else None for n in entry.partial_shape]
-        for entry in compiled.inputs
-    ]
-    return lambda arrays: [np.array(out) for out in compiled(arrays).values()], shapes
+    names = _matched([entry.get_any_name() for entry in compiled.inputs], names)
+    takes_one = any(
+        len(entry.partial_shape) and entry.partial_shape[0] == 1 for entry in compiled.inputs
+    )
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+    def call(arrays: Arrays) -> Arrays:
+        outputs = compiled(dict(zip(names, arrays, strict=True)))
+        return [np.array(outputs[entry]) for entry in compiled.outputs]
+
+    return Loaded(call, takes_one, "" if precision == "f32" else precision)
 
 
-def litert(path: str) -> Loaded:
-    """Load a .tflite file in LiteRT, on one thread."""
+def litert(path: str, names: list[str], settings: Settings) -> Loaded:
+    """Load a .tflite file in LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(path, num_threads=1)
-    entries = sorted(interpreter.get_input_details(), key=lambda entry: str(entry["name"]))
+    interpreter = Interpreter(path, **settings)
+    runner = interpreter.get_signature_runner()
+    details = runner.get_input_details()
+    inputs = [details[name] for name in _matched(list(details), names)]
+    outputs = runner.get_output_details()
     last: list[Any] = []
 
-    def run(arrays: list[Any]) -> list[Any]:
+    def call(arrays: Arrays) -> Arrays:
         shapes = [array.shape for array in arrays]
         if shapes != last:
-            for entry, array in zip(entries, arrays, strict=True):
+            for entry, array in zip(inputs, arrays, strict=True):
                 interpreter.resize_tensor_input(entry["index"], array.shape)
             interpreter.allocate_tensors()
             last[:] = shapes
-        for entry, array in zip(entries, arrays, strict=True):
+        for entry, array in zip(inputs, arrays, strict=True):
             interpreter.set_tensor(entry["index"], array)
         interpreter.invoke()
-        return [interpreter.get_tensor(out["index"]) for out in interpreter.get_output_details()]
+        # A signature has its outputs in the order of names, in which 10 stands before 2.
+        ordered = sorted(outputs, key=_with_numbers)
+        return [interpreter.get_tensor(outputs[name]["index"]) for name in ordered]
 
-    return run, [[None] for _ in entries]
+    return Loaded(call)
 
 
-def shared_library(path: str) -> Loaded:
+def shared_library(path: str, names: list[str], settings: Settings) -> Loaded:
     """Load a library that has `quantal_predict(input, output)` and the size of its output."""
     import ctypes
 
     library = ctypes.CDLL(path)
     size = ctypes.c_int.in_dll(library, "quantal_output_size").value
 
-    def run(arrays: list[Any]) -> list[Any]:
+    def call(arrays: Arrays) -> Arrays:
         samples = np.ascontiguousarray(arrays[0], np.float32)
         outputs = np.empty((len(samples), size), np.float32)
         for sample, out in zip(samples, outputs, strict=True):
@@ -90,16 +139,19 @@ def shared_library(path: str) -> Loaded:
             )
         return [outputs]
 
-    return run, [[None]]
+    return Loaded(call)
 
 
+_ONE_THREAD = {"INFERENCE_NUM_THREADS": 1}
 RUNTIMES = {
-    ".onnx": ("onnxruntime", onnxruntime),
-    ".xml": ("openvino", openvino),
-    ".tflite": ("ai_edge_litert.interpreter", litert),
-    ".so": ("ctypes", shared_library),
+    ".onnx": Runtime(
+        "onnxruntime", onnxruntime, {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
+    ),
+    ".xml": Runtime("openvino", openvino, _ONE_THREAD, {"INFERENCE_PRECISION_HINT": "f32"}),
+    ".tflite": Runtime("ai_edge_litert.interpreter", litert, {"num_threads": 1}),
+    ".so": Runtime("ctypes", shared_library, {}),
 }
-"""The module that a file needs and the function that loads it, by the file's ending."""
+"""The runtimes by the ending of their files."""
 
 
 def memory() -> int | None:
@@ -111,37 +163,87 @@ def memory() -> int | None:
         return None
 
 
-def main(path: str, inputs: str, outputs: str) -> None:
+def _with_numbers(name: str) -> tuple[Any, ...]:
+    """Return what sorts names, numbers in them by their size."""
+    return tuple(
+        (not part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"(\d+)", name)
+    )
+
+
+def _matched(entries: list[str], names: list[str]) -> list[str]:
+    """Return a file's input names in the order of the model's, as they stand if none is known."""
+    known = {entry.split(":")[0]: entry for entry in entries}
+    matched = [known.get(name) for name in names]
+    return entries if None in matched else [name for name in matched if name is not None]
+
+
+def _outputs(loaded: Loaded, arrays: Arrays, batch: int) -> Arrays:
+    """Return the outputs for so many of the samples."""
+    arrays = [array[:batch] for array in arrays]
+    if not loaded.takes_one or batch == 1:
+        return loaded.call(arrays)
+    rows = [loaded.call([array[i : i + 1] for array in arrays]) for i in range(batch)]
+    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+
+def _median_of_times(loaded: Loaded, arrays: Arrays, batch: int) -> float:
+    """Return the median time of a call with so many samples, in seconds."""
+    times: list[float] = []
+    while len(times) < CALLS and sum(times) < _SECONDS:
+        start = time.perf_counter()
+        _outputs(loaded, arrays, batch)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def run(runtime: Runtime, path: str, arrays: Arrays, request: dict[str, Any]) -> tuple[Any, Any]:
+    """Run a file, and return its outputs by name, and what it took.
+
+    The names of outputs are `default/BATCH/INDEX`, and `float32/BATCH/INDEX` where the
+    runtime's defaults are another precision.
+    """
+    names, batches, timed = request["names"], request["batches"], request["timed"]
+    before = memory()
+    loaded = runtime.load(path, names, runtime.one_thread)
+    _outputs(loaded, arrays, timed)
+    after = memory()
+    taken = None if before is None or after is None else after - before
+    seconds = _median_of_times(loaded, arrays, timed)
+    loaded = runtime.load(path, names, {})
+    ways = {"default": loaded}
+    if loaded.precision and runtime.float32 is not None:
+        ways["float32"] = runtime.load(path, names, runtime.float32)
+    outputs = {
+        f"{way}/{batch}/{index:03}": array
+        for way, file in ways.items()
+        for batch in batches
+        for index, array in enumerate(_outputs(file, arrays, batch))
+    }
+    return outputs, {
+        "milliseconds": 1e3 * seconds, "memory": taken, "precision": loaded.precision,
+    }  # fmt: skip
+
+
+def main(path: str, inputs: str, outputs: str, request: str) -> None:
     """Run a file on inputs, write the outputs, and print time and memory as JSON."""
     with np.load(inputs) as stored:
         arrays = [stored[name] for name in stored.files]
-    module, load = RUNTIMES[os.path.splitext(path)[1]]
+    runtime = RUNTIMES[os.path.splitext(path)[1]]
     try:
         # Before the memory is read: the runtime's own code is not the file's.
-        importlib.import_module(module)
+        importlib.import_module(runtime.module)
     except ImportError as error:
         print(json.dumps({"missing": str(error)}))
         return
-    before = memory()
-    run, shapes = load(path)
-    one_by_one = any(shape and shape[0] == 1 for shape in shapes) and len(arrays[0]) > 1
-
-    def run_all() -> list[Any]:
-        if not one_by_one:
-            return run(arrays)
-        rows = [run([array[i : i + 1] for array in arrays]) for i in range(len(arrays[0]))]
-        return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-
-    results = run_all()
-    after = memory()
-    times = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        run_all()
-        times.append(time.perf_counter() - start)
-    np.savez(outputs, **{f"{i:03}": array for i, array in enumerate(results)})
-    taken = None if before is None or after is None else after - before
-    print(json.dumps({"milliseconds": 1e3 * statistics.median(times), "memory": taken}))
+    try:
+        results, report = run(runtime, path, arrays, json.loads(request))
+    except Exception as error:
+        # In its own words: the traceback is of this script, which no user knows.
+        print(json.dumps({"error": " ".join(str(error).split())[:_MOST_CHARACTERS]}))
+        return
+    np.savez(outputs, **results)
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ class Written(NamedTuple):
         paths: The files; the one that is opened first stands first.
         write_floats: Writes the same conversion of the model with float weights to a
             path, to compare with, and returns the files; None where there is none.
+        write_safely: Writes the same conversion to a path in a form that asks less of the
+            runtime, for where the first form does not run rightly; None where there is none.
     """
 
     paths: Paths
     write_floats: Callable[[pathlib.Path], Paths] | None = None
+    write_safely: Callable[[pathlib.Path], Paths] | None = None
 
 
 class Target(NamedTuple):
@@ -31,8 +34,12 @@ class Target(NamedTuple):
             possibly other files with its stem. `export` moves the files into place.
         bound: The largest difference of an output from Keras's that it may have, in
             units of the root mean square of the outputs; None where no runtime is known.
+        runtime: The name of the program that runs its files.
+        instead: What to do where the target cannot hold a model: a sentence without its end.
     """
 
     ending: str
     write: Callable[[keras.Model, pathlib.Path], Written]
     bound: float | None = None
+    runtime: str = ""
+    instead: str = "Export to '.onnx'"

@@ -21,7 +21,8 @@ _INT32 = 6  # onnx.TensorProto.INT32
 def shrink(
     model: Any,
     lists: Sequence[NDArray[np.float32]] = (),
-    keep: Callable[[CodedTensor], bool] = lambda coded: False,
+    keep: Callable[[str, CodedTensor], bool] = lambda name, coded: False,
+    worth: int = WORTH,
 ) -> Any:
     """Return an `onnx.ModelProto` with packed digits in place of floats, equal to the bit.
 
@@ -29,7 +30,8 @@ def shrink(
         model: An `onnx.ModelProto`; it is left as it is.
         lists: Lists that its weights are on, each float32 (K,), to recognize a list with
             a scale multiplied into it.
-        keep: Says of a coded tensor whether it stays floats.
+        keep: Says of a tensor, by its name and what it is coded as, whether it stays floats.
+        worth: How many bytes a tensor must save to become digits.
     """
     onnx = import_onnx()
     shrunk = onnx.ModelProto()
@@ -38,7 +40,9 @@ def shrink(
     for tensor in list(_float_tensors(shrunk.graph)):
         floats = onnx.numpy_helper.to_array(tensor)
         coded = encode(floats, lists) if floats.size else None
-        if coded is not None and coded.bytes + WORTH < floats.nbytes and not keep(coded):
+        if coded is None or coded.bytes + worth >= floats.nbytes:
+            continue
+        if not keep(tensor.name, coded):
             rewriting.replace(tensor.name, coded)
     rewriting.finish()
     return shrunk

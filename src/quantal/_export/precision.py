@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from quantal._core.keras_internals import flatten_layers
+from quantal._models.layer_state import LayerPair, copy_state
 
 _FLOAT32 = "float32"
 
@@ -42,8 +43,12 @@ def in_float32(model: keras.Model) -> keras.Model:
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)
-    for variable, other in zip(new.variables, model.variables, strict=True):
-        variable.assign(ops.cast(other, variable.dtype))
+
+    def set_weights() -> None:
+        for variable, other in zip(new.weights, model.weights, strict=True):
+            variable.assign(ops.cast(other, variable.dtype))
+
+    copy_state(map(LayerPair, flatten_layers(model), flatten_layers(new)), set_weights)
     return new
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.without_keras
 ORDER = """
                         _registration
 _core                   types by_identity
-_core.numbers           presets checks entropy k_means values fitting
+_core.numbers           presets checks entropy k_means values crossings fitting
 _core.tensors           backend constants gradients step_functions row_steps projection
 _core.tensors           latent_units
 _core                   keras_internals companion estimator scale scale_state weight_scope parameter

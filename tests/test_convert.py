@@ -99,6 +99,24 @@ def test_it_saves_and_loads(make, random, tmp_path):
     assert_equal(outputs_of(loaded, x), outputs_of(discrete, x))
 
 
+def test_no_latent_is_drawn_that_a_trained_weight_replaces(random, monkeypatch):
+    def later_draws():
+        keras.utils.set_random_seed(3)
+        discretize(model, "ternary")
+        return numpy(keras.initializers.RandomUniform()((4,)))
+
+    model, _ = sequential(random)
+    expected = later_draws()
+
+    def never(*args):
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr("quantal.layers.discrete.draw_latents", never)
+    np.testing.assert_array_equal(later_draws(), expected)
+    with pytest.raises(AssertionError, match="drawn"):
+        Discrete(layers.Dense(2), "ternary").build((None, 3))
+
+
 def test_a_subclassed_model_loads_its_weights_when_it_is_discretized_again(random, tmp_path):
     model, x = subclassed(random)
     discrete = discretize(model, "ternary")

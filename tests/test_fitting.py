@@ -4,12 +4,15 @@ import time
 import numpy as np
 import pytest
 
-from lists import NAMED
+import reference_fitting as reference
+from lists import LONG, NAMED
 from quantal import Values
 from quantal._core.numbers import fitting, k_means
 from quantal._core.numbers.fitting import (
     least_squares_scale,
+    least_squares_scales,
     mean_absolute_scale,
+    mean_absolute_scales,
     mean_magnitude,
 )
 
@@ -161,6 +164,102 @@ def test_large_weights_are_fast(random):
     least_squares_scale(weights, NAMED["nf4"])
     Values.k_means(weights, 16)
     assert time.process_time() - start < 15
+
+
+# All channels at once.
+
+
+def channels_of(kind):
+    """Weights with a channel in each column: trained, and those that are special."""
+    random = np.random.default_rng(7)
+    normal = random.normal(size=(60, 9)).astype(np.float32)
+    return {
+        "normal": normal,
+        "float64": random.normal(size=(60, 9)),
+        "positive": np.abs(normal),
+        "ties": np.round(4 * normal),
+        "two magnitudes": np.float32(0.37) * np.sign(np.round(normal)),
+        "powers": np.sign(normal) * np.exp2(np.round(np.log2(np.abs(normal) + 1e-9))),
+        "many zeros": normal * (random.random((60, 9)) < 0.3),
+        "dead channels": normal * (np.arange(9) % 2),
+        "huge and tiny": normal * np.float32(10.0) ** (5 * np.arange(9) - 20),
+        "one weight each": normal[:1],
+        "holes": np.where(random.random((60, 9)) < 0.01, np.nan, normal),
+    }[kind]
+
+
+KINDS = (
+    "normal", "float64", "positive", "ties", "two magnitudes", "powers", "many zeros",
+    "dead channels", "huge and tiny", "one weight each", "holes",
+)  # fmt: skip
+ONE_LIST = {**LISTS, "seventeen": LONG["seventeen"], "signed 4 bits": Values("signed:4")}
+del ONE_LIST["rows"]
+
+
+@pytest.mark.parametrize("values", ONE_LIST.values(), ids=ONE_LIST)
+def test_scales_of_channels_are_those_of_one_at_a_time_to_the_bit(values):
+    for kind in KINDS:
+        weights = channels_of(kind)
+        expected = [reference.least_squares_scale(column, values) for column in weights.T]
+        scales = least_squares_scales(weights, values, (1, 9))
+        np.testing.assert_array_equal(scales[0], expected, kind)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(), (1, 1, 1), (3, 1, 1), (1, 4, 1), (3, 1, 5), (3, 4, 5)])
+def test_scales_of_any_shape_are_those_of_one_at_a_time_to_the_bit(shape, axis, random):
+    weights = random.normal(size=(3, 4, 5))
+    per_channel = random.normal(size=(weights.shape[axis], 6))
+    for values in (NAMED["uneven"], Values(per_channel, axis=axis)):
+        expected, mean = np.empty(shape), np.empty(shape)
+        for index in np.ndindex(shape):
+            part = tuple(
+                slice(None) if size == 1 else slice(i, i + 1)
+                for i, size in zip(index, shape, strict=True)
+            )
+            lists = values
+            if values.channels is not None and shape:
+                lists = values.moved(values.numbers[part[axis]])
+            expected[index] = reference.least_squares_scale(weights[part], lists)
+            mean[index] = mean_absolute_scale(weights[part], lists)
+        np.testing.assert_array_equal(least_squares_scales(weights, values, shape), expected)
+        np.testing.assert_allclose(mean_absolute_scales(weights, values, shape), mean)
+
+
+def test_many_channels_are_fitted_in_several_parts(random, monkeypatch):
+    weights = random.normal(size=(40, 30))
+    expected = least_squares_scales(weights, NAMED["nf4"], (1, 30))
+    monkeypatch.setattr(fitting, "_NUMBERS_AT_ONCE", 1000)
+    np.testing.assert_array_equal(least_squares_scales(weights, NAMED["nf4"], (1, 30)), expected)
+
+
+def test_times_that_differ_in_their_last_bits_are_in_order(random):
+    # With 2^14 weights the last bits of a time give way to positions.
+    near = np.nextafter(1.0, 2) - 1
+    weights = random.permutation(1 + near * np.arange(2**14)) * random.choice([-1, 1], 2**14)
+    values = NAMED["uneven"]
+    expected = reference.least_squares_scale(weights, values)
+    assert least_squares_scale(weights, values) == expected
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
+def test_a_list_of_many_powers_meets_the_weights_with_its_largest_values(size, random):
+    # Multiplied by powers of two, the scale is as good: roundings decided.
+    weights, values = size * random.normal(size=(500, 4)), Values("powers_of_two:7")
+    scales = least_squares_scales(weights, values, (1, 4))[0]
+    for column, scale in zip(weights.T, scales, strict=True):
+        assert 0.5 <= np.abs(values.nearest(column / scale)).max() <= 1
+        before = reference.least_squares_scale(column, values)
+        error = squared_error(column, values, scale)
+        assert error <= squared_error(column, values, before) * (1 + 1e-9)
+
+
+def test_channels_take_no_longer_one_by_one(random):
+    # 6 s a million weights one by one; a fifth of a second together.
+    weights = random.normal(size=(32, 16_000)).astype(np.float32)
+    start = time.process_time()
+    least_squares_scales(weights, NAMED["ternary"], (1, 16_000))
+    assert time.process_time() - start < 2
 
 
 # The scale by mean magnitude.

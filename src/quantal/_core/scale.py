@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.numbers.fitting import least_squares_scale, mean_absolute_scale
+from quantal._core.numbers.fitting import least_squares_scales, mean_absolute_scales
 from quantal._core.numbers.values import Values
 
 METHODS = ("learned", "least_squares", "mean_absolute")
@@ -142,15 +142,9 @@ class Scale:
             values: The list, or a list for each channel.
             shape: The scale's shape, as `shape` returns it.
         """
-        fit = mean_absolute_scale if self.method == "mean_absolute" else least_squares_scale
-        weights = np.asarray(weights, float)
-        scales = np.ones(shape, np.float32)
-        for index in np.ndindex(shape):
-            slices = tuple(
-                slice(None) if size == 1 else slice(start, start + 1)
-                for start, size in zip(index, shape, strict=True)
-            )
-            scales[index] = fit(weights[slices], _lists_at(values, slices, weights.ndim))
+        is_mean = self.method == "mean_absolute"
+        fit = mean_absolute_scales if is_mean else least_squares_scales
+        scales = fit(weights, values, shape).astype(np.float32)
         return rounded_to_powers(scales) if self.power_of_two else scales
 
 
@@ -208,14 +202,6 @@ def resolve_scale(
     if isinstance(scale, str):
         return Scale("learned", axis) if has_natural_unit(values) else None
     return scale
-
-
-def _lists_at(values: Values, slices: tuple[slice, ...], rank: int) -> Values:
-    """Return the lists of the channels within a slice of the weight."""
-    if values.channels is None or not slices:
-        return values
-    rows = values.numbers[slices[values.axis % rank]]
-    return values.moved(rows[0] if len(rows) == 1 else rows)
 
 
 _LARGEST_EXPONENT = 100

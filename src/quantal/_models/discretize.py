@@ -17,6 +17,7 @@ from quantal._models.finalize import trainable
 from quantal._models.rules import ListSpec, specs_of
 from quantal._models.walk import check_model, outermost_layers
 from quantal._models.weight_decay import exclude_from_weight_decay
+from quantal.layers._first_values import values_follow
 from quantal.layers.discrete import Discrete, unwrapped
 
 
@@ -87,7 +88,8 @@ def discretize(
         is_listed = layer in outermost and any(v in specs for v in layer.weights)
         return _on_lists(layer, specs) if is_listed else None
 
-    clone = clone_replacing(model, replace)
+    with values_follow():
+        clone = clone_replacing(model, replace)
     new = clone.model
     parameters = ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(new)])
 

@@ -1,6 +1,8 @@
 """The first values of latents and scales of a layer that is not trained yet."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -19,6 +21,29 @@ FirstScale = Callable[[], Any]
 
 Keras asks for first values while it traces, too: tensors then hold no numbers.
 """
+
+
+_values_follow = contextvars.ContextVar("values_follow", default=False)
+
+
+@contextlib.contextmanager
+def values_follow() -> Iterator[None]:
+    """Leave out the draw of first latents within: the caller sets all values right after."""
+    token = _values_follow.set(True)
+    try:
+        yield
+    finally:
+        _values_follow.reset(token)
+
+
+def is_drawn(seed: int | None) -> bool:
+    """Return whether first latents are to be drawn; if not, use up what their seed would have.
+
+    So what is drawn later, such as dropout, is the same either way.
+    """
+    if _values_follow.get():
+        keras.initializers.RandomUniform(seed=seed)
+    return not _values_follow.get()
 
 
 def one() -> float:

@@ -20,7 +20,13 @@ from quantal.layers._attributes import is_shared, with_listed_weights
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
-from quantal.layers._first_values import FirstScale, initialize, one, scale_from_initializer
+from quantal.layers._first_values import (
+    FirstScale,
+    initialize,
+    is_drawn,
+    one,
+    scale_from_initializer,
+)
 from quantal.layers._moments import moderated_call, passes_moments
 from quantal.layers._scoped_call import call_with
 from quantal.layers._signature import symbolic, with_signature, with_training
@@ -284,11 +290,13 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         for index, latent in enumerate(self._named_variables()):
             if latent in self._first_scales:
                 continue
-            scale = self._resolved_scale
-            self._first_scales[latent] = (
-                one if scale is None else scale_from_initializer(latent, scale, self.values)
-            )
             seed = None if self.seed is None else self.seed + index
+            self._first_scales[latent] = one
+            if not is_drawn(seed):
+                continue
+            scale = self._resolved_scale
+            if scale is not None:
+                self._first_scales[latent] = scale_from_initializer(latent, scale, self.values)
 
             def draw(shape: Any, dtype: Any, seed: int | None = seed) -> Tensor:
                 return ops.cast(draw_latents(self.values, shape, seed), dtype)

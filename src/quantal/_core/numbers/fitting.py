@@ -4,11 +4,14 @@ NumPy only. The problem is solved by its structure: the optimal codes are interv
 sorted numbers.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.numbers.crossings import Row, best_over_crossings, dots
 from quantal._core.numbers.values import Values
 
 MOST_CROSSINGS = 2**22
@@ -21,20 +24,11 @@ _LEAST_SAMPLE = 1024
 _MOST_STEPS = 100
 """At most so many steps of Lloyd's kind are taken; a few are usual."""
 
-_ZERO_SQUARES = 1e-12
-"""A sum of squares this small, relative to the largest value's square, counts as zero:
-it is a rounding error."""
+_NUMBERS_AT_ONCE = 2**17
+"""Groups are fitted together up to so many crossings: their arrays stay near the processor."""
 
-
-class _Row(NamedTuple):
-    """A row is weights that share a list: all of them, or those of one channel."""
-
-    weights: NDArray[np.float64]
-    values: Values
-
-    def nearest(self, scale: float) -> NDArray[np.float64]:
-        """Return the listed values that stand for the weights at this scale."""
-        return self.values.nearest(self.weights / scale).astype(float)
+_MOST_COMPARED = 17
+"""For lists up to this length, comparing with each midpoint is faster than a binary search."""
 
 
 def least_squares_scale(weights: ArrayLike, values: Values) -> float:
@@ -47,7 +41,9 @@ def least_squares_scale(weights: ArrayLike, values: Values) -> float:
     n K log(n K). Above `MOST_CROSSINGS` the sweep runs over a sample of the weights,
     and the steps `s = sum w P / sum P^2` continue from there over all of them. Weights
     that are scaled listed values give their scale back, to the bit where a float32
-    scale exists that reproduces them.
+    scale exists that reproduces them. Where all weights would lie in the last
+    thousandth of a list of many powers of two, the smallest of the equally good scales
+    is taken.
 
     Args:
         weights: Real numbers of any shape; NaN and infinities are left out.
@@ -64,150 +60,203 @@ def least_squares_scale(weights: ArrayLike, values: Values) -> float:
     >>> least_squares_scale([0.2, -0.1, 0.3, -0.4], Values("binary"))
     0.25
     """
-    rows = [_Row(row[np.isfinite(row)], lists) for row, lists in _rows(weights, values)]
-    largest = max((float(np.abs(row.weights).max(initial=0.0)) for row in rows), default=0.0)
-    if largest == 0 or not values.numbers.any():
-        return 1.0
+    return float(least_squares_scales(weights, values, ()))
+
+
+def least_squares_scales(
+    weights: ArrayLike, values: Values, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return the best scale of each part of the weights, as `least_squares_scale` fits one.
+
+    Args:
+        weights: Real numbers; NaN and infinities are left out.
+        values: The list, or a list for each channel of the weights.
+        shape: The shape of the scales: (), or one that broadcasts over the weights.
+
+    Returns:
+        float64 of the given shape.
+
+    >>> least_squares_scales([[0.2, -0.1], [0.3, -0.5]], Values("binary"), (2, 1))
+    array([[0.15],
+           [0.4 ]])
+    """
+    scales = np.empty(math.prod(shape))
+    for groups, rows in _groups(np.asarray(weights), values, shape):
+        finite = np.all([np.isfinite(row.weights).all(axis=1) for row in rows], axis=0)
+        scales[groups[finite]] = _fitted([Row(row.weights[finite], row.values) for row in rows])
+        for index in np.flatnonzero(~finite):
+            parts = [Row(weights[index], lists) for weights, lists in rows]
+            parts = [Row(part[np.isfinite(part)][None], lists) for part, lists in parts]
+            scales[groups[index]] = _fitted(parts)[0]
+    return scales.reshape(shape)
+
+
+def _groups(
+    weights: NDArray[Any], values: Values, shape: tuple[int, ...]
+) -> Iterator[tuple[NDArray[np.intp], list[Row]]]:
+    """Yield the weights of some scales at once, as positions of the scales and their rows.
+
+    The weights are in float64, with a row for each list.
+    """
+    if not shape:
+        shape = (1,) * weights.ndim
+    scaled = [axis for axis, size in enumerate(shape) if size != 1]
+    positions = np.arange(math.prod(shape)).reshape([shape[axis] for axis in scaled])
+    lists, listed = [values], None
+    if values.channels is not None:
+        values.check_channels(weights.shape)
+        lists, listed = [values.moved(row) for row in values.numbers], values.axis % weights.ndim
+    if listed in scaled:
+        # Each list has its own scales, and its weights are fitted alone.
+        axis = scaled.index(listed)
+        for index, single in enumerate(lists):
+            part = np.take(weights, [index], listed)
+            shape_of_part = tuple(1 if a == listed else size for a, size in enumerate(shape))
+            for groups, rows in _groups(part, single, shape_of_part):
+                yield np.take(positions, index, axis).ravel()[groups], rows
+        return
+    leading = [*scaled] if listed is None else [*scaled, listed]
+    arranged = np.moveaxis(weights, leading, range(len(leading)))
+    count = weights.size // max(positions.size * len(lists), 1)
+    if len(scaled) != 1:
+        arranged = arranged.reshape(positions.size, len(lists), count)
+    crossings = count * len(lists) * max(len(values) // 2, 1)
+    step = max(_NUMBERS_AT_ONCE // max(crossings, 1), 1)
+    for begin in range(0, positions.size, step):
+        chunk = np.array(arranged[begin : begin + step], np.float64, order="C")
+        chunk = chunk.reshape(len(chunk), len(lists), count)
+        rows = [Row(np.ascontiguousarray(chunk[:, i]), single) for i, single in enumerate(lists)]
+        yield np.arange(begin, begin + len(chunk)), rows
+
+
+def _fitted(rows: list[Row]) -> NDArray[np.float64]:
+    """Return the best scale of each group, of which the rows hold finite weights."""
+    groups = len(rows[0].weights)
+    largest = np.max([np.abs(w).max(axis=1, initial=0.0) for w, _ in rows], axis=0)
+    if not largest.any() or not any(row.values.numbers.any() for row in rows):
+        return np.ones(groups)
+    units = np.where(largest > 0, largest, 1.0)
     # In units of the largest weight, so that no square leaves the range of a float.
-    rows = [_Row(weights / largest, lists) for weights, lists in rows]
-    most = max(MOST_CROSSINGS // len(values), _LEAST_SAMPLE)
-    share = min(1.0, most / sum(row.weights.size for row in rows))
-    scale = _best_over_crossings([_Row(_sample(row.weights, share), row.values) for row in rows])
-    if scale is None:
-        return 1.0
-    scale = _descended(rows, scale)
-    return _reproducing(rows, scale, largest)
-
-
-def _rows(weights: ArrayLike, values: Values) -> list[_Row]:
-    """Return the weights in float64, flat, with their list: one row, or one for each channel."""
-    weights = np.asarray(weights, float)
-    if values.channels is None:
-        return [_Row(weights.ravel(), values)]
-    rows = np.moveaxis(weights, values.axis, 0)
-    return [
-        _Row(row.ravel(), values.moved(numbers))
-        for row, numbers in zip(rows, values.numbers, strict=True)
-    ]
+    rows = [Row(weights / units[:, None], lists) for weights, lists in rows]
+    most = max(MOST_CROSSINGS // len(rows[0].values), _LEAST_SAMPLE)
+    share = min(1.0, most / max(sum(row.weights.shape[1] for row in rows), 1))
+    scales = best_over_crossings([Row(_sample(row.weights, share), row.values) for row in rows])
+    usable = (largest > 0) & ~np.isnan(scales)
+    rows = [Row(weights[usable], lists) for weights, lists in rows]
+    fitted = np.ones(groups)
+    fitted[usable] = _descended(rows, scales[usable], units[usable])
+    return fitted
 
 
 def _sample(weights: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Return a share of the weights that is spread evenly over their order."""
+    """Return a share of the weights of each group that is spread evenly over their order."""
     if share >= 1:
         return weights
-    positions = np.linspace(0, weights.size - 1, max(round(share * weights.size), 1))
-    return np.sort(weights)[positions.round().astype(int)]
+    count = weights.shape[1]
+    positions = np.linspace(0, count - 1, max(round(share * count), 1))
+    return np.sort(weights, axis=1)[:, positions.round().astype(int)]
 
 
-def _descended(rows: list[_Row], scale: float) -> float:
-    """Return the scale after steps `s = sum w P / sum P^2` as long as the error falls."""
-
-    def error(scale: float) -> float:
-        return sum(float(np.sum((row.weights - scale * row.nearest(scale)) ** 2)) for row in rows)
-
-    least, best = error(scale), scale
-    for _ in range(_MOST_STEPS):
-        nearest = [row.nearest(scale) for row in rows]
-        product = sum(float(row.weights @ p) for row, p in zip(rows, nearest, strict=True))
-        square = sum(float(p @ p) for p in nearest)
-        if product <= 0 or square == 0 or product / square == scale:
-            break
-        scale = product / square
-        if error(scale) >= least:
-            break
-        least, best = error(scale), scale
-    return best
+def _nearest(rows: list[Row], scales: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return the listed values that stand for the weights at each group's scale."""
+    return [_nearest_in_list(weights / scales[:, None], lists) for weights, lists in rows]
 
 
-def _reproducing(rows: list[_Row], scale: float, largest: float) -> float:
-    """Return the scale in the weights' units, as a float32 number that reproduces them if any.
+def _nearest_in_list(numbers: NDArray[np.float64], values: Values) -> NDArray[np.float64]:
+    """Return `values.nearest` in float64, of finite numbers."""
+    numbers_in_list = numbers.astype(np.float32)
+    ascending, midpoints = values.ascending.astype(float), values.midpoints
+    if len(values) > _MOST_COMPARED:
+        return ascending[np.searchsorted(midpoints, numbers_in_list, side="right")]
+    passed = np.zeros(numbers.shape, np.int8)
+    for midpoint in midpoints:
+        passed += numbers_in_list >= midpoint
+    return ascending.take(passed)
+
+
+def _errors(
+    rows: list[Row], scales: NDArray[np.float64], nearest: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the squared error of each group: (groups,)."""
+    errors = np.zeros(len(scales))
+    for (weights, _), values in zip(rows, nearest, strict=True):
+        errors += np.sum((weights - scales[:, None] * values) ** 2, axis=1)
+    return errors
+
+
+def _descended(
+    rows: list[Row], scales: NDArray[np.float64], units: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the scales after steps `s = sum w P / sum P^2` as long as the error falls.
 
     Args:
-        rows: The weights in units of `largest`.
-        scale: Their scale in these units.
-        largest: The largest weight.
-    """
-    weights = np.concatenate([row.weights for row in rows]) * largest
-    nearest = np.concatenate([row.nearest(scale) for row in rows])
-    index = int(np.abs(nearest).argmax())
-    if nearest[index]:
-        quotient = np.float32(weights[index] / nearest[index])
-        neighbours = np.nextafter(quotient, np.array([-np.inf, np.inf], np.float32))
-        for candidate in (quotient, *neighbours):
-            product = candidate * nearest.astype(np.float32)
-            if np.array_equal(product, weights.astype(np.float32)):
-                return float(candidate)
-    return scale * largest
-
-
-def _best_over_crossings(rows: list[_Row]) -> float | None:
-    """Return the best scale over all crossings; None where every assignment is zero."""
-    # Sums over the weights: of w P and of P^2, for a huge scale and at each crossing.
-    product, square = 0.0, 0.0
-    times, products, squares = [], [], []
-    for weights, values in rows:
-        start = _start_of_sweep(weights, values)
-        product += float(weights @ start)
-        square += float(start @ start)
-        for crossing in _crossings(weights, values):
-            times.append(crossing[0])
-            products.append(crossing[1])
-            squares.append(crossing[2])
-    time = np.concatenate(times)
-    order = np.argsort(time, kind="stable")
-    all_products = product + np.concatenate([[0.0], np.concatenate(products)[order].cumsum()])
-    all_squares = square + np.concatenate([[0.0], np.concatenate(squares)[order].cumsum()])
-    # Only states between two crossings at different times are real.
-    real = np.array([True])
-    if time.size:
-        real = np.concatenate([[True], time[order][1:] > time[order][:-1], [True]])
-    largest = max(float(np.abs(values.numbers).max()) for _, values in rows)
-    usable = real & (all_products > 0) & (all_squares > _ZERO_SQUARES * largest**2)
-    if not usable.any():
-        return None
-    gain = np.where(usable, all_products**2 / np.where(usable, all_squares, 1.0), -np.inf)
-    best = int(gain.argmax())
-    return float(all_products[best] / all_squares[best])
-
-
-def _start_of_sweep(weights: NDArray[np.float64], values: Values) -> NDArray[np.float64]:
-    """Return the values assigned to weights that are tiny relative to the scale."""
-    if not (values.midpoints == 0).any():
-        return values.nearest(np.sign(weights) * _TINY).astype(float)
-    # At the midpoint 0 the weight's sign decides, however small the weight.
-    ascending = values.ascending.astype(float)
-    index = int(np.flatnonzero(values.midpoints == 0)[0])
-    return np.where(weights < 0, ascending[index], ascending[index + 1])
-
-
-_TINY = 1e-30
-
-
-def _crossings(
-    weights: NDArray[np.float64], values: Values
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-    """Return when weights cross midpoints, and what this adds to the sums, for either sign.
+        rows: The weights in units of the groups' largest ones.
+        scales: The first scales in these units, (groups,); not changed.
+        units: The largest weight of each group.
 
     Returns:
-        Pairs of crossings by positive and by negative weights, each as the times
-        `midpoint / w`, the changes of `w P`, and the changes of `P^2`.
+        The scales in the units of the weights, as float32 numbers that reproduce them if
+        there are any.
     """
-    midpoints, ascending = values.midpoints.astype(float), values.ascending.astype(float)
-    below, above = ascending[:-1], ascending[1:]
-    crossings = []
-    for side, passed, near, far in (
-        (weights[weights > 0], midpoints > 0, below, above),
-        (weights[weights < 0], midpoints < 0, above, below),
-    ):
-        near, far = near[passed], far[passed]
-        crossings.append(
-            (
-                np.divide.outer(midpoints[passed], side).ravel(),
-                np.multiply.outer(far - near, side).ravel(),
-                np.repeat(far**2 - near**2, side.size),
-            )
-        )
-    return crossings
+    scales = scales.copy()
+    nearest = _nearest(rows, scales)
+    errors = _errors(rows, scales, nearest)
+    active = np.arange(len(scales))
+    for _ in range(_MOST_STEPS):
+        values = [array[active] for array in nearest]
+        moving = [Row(weights[active], lists) for weights, lists in rows]
+        products, squares = np.zeros(len(active)), np.zeros(len(active))
+        for (weights, _), array in zip(moving, values, strict=True):
+            products += dots(weights, array)
+            squares += dots(array, array)
+        usable = (products > 0) & (squares > 0)
+        steps = np.divide(products, squares, out=scales[active], where=usable)
+        changed = np.flatnonzero(steps != scales[active])
+        active, steps = active[changed], steps[changed]
+        if not len(active):
+            break
+        moving = [Row(weights[changed], lists) for weights, lists in moving]
+        values = _nearest(moving, steps)
+        moved_errors = _errors(moving, steps, values)
+        better = np.flatnonzero(moved_errors < errors[active])
+        active = active[better]
+        scales[active], errors[active] = steps[better], moved_errors[better]
+        for array, moved in zip(nearest, values, strict=True):
+            array[active] = moved[better]
+    return _reproducing(rows, nearest, scales, units)
+
+
+def _reproducing(
+    rows: list[Row],
+    nearest: list[NDArray[np.float64]],
+    scales: NDArray[np.float64],
+    units: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the scales in the weights' units, as float32 numbers that reproduce them if any."""
+    weights = np.concatenate([row.weights for row in rows], axis=1) * units[:, None]
+    values = np.concatenate(nearest, axis=1)
+    scales = scales * units
+    groups = np.arange(len(scales))
+    index = np.abs(values).argmax(axis=1)
+    largest = values[groups, index]
+    usable = np.flatnonzero(largest != 0)
+    with np.errstate(over="ignore"):
+        quotients = (weights[groups, index][usable] / largest[usable]).astype(np.float32)
+    weights, values = weights.astype(np.float32), values.astype(np.float32)
+    # The quotient itself comes last, and counts most.
+    for direction in (np.inf, -np.inf, None):
+        candidates = quotients
+        if direction is not None:
+            candidates = np.nextafter(quotients, np.float32(direction))
+        same = usable, candidates
+        # A few weights show for most groups that no scale reproduces them.
+        for count in (8, None):
+            groups, factors = same
+            equal = factors[:, None] * values[groups, :count] == weights[groups, :count]
+            reproduced = equal.all(axis=1)
+            same = groups[reproduced], factors[reproduced]
+        scales[same[0]] = same[1]
+    return scales
 
 
 def mean_absolute_scale(weights: ArrayLike, values: Values) -> float:
@@ -219,9 +268,33 @@ def mean_absolute_scale(weights: ArrayLike, values: Values) -> float:
     >>> mean_absolute_scale([0.2, -0.1, 0.3, -0.4], Values("ternary"))
     0.25
     """
-    mean = float(np.mean(np.abs(np.asarray(weights, float)))) if np.size(weights) else 0.0
-    scale = mean / float(np.mean(mean_magnitude(values)))
-    return scale if np.isfinite(scale) and scale > 0 else 1.0
+    return float(mean_absolute_scales(weights, values, ()))
+
+
+def mean_absolute_scales(
+    weights: ArrayLike, values: Values, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return the scale of each part of the weights, as `mean_absolute_scale` does of all.
+
+    Args:
+        weights: Real numbers.
+        values: The list, or a list for each channel of the weights.
+        shape: The shape of the scales: (), or one that broadcasts over the weights.
+
+    Returns:
+        float64 of the given shape.
+
+    >>> mean_absolute_scales([[0.2, -0.1], [0.3, -0.5]], Values("binary"), (2, 1))
+    array([[0.15],
+           [0.4 ]])
+    """
+    scales = np.ones(math.prod(shape))
+    for groups, rows in _groups(np.asarray(weights), values, shape):
+        if any(row.weights.size for row in rows):
+            magnitudes = np.mean(np.abs(np.concatenate([w for w, _ in rows], axis=1)), axis=1)
+            unit = float(np.mean([mean_magnitude(lists) for _, lists in rows]))
+            scales[groups] = magnitudes / unit
+    return np.where(np.isfinite(scales) & (scales > 0), scales, 1.0).reshape(shape)
 
 
 def mean_magnitude(values: Values) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ _core                   keras_internals companion estimator scale scale_state we
 _storage                atomic names codes radix rans packing container record
                         schedules
 objectives              problem groups
-objectives._algorithms  solution symmetry quadratic_form compiling compiled_loop deltas
+objectives._algorithms  losses solution symmetry quadratic_form compiling compiled_loop deltas
 objectives._algorithms  relaxation_bound quadratic_steps sphere_decoding autocorrelation_steps
 objectives._algorithms  minimax_program convex_hull largest_sum
 objectives              objective quadratic sums minimax magnitude autocorrelation
@@ -35,7 +35,7 @@ layers                  _scoped_call _signature _attributes _discrete_layer mult
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk layer_state clone weight_decay finalize bake rules discretize
 _models                 summary files
-_models                 inputs typical_inputs batches compiled_loss model_loss
+_models                 inputs typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts

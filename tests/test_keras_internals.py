@@ -100,6 +100,23 @@ def test_losses():
     assert internals.compile_arguments(model)["loss"] == "mse"
 
 
+def test_compiled_metrics():
+    model = model_of(keras.layers.Dense(1))
+    assert internals.compiled_metrics(model) is None
+    model.compile(loss="mse", metrics=["mae", keras.metrics.BinaryAccuracy(name="right")])
+    metrics = internals.compiled_metrics(model)
+    assert not metrics.built
+    metrics.build(np.ones((2, 1)), np.ones((2, 1)))
+    assert metrics.built
+    directions = {metric.name: internals.metric_direction(metric) for metric in metrics.metrics}
+    assert directions == {"mae": "down", "right": "up"}
+    state = metrics.stateless_update_state(
+        metrics.stateless_reset_state(), np.ones((2, 1)), np.zeros((2, 1))
+    )
+    results = metrics.stateless_result(state)
+    assert {name: float(result) for name, result in results.items()} == {"mae": 1, "right": 0}
+
+
 def test_graphs():
     model = model_of(keras.layers.Dense(2), keras.layers.Dense(1))
     (output,) = internals.graph_outputs(model)

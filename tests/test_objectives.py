@@ -180,7 +180,9 @@ REFUSED = {
     r"matrix has the shape \(2,\)": lambda: Minimax([1.0, 2.0], [1, 0]),
     "or it or target is complex": lambda: Minimax(1j * np.eye(2), [1, 0]),
     "weights has -1": lambda: Minimax(np.eye(2), [1, 1], [1, -1]),
-    "The function gave the shape": lambda: Sums(np.eye(2), lambda sums: sums)(np.eye(2)),
+    r"The function of sums .* gave the shape": lambda: Sums(np.eye(2), lambda sums: sums)(
+        np.eye(2)
+    ),
     "or a number that is not finite": lambda: Sums([[np.inf]], lambda sums: sums[:, 0]),
     r"vector has the shape \(1, 1\)": lambda: Magnitude([[1.0]]),
     "vector or constant has a number": lambda: Magnitude([1.0], np.inf),

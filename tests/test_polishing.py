@@ -269,6 +269,42 @@ def test_what_is_monitored_is_what_is_kept(random):
     assert report.loss < before
 
 
+@pytest.mark.parametrize("batch_size", [128, 32])
+def test_a_compiled_metric_is_monitored_by_its_name(random, batch_size):
+    model, x, y = network(random)
+    model.compile("adam", model.loss, metrics=["accuracy"])
+    before = model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
+    report = polished(model, x, y, monitor="accuracy", batch_size=batch_size)
+    after = model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
+    assert (report.loss_before, report.loss) == pytest.approx((-before, -after))
+    assert after > before
+
+
+@on_one_backend
+def test_a_metric_of_one_of_several_outputs(random):
+    inputs = keras.Input((12,))
+    heads = [quantal.Discrete(keras.layers.Dense(2), [1, -1], name=name) for name in "ab"]
+    model = keras.Model(inputs, [head(inputs) for head in heads])
+    model.compile("adam", ["mse", "mse"], metrics=[["mae"], ["mae", keras.metrics.R2Score()]])
+    x = random.normal(size=(64, 12)).astype("float32")
+    y = [random.normal(size=(64, 2)).astype("float32") for _ in "ab"]
+    report = polished(model, x, y, monitor="b_mae")
+    after = model.evaluate(x, y, verbose=0, return_dict=True)["b_mae"]
+    assert report.loss == pytest.approx(after, rel=1e-5)
+    assert report.loss < report.loss_before
+    assert polished(model, x, y, evaluations=9, monitor="b_r2_score").loss > -1
+    for change, words in [
+        ({"monitor": "accuracy"}, "The model has a_mae, b_mae, b_r2_score"),
+        ({"monitor": "b_r2_score", "batch_size": 20}, "not the mean of those on 4 batches"),
+        ({"monitor": lambda y, outputs: outputs[0][:, 0]}, "float32 of the shape"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            polished(model, x, y, **{"batch_size": 64, **change})
+    model.compile("adam", ["mse", "mse"], metrics=[[lambda y, outputs: keras.ops.mean(y)], []])
+    with pytest.raises(ValueError, match="does not say whether more or less"):
+        polished(model, x, y, monitor="a_lambda")
+
+
 @on_one_backend
 def test_it_resumes_from_its_file(random, tmp_path):
     model, x, y = network(random)
@@ -788,6 +824,8 @@ def test_losses_on_validation_data_are_counted(random):
         ({"budget": None}, ValueError, "budget is None"),
         ({"parameters": []}, ValueError, "no discrete parameters"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"monitor": 3}, TypeError, "monitor is a int"),
+        ({"monitor": "mae"}, ValueError, "The model has no metrics"),
         ({"file": "no/such/folder.npz"}, ValueError, "no folder 'no/such'"),
         ({"x": iter([1, 2])}, ValueError, "x, y or sample_weight holds a list_iterator"),
         ({"y": [0, 1, 1]}, ValueError, "np.array makes one"),

@@ -183,6 +183,12 @@ REFUSED = {
     "budget has 0 seconds": lambda: quantal.search(Quadratic(np.eye(2)), [1, -1], budget=0),
     "budget is None": lambda: quantal.search(Quadratic(np.eye(2)), [1, -1], budget=None),
     "start has the shape": lambda: search(Quadratic(np.eye(2)), [1, -1], start=[0]),
+    r"give their codes, \[0, 1\]": lambda: search(Quadratic(np.eye(2)), [1, -1], start=[1, -1]),
+    r"start is \[0.5, 1.7\], float64. Expected codes": lambda: search(
+        Quadratic(np.eye(2)), [1, -1], start=[0.5, 1.7]
+    ),
+    "0 to 1. Give codes": lambda: search(Quadratic(np.eye(2)), [1, -1], start=[0, 2]),
+    "n is 2.5": lambda: search(len, [1, -1], 2.5),
     "fixed has the shape": lambda: search(
         Quadratic(np.eye(1)), [1], start=[0], constraints=Constraints(fixed=[True] * 2)
     ),
@@ -191,6 +197,26 @@ REFUSED = {
     ),
     "so are those of 256": lambda: search(lambda v: v[:, 0] * np.nan, [1, 2], 2),
     "The loss gave the shape": lambda: search(lambda v: v, [1, 2], 2),
+    r"gave numbers of dtype complex128. Expected real numbers, shape \(1,\)": lambda: search(
+        lambda v: np.fft.fft(v)[:, 1], [1, -1], 9
+    ),
+    "The function of sums .* complex": lambda: search(
+        Sums(np.eye(9), lambda sums: 1j * sums.sum(axis=1)), [1, -1]
+    ),
+    "The loss gave objects such as": lambda: search(
+        lambda v: np.array([1j] * len(v), object), [1, -1], 9
+    ),
+    "The loss gave objects such as None": lambda: search(lambda v: None, [1, -1], 9),
+    "The loss gave <U1": lambda: search(lambda v: np.array(["a"] * len(v)), [1, -1], 9),
+    r"a single number for 1 vectors.*np.array\(\[f\(v\) for v in vectors\]\)": lambda: search(
+        lambda v: float(np.abs(v).max()), [1, -1], 9
+    ),
+    r"raised IndexError .*shape \(1, 9\).*np.array\(\[f\(v\)": lambda: search(
+        lambda v: v[0] * v[1], [1, -1], 9
+    ),
+    "raised ValueError .object too deep": lambda: search(
+        lambda v: np.correlate(v, v).max(), [1, -1], 9
+    ),
     "A list is": lambda: search(len, [1, np.nan], 2),
     "jobs is 0": lambda: search(len, [1, -1], 2, jobs=0),
     "of a channel|A list is": lambda: search(len, [quantal.Values([[1, 2], [3, 4]], axis=0), [1]]),
@@ -201,6 +227,61 @@ REFUSED = {
 def test_bad_input(words):
     with pytest.raises(ValueError, match=words):
         REFUSED[words]()
+
+
+class Unsound(Objective):
+    """An objective of the user's whose methods return what a test says."""
+
+    def __init__(self, losses, gradients=None):
+        self._losses, self._gradients = losses, gradients
+
+    def __len__(self):
+        return 30
+
+    def __call__(self, vectors):
+        return self._losses(vectors)
+
+    def gradients(self, vectors):
+        return None if self._gradients is None else self._gradients(vectors)
+
+
+@pytest.mark.parametrize(
+    ("words", "objective"),
+    [
+        ("complex128", Unsound(lambda v: 1j * v.sum(axis=1))),
+        ("a single number", Unsound(lambda v: v.sum())),
+        ("gradients have the shape", Unsound(lambda v: np.abs(v.sum(axis=1)), lambda v: v[:, :3])),
+    ],
+    ids=["complex", "scalar", "gradients"],
+)
+def test_an_objective_of_the_user_is_checked(words, objective):
+    with pytest.raises(ValueError, match=words):
+        search(objective, [1, -1])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda v: v.sum(axis=1) > 0,
+        lambda v: (v.sum(axis=1) > 0).astype(np.uint8),
+        lambda v: [float(row.sum()) for row in v],
+        lambda v: np.array([int(row.sum()) for row in v], object),
+    ],
+    ids=["boolean", "unsigned", "list", "objects"],
+)
+def test_losses_of_other_kinds_are_numbers(loss):
+    result = search(loss, [1, -1], 5)
+    assert result.proved
+    assert result.loss == min(float(loss(row[None])[0]) for row in every_vector([[1, -1]] * 5))
+
+
+def test_errors_of_a_function_say_how_it_was_called():
+    def loss(v):
+        raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="out of order") as raised:
+        search(loss, [1, -1], 9)
+    assert "shape (1, 9)" in raised.value.__notes__[0]
 
 
 def test_what_is_no_function():

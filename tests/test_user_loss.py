@@ -102,3 +102,20 @@ def test_processes_share_a_batch(random):
     shared = UserLoss(lambda v: np.abs(v).sum(axis=1) ** 1.5, 3, jobs=2)
     shared(rows[:1])
     np.testing.assert_allclose(shared(rows), np.abs(rows).sum(axis=1) ** 1.5)
+
+
+def test_a_complex_loss_is_refused():
+    """Its real part is not what anybody asked for."""
+
+    def loss(v):
+        return keras.ops.cast(keras.ops.sum(keras.ops.convert_to_tensor(v), axis=1), "complex64")
+
+    with pytest.raises(ValueError, match="gave numbers of dtype complex64"):
+        search(loss, [1.0, -1.0], 5)
+
+
+def test_a_loss_in_half_precision_is_a_number():
+    def loss(v):
+        return keras.ops.cast(keras.ops.sum(keras.ops.convert_to_tensor(v), axis=1), "bfloat16")
+
+    assert search(loss, [1.0, -1.0], 5).loss == -5

@@ -107,6 +107,16 @@ def compute_loss(model: keras.Model, x: Any, y: Any, predictions: Any, sample_we
     return model._compute_loss(x, y, predictions, sample_weight, training=False)
 
 
+def compiled_metrics(model: keras.Model) -> Any:
+    """Return the metrics of a compiled model as one metric; None if it has none."""
+    return model._compile_metrics
+
+
+def metric_direction(metric: keras.metrics.Metric) -> str | None:
+    """Return "up" if more of a metric is better, "down" if less is; None if it does not say."""
+    return getattr(metric, "_direction", None)
+
+
 def clear_losses(model: keras.Model) -> None:
     """Make layers drop the losses of their last call, which may be traced tensors."""
     model._clear_losses()

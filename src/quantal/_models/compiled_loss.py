@@ -15,6 +15,7 @@ from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
+from quantal._models.named_metric import NamedMetric
 from quantal.objectives.problem import Floats
 
 Monitor = Callable[[Tensor, Tensor], Tensor]
@@ -43,13 +44,20 @@ class CompiledLoss:
     Args:
         model: A built and compiled model.
         parameters: The parameters whose values are given to each call.
-        monitor: Computes the monitored number; None for the loss.
+        monitor: Computes the monitored number; or the name of a compiled metric; None for the
+            loss.
     """
 
     def __init__(
-        self, model: keras.Model, parameters: Sequence[Parameter], monitor: Monitor | None = None
+        self,
+        model: keras.Model,
+        parameters: Sequence[Parameter],
+        monitor: Monitor | str | None = None,
     ) -> None:
-        self.model, self.parameters, self._monitor = model, list(parameters), monitor
+        self.model, self.parameters = model, list(parameters)
+        self._metric = NamedMetric(model, monitor) if isinstance(monitor, str) else None
+        self._monitor = None if isinstance(monitor, str) else monitor
+        self._penalties = [parameter.latent.regularizer for parameter in parameters]
         self._other_parameters = [
             parameter
             for parameter in parameters_of(model)
@@ -59,20 +67,30 @@ class CompiledLoss:
         self._plain = backend.graph(backend.with_gradients_enabled(self._compute))
         self._differentiated = backend.graph(backend.value_and_grad(self._compute, has_aux=True))
         self._vectorized = backend.graph(
-            backend.vectorize(lambda *arguments: self._compute(*arguments)[0])
+            backend.vectorize(lambda *arguments: self._compute(*arguments, monitors=False)[0])
         )
         self.vectorizes = True
         """Whether many assignments are computed at once, as far as is known."""
         self._prepared = False
 
-    def prepare(self, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    def prepare(self, batch: tuple[Tensor, Tensor, Tensor], batches: int) -> None:
         """Call the model on a few samples once, before anything is traced.
 
         Keras makes variables of metrics and of compiled losses at the first call. On JAX they
         would hold traced tensors if that call was within a compiled function.
+
+        Args:
+            batch: Inputs, targets and sample weights of some samples.
+            batches: The number of batches of all data.
         """
+        x, y, weights = batch
+        if self._metric is not None:
+            self._metric.build(y, self.model(x, training=False), weights, batches)
+        elif self._monitor is not None:
+            # An error is readable here; within a compiled function it is not.
+            self._monitored(y, y, self.model(x, training=False), weights)
+        self.forget_traces()
         if backend.name() == "jax" and not self._prepared:
-            x, y, weights = batch
             compute_loss(self.model, x, y, self.model(x, training=False), weights)
             self.forget_traces()
         self._prepared = True
@@ -126,6 +144,12 @@ class CompiledLoss:
         losses = self._vectorized(*self._arguments(padded, batch))
         return np.asarray(ops.convert_to_numpy(losses), np.float64)[:count] / self._factor
 
+    def release(self) -> None:
+        """Leave the model as it was, after an error or an interrupt at any moment, too."""
+        self.forget_traces()
+        for parameter, penalty in zip(self.parameters, self._penalties, strict=True):
+            parameter.latent.regularizer = penalty
+
     def forget_traces(self) -> None:
         """Remove traced tensors from the model, whose layers keep their last losses."""
         clear_losses(self.model)
@@ -149,9 +173,18 @@ class CompiledLoss:
         return points, [variable.value for variable in self.model.variables], *batch
 
     def _compute(
-        self, values: Sequence[Tensor], variables: Sequence[Tensor], x: Any, y: Any, weights: Any
+        self,
+        values: Sequence[Tensor],
+        variables: Sequence[Tensor],
+        x: Any,
+        y: Any,
+        weights: Any,
+        monitors: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss, times the factor for float16, and the monitored number."""
+        """Return the loss, times the factor for float16, and the monitored number.
+
+        Without `monitors`, that is the loss: what is monitored need not be vectorizable.
+        """
         mapping = list(zip(self.model.variables, variables, strict=True))
         self.forget_traces()
         with (
@@ -161,9 +194,24 @@ class CompiledLoss:
         ):
             outputs = self.model(x, training=False)
             loss = ops.cast(compute_loss(self.model, x, y, outputs, weights), "float32")
-            monitored = loss if self._monitor is None else self._monitor(y, outputs)
+            monitored = loss if not monitors else self._monitored(loss, y, outputs, weights)
             monitored = ops.stop_gradient(ops.cast(monitored, "float32"))
         return loss * self._factor, monitored
+
+    def _monitored(self, loss: Tensor, y: Any, outputs: Any, weights: Any) -> Tensor:
+        """Return the number that is monitored for a batch."""
+        if self._metric is not None:
+            return self._metric(y, outputs, weights)
+        if self._monitor is None:
+            return loss
+        number = ops.convert_to_tensor(self._monitor(y, outputs))
+        dtype = keras.backend.standardize_dtype(number.dtype)
+        if len(number.shape) or dtype.startswith("complex"):
+            raise ValueError(
+                f"monitor gave {dtype} of the shape {tuple(number.shape)}. Expected one real "
+                "number for all samples. Take keras.ops.mean of it."
+            )
+        return number
 
     def _replacements(self, values: Sequence[Tensor]) -> dict[object, Tensor]:
         """Return what every discrete parameter of the model computes with.

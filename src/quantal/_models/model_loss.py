@@ -54,7 +54,7 @@ class ModelLoss(Objective):
         each = len(self) + batches.size * max(compiled.widest_activation(), batches.widest_sample)
         self.candidates = int(np.clip(_MOST_NUMBERS // each, 1, _MOST_CANDIDATES))
         """The most vectors that are computed at once."""
-        compiled.prepare(batches.take(slice(0, _PREPARED_WITH)))
+        compiled.prepare(batches.take(slice(0, _PREPARED_WITH)), batches.count)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -49,15 +49,7 @@ class Problem:
         self.lists, self.lengths = _lists(values, n)
         count = len(self.lists)
         drawn = np.random.default_rng(seed).integers(0, self.lengths)
-        self.start = drawn if start is None else np.array(start, np.int64)
-        if (
-            self.start.shape != (count,)
-            or not ((self.start >= 0) & (self.start < self.lengths)).all()
-        ):
-            raise ValueError(
-                f"start has the shape {self.start.shape}. Expected ({count},), a position in the "
-                "list for each element. Give codes, as `codes` of a result."
-            )
+        self.start = drawn if start is None else _checked_codes(start, self.lists, self.lengths)
         self.fixed = np.zeros(count, bool) if fixed is None else np.array(fixed, bool)
         if self.fixed.shape != (count,):
             raise ValueError(
@@ -103,6 +95,34 @@ class Problem:
         return np.where(self.fixed, fixed_values, low), np.where(self.fixed, fixed_values, high)
 
 
+def _checked_codes(start: ArrayLike, lists: Floats, lengths: Integers) -> Integers:
+    """Return the codes (n,) that a user gives."""
+    given = np.asarray(start)
+    if given.shape != (len(lists),):
+        raise ValueError(
+            f"start has the shape {given.shape}. Expected ({len(lists)},), a position in the list "
+            "for each element. Give codes, as `codes` of a result."
+        )
+    if given.dtype.kind in "iub" and ((given >= 0) & (given < lengths)).all():
+        return given.astype(np.int64)
+    advice = "Give codes, as `codes` of a result."
+    if given.dtype.kind in "iufc":
+        equals = lists == given[:, None]
+        if equals.any(axis=1).all():
+            codes = equals.argmax(axis=1)
+            advice = f"These are values of the lists; give their codes, {_beginning(codes)}."
+    raise ValueError(
+        f"start is {_beginning(given)}, {given.dtype}. Expected codes: whole numbers, for each "
+        f"element a position in its list, 0 to {lengths.max() - 1}. {advice}"
+    )
+
+
+def _beginning(array: NDArray[Any]) -> str:
+    """Return the first entries of an array as text."""
+    first = ", ".join(repr(entry) for entry in array[:8].tolist())
+    return f"[{first}]" if len(array) <= 8 else f"[{first}, ...]"
+
+
 def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:
     """Return a row of values for each element, and the number of them that count."""
     one_for_each = isinstance(values, (list, tuple)) and any(
@@ -116,7 +136,7 @@ def _lists(values: Any, n: int | None) -> tuple[Floats, Integers]:
                 "n out."
             )
         return _padded(rows)
-    if n is None or n < 1:
+    if not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n is {n} with one list. Expected the length of the vector, 1 or more.")
     row = _checked(values)
     return np.tile(row, (n, 1)), np.full(n, len(row), np.int64)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantal.objectives._algorithms.deltas import AffineDeltas
+from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives.groups import Groups
 from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Problem
@@ -83,13 +84,7 @@ class Sums(AffineObjective):
         self.function = function
 
     def losses_of_sums(self, sums: NDArray[Any]) -> NDArray[np.float64]:
-        losses = np.asarray(self.function(sums), np.float64)
-        if losses.shape != (len(sums),):
-            raise ValueError(
-                f"The function gave the shape {losses.shape} for sums {sums.shape}. Expected "
-                f"({len(sums)},), a loss for each row. Sum over the last axis alone."
-            )
-        return losses
+        return checked_losses(self.function(sums), len(sums), f"The function of sums {sums.shape}")
 
     def reduced(self, groups: Groups) -> "Sums":
         return Sums(self.matrix @ groups.expansion(), self.function, self.constant)

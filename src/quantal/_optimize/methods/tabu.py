@@ -16,6 +16,7 @@ from quantal._optimize.budget import Spendable
 from quantal._optimize.methods.method import OnImprovement
 from quantal._optimize.moves import CandidateMoves, Moves
 from quantal.objectives._algorithms.deltas import DeltaEvaluator
+from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers
 
@@ -76,7 +77,7 @@ class TabuSearch:
             if not len(moves.positions):
                 break
             budget.count(len(moves.positions))
-            losses = self._deltas.losses_after(*moves)
+            losses = checked_losses(self._deltas.losses_after(*moves), len(moves.positions))
             is_tabu = (tabu_until[moves.positions] > step).any(axis=1) & (losses >= best_loss)
             losses = np.where(np.isnan(losses) | is_tabu, np.inf, losses)
             chosen, neighbour = self._best_allowed(codes, moves, losses)

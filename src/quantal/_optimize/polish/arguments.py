@@ -8,6 +8,7 @@ import keras
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.batches import Data
+from quantal._models.compiled_loss import Monitor
 from quantal._models.walk import check_model
 
 
@@ -56,6 +57,22 @@ def checked_parameters(
             "quantal.parameters_of(model)."
         )
     return selected
+
+
+def checked_monitor(monitor: Any) -> Monitor | str | None:
+    """Return what is monitored; None for the loss, which has a name as well.
+
+    Raises:
+        TypeError: It is neither a function nor a name.
+    """
+    if monitor is None or monitor == "loss":
+        return None
+    if not isinstance(monitor, str) and not callable(monitor):
+        raise TypeError(
+            f"monitor is a {type(monitor).__name__}. Expected None for the loss, the name of a "
+            "compiled metric, or a function of targets and outputs."
+        )
+    return monitor
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -21,6 +21,7 @@ from quantal._optimize.interruption import interrupts_ignored, termination_as_in
 from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED
 from quantal._optimize.polish.arguments import (
     check_batch_size,
+    checked_monitor,
     checked_parameters,
     checked_validation_data,
 )
@@ -44,7 +45,7 @@ def polish(
     *,
     sample_weight: Any = None,
     validation_data: tuple[Any, ...] | None = None,
-    monitor: Monitor | None = None,
+    monitor: Monitor | str | None = None,
     parameters: Sequence[Parameter] | None = None,
     batch_size: int = 8192,
     seed: int = 0,
@@ -85,10 +86,11 @@ def polish(
         sample_weight: How much each sample counts, as in `fit`; None for all alike.
         validation_data: Other samples `(x, y)` or `(x, y, sample_weight)` that decide which
             assignment is kept, so that noise in the data is not learned.
-        monitor: A function of targets and outputs to a number, lower is better, that decides
-            which assignment is kept, for example the fraction of wrong answers; None for the loss.
-            Moves follow the loss, which has a gradient; what the report calls loss is this
-            number.
+        monitor: Another number, lower is better, that decides which assignment is kept: a function
+            of targets and outputs to it, for example to the fraction of wrong answers; or the name
+            of a compiled metric as in `evaluate`, such as `"mae"`, of which the negative is taken
+            where more is better, as of `"accuracy"`; None for the loss. Moves follow the loss,
+            which has a gradient; what the report calls loss is this number.
         parameters: The parameters that may change, of `parameters_of(model)`; None for all that
             are not frozen.
         batch_size: The most samples at once.
@@ -102,10 +104,10 @@ def polish(
         A `PolishReport`.
 
     Raises:
-        TypeError: It is not a Keras model.
-        ValueError: The model is not compiled or has no discrete layers, one of `parameters` is
-            frozen, the data are no arrays of one length, the loss is not a number, or the file is
-            damaged, of another model or in a place that cannot be written.
+        TypeError: It is not a Keras model, or monitor is neither a function nor a name.
+        ValueError: The model is not compiled, has no discrete layers or no such metric, one of
+            `parameters` is frozen, the data are no arrays of one length, the loss is not a
+            number, or the file is damaged, of another model or in a place that cannot be written.
 
     >>> import keras, numpy as np, quantal
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
@@ -117,7 +119,7 @@ def polish(
     0.0
     """
     check_batch_size(batch_size)
-    selected = checked_parameters(model, parameters)
+    selected, monitor = checked_parameters(model, parameters), checked_monitor(monitor)
     # Where all are frozen, they are measured, and stay as they are.
     measured = selected or parameters_of(model)
     lists, spending = AscendingLists(measured), Spending(Budget.of(budget))
@@ -128,29 +130,29 @@ def polish(
     def objective_of(data: Any) -> RankedLoss:
         return RankedLoss(ModelLoss(compiled, Batches(data, batch_size)), lists, spending.count)
 
-    objective, validation = objective_of((x, y, sample_weight)), None
-    if validation_data is not None:
-        validation = objective_of(checked_validation_data(validation_data)).monitored
-    start = _measured_start(objective, validation)
-    if not selected:
-        compiled.forget_traces()
-        return _report(start, start, Incumbent(start.ranks, spending), spending, False)
-    spending.restart_clock()  # Compiling is not charged.
-    incumbent = Incumbent(start.ranks, spending)
-    incumbent.offer(start.ranks, start.loss)
-    selection = Selection(start, objective.monitored, validation, incumbent.offer)
-    state = PolishState(
-        objective, Curvature(objective), spending, incumbent, selection,
-        np.random.default_rng(seed), monitor is not None, seed,
-    )  # fmt: skip
-    for ranks in members:
-        state.resume_from(ranks)
-    progress = Progress(spending, incumbent, verbose)
     try:
+        objective, validation = objective_of((x, y, sample_weight)), None
+        if validation_data is not None:
+            validation = objective_of(checked_validation_data(validation_data)).monitored
+        start = _measured_start(objective, validation)
+        if not selected:
+            return _report(start, start, Incumbent(start.ranks, spending), spending, False)
+        spending.restart_clock()  # Compiling is not charged.
+        incumbent = Incumbent(start.ranks, spending)
+        incumbent.offer(start.ranks, start.loss)
+        selection = Selection(start, objective.monitored, validation, incumbent.offer)
+        state = PolishState(
+            objective, Curvature(objective), spending, incumbent, selection,
+            np.random.default_rng(seed), monitor is not None, seed,
+        )  # fmt: skip
+        for ranks in members:
+            state.resume_from(ranks)
+        progress = Progress(spending, incumbent, verbose)
         solution = _run(state, checkpoint)
+        progress.end()
     finally:
-        compiled.forget_traces()
-    progress.end()
+        with interrupts_ignored():
+            compiled.release()
     return _report(start, selection.kept, incumbent, spending, solution.complete)
 
 

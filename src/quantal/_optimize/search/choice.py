@@ -89,7 +89,14 @@ def _gradients_of_groups(task: Task) -> Gradients:
 
     def gradients(values: Floats) -> Floats | None:
         of_elements = task.objective.gradients(task.groups.spread(values))
-        return None if of_elements is None else task.groups.gathered(of_elements)
+        if of_elements is None:
+            return None
+        if np.shape(of_elements) != (len(values), len(task.objective)):
+            raise ValueError(
+                f"The objective's gradients have the shape {np.shape(of_elements)}. Expected that "
+                f"of the vectors, {(len(values), len(task.objective))}, or None for no gradients."
+            )
+        return task.groups.gathered(of_elements)
 
     return gradients
 

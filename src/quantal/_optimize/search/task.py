@@ -19,9 +19,10 @@ from quantal._optimize.linear_constraints import LinearConstraints
 from quantal._optimize.methods.population import Population
 from quantal._optimize.progress import Progress
 from quantal._optimize.search.user_loss import UserLoss
+from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives.groups import Groups
 from quantal.objectives.objective import Objective
-from quantal.objectives.problem import Integers, Problem
+from quantal.objectives.problem import Floats, Integers, Problem
 from quantal.objectives.quadratic import Quadratic
 
 _DRAWN = 256
@@ -122,7 +123,12 @@ def parse(
         structure = None if groups.factors is None else checked.reduced(groups)
     spending = Spending(settings.budget, settings.clock)
     incumbent = Incumbent(problem.start, spending)
-    evaluator = Evaluator(lambda codes: checked(groups.values(codes)), spending, incumbent)
+
+    def losses(codes: Integers) -> Floats:
+        # An objective of the user's may return anything.
+        return checked_losses(checked(groups.values(codes)), len(codes))
+
+    evaluator = Evaluator(losses, spending, incumbent)
 
     def repaired(codes: Integers) -> Integers:
         try:

@@ -1,13 +1,20 @@
 """A user loss turns a function that the user gives into an objective."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quantal.objectives._algorithms.losses import AS_A_BATCH, checked_losses
 from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats
+
+_OF_NUMPY = (np.ndarray, np.generic, numbers.Number, list, tuple, str, type(None))
+"""What no backend returns: an array of NumPy, or what it makes one of."""
+_OF_ANOTHER_SHAPE = (ValueError, IndexError, TypeError)
+"""A function of one vector raises these for a batch."""
 
 
 class UserLoss(Objective):
@@ -51,9 +58,9 @@ class UserLoss(Objective):
             losses = _to_numpy(self._evaluate(vectors))
         else:
             padded = _padded_to_power_of_two(_single_precision(vectors))
-            losses = self._checked(_to_numpy(self._evaluate(padded)), len(padded))
+            losses = checked_losses(_to_numpy(self._evaluate(padded)), len(padded))
             return losses[: len(vectors)]
-        return self._checked(losses, len(vectors))
+        return checked_losses(losses, len(vectors))
 
     def gradients(self, vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Return the gradient (batch, n) of each vector's loss; None where there is none."""
@@ -75,23 +82,25 @@ class UserLoss(Objective):
 
     def _first_call(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """Call the function once in single precision, to learn what it computes in."""
-        losses = self._function(_single_precision(vectors))
-        self._is_numpy = isinstance(losses, np.ndarray)
-        return _to_numpy(self._function(vectors) if self._is_numpy else losses)
+        try:
+            losses = self._function(_single_precision(vectors))
+            self._is_numpy = isinstance(losses, _OF_NUMPY)
+            return _to_numpy(self._function(vectors) if self._is_numpy else losses)
+        except Exception as error:
+            words = (
+                f"The objective raised {type(error).__name__} ({error}) for a batch of vectors, "
+                f"shape {vectors.shape}. Expected a function of (batch, n) to losses (batch,). "
+                f"{AS_A_BATCH}"
+            )
+            if isinstance(error, _OF_ANOTHER_SHAPE):
+                raise ValueError(words) from error
+            error.add_note(words)
+            raise
 
     def _evaluate(self, vectors: NDArray[Any]) -> Any:
         if self._jobs == 1 or len(vectors) == 1:
             return self._function(vectors)
         return _in_processes(self._function, vectors, self._jobs)
-
-    def _checked(self, losses: NDArray[Any], count: int) -> Floats:
-        losses = np.asarray(losses, np.float64)
-        if losses.shape != (count,):
-            raise ValueError(
-                f"The loss gave the shape {losses.shape} for {count} vectors. Expected "
-                f"({count},), a loss for each. Sum over the last axis alone."
-            )
-        return losses
 
 
 def _single_precision(vectors: NDArray[Any]) -> NDArray[Any]:
@@ -124,8 +133,8 @@ def _in_one_process(function: Callable[[Any], Any], vectors: NDArray[Any]) -> ND
 
 
 def _to_numpy(losses: Any) -> NDArray[Any]:
-    if isinstance(losses, np.ndarray):
-        return losses
+    if isinstance(losses, _OF_NUMPY):
+        return np.asarray(losses)
     # Only a backend's tensor needs Keras, which cannot be imported without a backend.
     import keras
 

@@ -114,6 +114,128 @@ def test_size(values, shares, tmp_path, random):
     assert quantal.save(model, tmp_path / "m") <= 1.01 * entropy(codes) * 1e5 / 8 + 2000
 
 
+# What could not be loaded is not saved, and what stood there before stays.
+
+
+def doubled(x):
+    return 2 * x
+
+
+@keras.saving.register_keras_serializable(package="quantal-tests")
+class TwoLayers(keras.Model):
+    """A user's model, which `discretize` can change and its config cannot describe then."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.last = layers.Dense(5), layers.Dense(2)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+class NotRegistered(layers.Layer):
+    def call(self, x):
+        return x
+
+
+@keras.saving.register_keras_serializable(package="quantal-tests")
+class LateLayer(layers.Layer):
+    """A layer whose config leaves out how many weights it has."""
+
+    def __init__(self, count=0, **kwargs):
+        super().__init__(**kwargs)
+        self.count = count
+
+    def build(self, shape):
+        self.kept = [self.add_weight(shape=(1,), name=f"w{i}") for i in range(self.count)]
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def with_layer(layer):
+    return keras.Sequential([keras.Input((7,)), layer, Discrete(layers.Dense(2), "ternary")])
+
+
+def discretized():
+    model = TwoLayers()
+    model(np.ones((1, 3), "float32"))
+    return quantal.discretize(model, "ternary")
+
+
+CANNOT_BE_LOADED = {
+    "lambda": (lambda: with_layer(layers.Lambda(lambda x: x, name="mine")), "'mine' holds code"),
+    "function": (lambda: with_layer(layers.Dense(7, activation=doubled)), "doubled"),
+    "lambda inside": (
+        lambda: with_layer(keras.Sequential([layers.Lambda(lambda x: x, name="deep")])),
+        "'deep' holds code",
+    ),
+    "class": (lambda: with_layer(NotRegistered()), "NotRegistered.*register_keras_serializable"),
+    "missing argument": (lambda: with_layer(LateLayer(2)), "late_layer/w0' is on no list"),
+    "subclassed": (discretized, "on a list, of shape .3, 5., and .* on no list"),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", CANNOT_BE_LOADED)
+def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
+    make, words = CANNOT_BE_LOADED[name]
+    (tmp_path / "model").write_bytes(b"good")
+    with pytest.raises(ValueError, match=f"is not saved.*{words}"):
+        quantal.save(make(), tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == b"good"
+
+
+def own_loss(y, prediction):
+    return keras.ops.mean((y - prediction) ** 2)
+
+
+@pytest.mark.product
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_a_model_inside_was_compiled_with_stays_behind(depth, tmp_path):
+    model = small()
+    for _ in range(depth):
+        model.compile(keras.optimizers.SGD(0.125), own_loss)
+        model = keras.Sequential([keras.Input((7,)), model])
+    model.compile("adam", lambda y, prediction: own_loss(y, prediction))
+    again = saved_and_loaded(model, tmp_path)
+    assert (model.compiled, model.layers[0].compiled) == (True, True)
+    assert (again.compiled, again.layers[0].compiled) == (False, False)
+    assert_same(model, again, np.ones((2, 7)))
+
+
+DIVERGED = {
+    "latent": lambda p: p.latent.assign(np.full(p.shape, np.nan)),
+    "one latent": lambda p: p.latent.assign(np.where(np.arange(5) == 2, np.inf, numpy(p.latent))),
+    "scale": lambda p: p.scale_state.relative.assign(np.full(p.scale_state.relative.shape, np.nan)),
+    "list": lambda p: p.entries.assign(np.array([0.1, np.nan], "float32")),
+}
+
+
+@pytest.mark.product
+@pytest.mark.parametrize("name", DIVERGED)
+def test_a_diverged_model_is_not_saved(name, tmp_path):
+    model = small(Values([1, -1], learnable=True), scale="learned")
+    parameter = quantal.parameters_of(model)[1]
+    DIVERGED[name](parameter)
+    (tmp_path / "model").write_bytes(b"good")
+    with pytest.raises(ValueError, match=rf"{parameter.path}: .* NaN or infinite. Expected finite"):
+        quantal.save(model, tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == b"good"
+
+
+def test_code_in_a_file_does_not_run_where_keras_allows_it(whole, tmp_path):
+    data = attacked(replaced_architecture(lambda_layer), whole, tmp_path)
+    keras.config.enable_unsafe_deserialization()
+    try:
+        assert "Lambda" in refusal(tmp_path, data)
+    finally:
+        keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", None)
+
+
 # Any safetensors tool reads the files, and may write them again.
 
 

@@ -5,6 +5,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 
 import quantal
 from quantal._core import keras_internals as internals
@@ -13,7 +14,8 @@ SOURCE = pathlib.Path(quantal.__file__).parent
 PRIVATE = re.compile(
     r"(?<!self)(?<!cls)\.(_flatten_layers|_trainable_variables|_non_trainable_variables|_tracker"
     r"|_kernel|_value|_initializer|_compile_config|_compute_loss|_clear_losses|_keras_history"
-    r"|_inbound_nodes|_track_variable|_functional|_nodes_by_depth|_inputs_struct|original_scope)\b"
+    r"|_inbound_nodes|_track_variable|_deferred_initialize|_post_build|_path|_functional"
+    r"|_nodes_by_depth|_inputs_struct|original_scope)\b"
 )
 
 
@@ -158,3 +160,39 @@ def test_a_scope_is_left_and_entered_again():
             variable.assign([3.0])
         assert keras.ops.convert_to_numpy(variable.value).tolist() == [2]
         assert keras.ops.convert_to_numpy(internals.stored_value(variable)).tolist() == [3]
+
+
+def test_variables_are_created_without_numbers():
+    created = []
+    with internals.variables_without_numbers(created.append) as variables:
+        layer = keras.layers.Dense(2**20)
+        layer.build((None, 2**20))
+        array = keras.Variable(np.array([3.0, 4.0], "float32"))
+    assert variables == created == [layer.kernel, layer.bias, array]
+    assert not any(map(internals.is_allocated, variables))
+    assert tuple(layer.kernel.shape) == (2**20, 2**20)
+    internals.allocate(array)
+    internals.allocate(layer.bias)
+    assert keras.ops.convert_to_numpy(array).tolist() == [3, 4]
+    internals.finish_building(keras.layers.Dense(1))
+    # Outside, and after an error inside, variables have numbers again.
+    with pytest.raises(ZeroDivisionError), internals.variables_without_numbers(lambda _: 1 / 0):
+        keras.layers.Dense(2).build((None, 2))
+    assert internals.is_allocated(keras.Variable(np.ones(2, "float32")))
+    with keras.StatelessScope():
+        pass
+    internals.set_path(array, "other/array")
+    assert array.path == "other/array"
+
+
+def test_the_safe_scope_is_stronger_than_the_switch():
+    layer = keras.layers.Lambda(lambda x: x)
+    # Keras changes the config that it reads.
+    config, again = (keras.saving.serialize_keras_object(layer) for _ in range(2))
+    keras.config.enable_unsafe_deserialization()
+    try:
+        keras.saving.deserialize_keras_object(config)
+        with internals.safe_deserialization(), pytest.raises(ValueError, match="Lambda"):
+            keras.saving.deserialize_keras_object(again)
+    finally:
+        keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", None)

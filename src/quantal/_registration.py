@@ -17,6 +17,12 @@ _MODULES_WITH_CLASSES = (
 )
 
 
+def _is_half_imported(module: str | None) -> bool:
+    """Return whether a module's import has begun and not ended, as importlib itself asks."""
+    spec = getattr(sys.modules.get(module or ""), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 # The rule that makes every import the possible first one: Keras's import ends by importing the
 # modules above, so a public package that needs Keras begins with `import keras`, before any of its
 # files is half imported, and inside quantal every import names the file that defines the name.
@@ -33,9 +39,3 @@ def register(_: object = None) -> None:
     except ImportError as error:
         if not _is_half_imported(error.name):
             raise
-
-
-def _is_half_imported(module: str | None) -> bool:
-    """Return whether a module's import has begun and not ended, as importlib itself asks."""
-    spec = getattr(sys.modules.get(module or ""), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))

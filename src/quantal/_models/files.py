@@ -11,9 +11,18 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal._core.by_identity import ByIdentity
-from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.parameter import Parameter
 from quantal._models.layer_state import refresh_state
+from quantal._models.skeleton import (
+    Skeleton,
+    Slot,
+    cause_of,
+    config_of,
+    first_difference,
+    names_of_code,
+    skeleton_of,
+    slots_of,
+)
 from quantal._models.walk import check_model
 from quantal._storage import container
 from quantal._storage.names import unused_name
@@ -49,7 +58,10 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
 
     Raises:
         TypeError: The model is not a Keras model.
-        ValueError: The model is not built, or Keras cannot describe its architecture.
+        ValueError: The model is not built; a weight is NaN or infinite, so that it has no
+            value of its list; or `load` could not make the model again, since Keras cannot
+            describe its architecture, or it holds code or a class that is not registered.
+            Nothing is written then.
 
     >>> import keras, quantal, tempfile, os
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
@@ -60,16 +72,19 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     True
     """
     check_model(model)
-    arrays: dict[str, NDArray[Any]] = {"architecture": _architecture(model)}
+    slots = slots_of(model)
+    config = config_of(model)
+    arrays: dict[str, NDArray[Any]] = {"architecture": _deflated(config)}
+    _prove(model, slots, config)
     weights: list[dict[str, Any]] = []
-    for weight in _saved_weights(model):
-        name = unused_name(weight.path, _taken_names(arrays))
-        if isinstance(weight, Parameter):
-            record = record_of(weight)
+    for slot in slots:
+        name = unused_name(slot.path, _taken_names(arrays))
+        if isinstance(slot, Parameter):
+            record = record_of(slot)
             arrays.update({f"{name}.{kind}": array for kind, array in record.arrays.items()})
-            weights.append({"name": name, **_entry(weight, record)})
+            weights.append({"name": name, **_entry(slot, record)})
         else:
-            arrays[name] = _numbers(weight)
+            arrays[name] = _numbers(slot)
             weights.append({"name": name})
     metadata = {"format": VERSION, "keras": keras.__version__, "weights": weights}
     return container.write(path, arrays, metadata)
@@ -96,34 +111,19 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     """
     arrays, metadata = container.read(path)
     entries = _checked_entries(path, metadata)
-    model = _architecture_of(path, arrays)
-    weights = _saved_weights(model)
-    if len(weights) != len(entries):
-        raise container.refusal(
-            path, "the weights", f"{len(entries)} for {len(weights)} of the architecture"
-        )
-    for weight, entry in zip(weights, entries, strict=True):
+    skeleton = _skeleton(path, arrays, entries)
+    _compare(path, skeleton.slots, entries, arrays)
+    skeleton.allocate()
+    for slot, entry in zip(skeleton.slots, entries, strict=True):
         try:
-            if isinstance(weight, Parameter):
-                _restore(weight, entry, arrays)
+            if isinstance(slot, Parameter):
+                restore(slot, _record(entry, arrays))
             else:
-                numbers = arrays[entry["name"]]
-                if numbers.shape != tuple(weight.shape):
-                    raise ValueError(f"the shape {numbers.shape} for {tuple(weight.shape)}")
-                weight.assign(numbers)
+                slot.assign(arrays[entry["name"]])
         except (KeyError, TypeError, ValueError) as error:
             raise container.refusal(path, repr(entry["name"]), error) from error
-    refresh_state(model)
-    return model
-
-
-def _saved_weights(model: keras.Model) -> list[Parameter | keras.Variable]:
-    """Return a model's parameters and its other weights, in the order of its weights."""
-    parameters = ByIdentity([(p.latent, p) for p in parameters_of(model)])
-    left_out = ByIdentity([(v, None) for p in parameters.values() for v in p.other_variables])
-    return [
-        parameters.get(variable, variable) for variable in model.weights if variable not in left_out
-    ]
+    refresh_state(skeleton.model)
+    return skeleton.model
 
 
 def _numbers(variable: keras.Variable) -> NDArray[Any]:
@@ -137,22 +137,50 @@ def _taken_names(arrays: dict[str, Any]) -> Container[str]:
     return {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
 
 
-def _architecture(model: keras.Model) -> NDArray[np.uint8]:
-    """Return the model's config, as deflated JSON."""
-    try:
-        config = json.loads(model.to_json())
-    except (NotImplementedError, TypeError, ValueError) as error:
+def _prove(model: keras.Model, slots: list[Slot], config: dict[str, Any]) -> None:
+    """Build the model from its config, as `load` will, and refuse it if another one comes out.
+
+    Keras changes the config.
+
+    Raises:
+        ValueError: Keras cannot make the model again. Nothing was written.
+    """
+    codes = names_of_code(config)
+    if codes:
         raise ValueError(
-            f"Keras cannot tell the architecture of {model.name!r} ({error}). Expected "
-            "get_config in every layer of your own. Add it, as model.save asks for, too."
-        ) from error
-    config.pop("compile_config", None)
+            f"{model.name!r} is not saved, since quantal.load runs no code of a file, and "
+            f"{', '.join(codes)} holds code. Expected layers of registered classes alone. Write it "
+            "as a class of your own, registered with keras.saving.register_keras_serializable."
+        )
+    try:
+        problem = first_difference(slots, skeleton_of(config).slots)
+    # Keras and the layers' own constructors raise errors of many kinds.
+    except Exception as error:
+        raise _cannot_be_loaded(model, cause_of(error)) from error
+    if problem:
+        raise _cannot_be_loaded(model, problem)
+
+
+def _cannot_be_loaded(model: keras.Model, problem: str) -> ValueError:
+    return ValueError(
+        f"{model.name!r} is not saved, since it could not be loaded: Keras cannot make it again "
+        f"from its config: {problem}. Expected a model that its config describes whole. Register "
+        "your classes and functions with keras.saving.register_keras_serializable, create all "
+        "layers in the constructor, and return all its arguments from get_config; "
+        "docs/whole-models.md shows what works else."
+    )
+
+
+def _deflated(config: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return a config as deflated JSON."""
     text = json.dumps(config, separators=(",", ":"))
     return np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
 
 
-def _architecture_of(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
-    """Return the model of a file's architecture; its weights are not yet set."""
+def _skeleton(
+    path: Any, arrays: dict[str, NDArray[Any]], entries: list[dict[str, Any]]
+) -> Skeleton:
+    """Return the model of a file's architecture, without numbers."""
     most_elements = _DENSEST * sum(array.nbytes for array in arrays.values())
     try:
         inflater = zlib.decompressobj()
@@ -161,14 +189,31 @@ def _architecture_of(path: Any, arrays: dict[str, NDArray[Any]]) -> keras.Model:
             raise ValueError("it is too long")
         config = json.loads(text)
         _refuse_huge(config, most_elements)
-        # Layers that Keras does not know, and code, are refused by Keras.
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return skeleton_of(config, most_elements)
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
-        raise container.refusal(path, "the architecture", error) from error
-    if not isinstance(model, keras.Model) or not model.built:
-        raise container.refusal(path, "the architecture", "it is not a built model")
-    return model
+        raise container.refusal(path, "the architecture", cause_of(error)) from error
+
+
+def _compare(
+    path: Any, slots: list[Slot], entries: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]
+) -> None:
+    """Refuse a file whose arrays are not those of its architecture's weights."""
+    if len(slots) != len(entries):
+        raise container.refusal(
+            path, "the weights", f"{len(entries)} for {len(slots)} of the architecture"
+        )
+    for slot, entry in zip(slots, entries, strict=True):
+        name = entry["name"]
+        if isinstance(slot, Parameter):
+            shape, base = entry.get("shape"), entry.get("base")
+            if shape != list(slot.shape) or base != len(slot.values):
+                problem = f"the shape {shape} and a list of {base}"
+                raise container.refusal(path, repr(name), problem)
+        elif name not in arrays or arrays[name].shape != tuple(slot.shape):
+            shape = arrays[name].shape if name in arrays else None
+            problem = f"the shape {shape} for {tuple(slot.shape)}"
+            raise container.refusal(path, repr(name), problem)
 
 
 def _refuse_huge(config: Any, most: int) -> None:
@@ -209,11 +254,8 @@ def _checked_entries(path: Any, metadata: dict[str, Any]) -> list[dict[str, Any]
     return entries
 
 
-def _restore(parameter: Parameter, entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """Set a parameter from the arrays of its entry."""
-    shape, base = tuple(entry["shape"]), entry["base"]
-    if shape != parameter.shape or base != len(parameter.values):
-        raise ValueError(f"the shape {shape} and a list of {base}")
+def _record(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
+    """Return the record of a parameter from the arrays of its entry."""
     name = entry["name"]
     by_kind = {kind: arrays[key] for kind in _KINDS if (key := f"{name}.{kind}") in arrays}
-    restore(parameter, Record.from_arrays(by_kind, entry["packing"] == "coded"))
+    return Record.from_arrays(by_kind, entry["packing"] == "coded")

@@ -9,7 +9,7 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers, training_of_call
+from quantal._core.keras_internals import flatten_layers, is_allocated, training_of_call
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.scale import Scale
@@ -123,7 +123,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         # The weights that have their first latents, each with its scale's first value.
         self._first_scales: ByIdentity[FirstScale] = ByIdentity()
         for latent in self._named_variables():
-            self._start_from_trained(latent)
+            # While Keras builds a model without numbers no weight is trained.
+            if is_allocated(latent):
+                self._start_from_trained(latent)
         # From here on the wrapper shares the attributes of the layer.
         self._shares_attributes = True
 

@@ -1,5 +1,7 @@
 """The seam to the frameworks: each function gives the same on every backend."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -63,6 +65,25 @@ def test_vectorized_functions_share_the_other_arguments():
     points = [tensor([[1, -3], [2, 0]]), tensor([2, 5])]
     run = backend.graph(backend.vectorize(squares))
     np.testing.assert_array_equal(numpy(run(points, tensor(0.5))), [7, 7])
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="TensorFlow warns of many shapes")
+def test_many_shapes_are_no_reason_for_a_warning():
+    """Nor are many functions, of which each is traced."""
+    import tensorflow
+
+    records, handler = [], logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    tensorflow.get_logger().addHandler(handler)
+    try:
+        for _ in range(3):
+            run = backend.graph(backend.vectorize(lambda points, factor: points[0] * factor))
+            for count in range(1, 9):
+                result = run([tensor(np.arange(count))], tensor(2))
+                np.testing.assert_array_equal(numpy(result), 2 * np.arange(count))
+    finally:
+        tensorflow.get_logger().removeHandler(handler)
+    assert not records
 
 
 def unvectorized(x):

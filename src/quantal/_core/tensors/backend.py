@@ -86,10 +86,31 @@ def graph(function: Function) -> Function:
 
         return jax.jit(function)
     if backend == "tensorflow":
-        import tensorflow
-
-        return tensorflow.function(function)
+        return _graphs_in_tensorflow(function)
     return function
+
+
+def _graphs_in_tensorflow(function: Function) -> Function:
+    """Return the function with a graph for each shape.
+
+    Calling a `tensorflow.function` warns of the fifth shape; here several are meant.
+    """
+    import tensorflow
+
+    # Without defaults and names, so that a graph takes what the function takes.
+    traced = tensorflow.function(lambda *arguments: function(*arguments))
+    graphs: dict[tuple[Any, ...], Function] = {}
+
+    def run(*arguments: Any) -> Any:
+        key = tuple(
+            (type(leaf), tuple(leaf.shape), leaf.dtype) if tensorflow.is_tensor(leaf) else leaf
+            for leaf in tensorflow.nest.flatten(arguments)
+        )
+        if key not in graphs:
+            graphs[key] = traced.get_concrete_function(*arguments)
+        return graphs[key](*arguments)
+
+    return run
 
 
 def value_and_grad(function: Function, has_aux: bool = False) -> Function:

@@ -2,12 +2,14 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from quantal._storage import atomic
-from quantal._storage.atomic import move_file, replace_file
+from quantal._storage.atomic import folder_beside, move_file, replace_file
 
 pytestmark = pytest.mark.without_keras  # the standard library alone
 
@@ -94,3 +96,49 @@ def test_writers_at_the_same_time_do_not_mix(tmp_path):
         thread.join()
     assert path.read_bytes() in parts
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    path = tmp_path / "file"
+    program = (
+        "import os, sys\n"
+        "from quantal._storage.atomic import folder_beside, replace_file\n"
+        "with replace_file(sys.argv[1]) as file, folder_beside(sys.argv[1]) as folder:\n"
+        "    (folder / 'part').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=False)
+    assert len(os.listdir(tmp_path)) == 2
+    (tmp_path / ".file.backup").write_bytes(b"of the user")
+    write(path, b"new")
+    assert sorted(os.listdir(tmp_path)) == [".file.backup", "file"]
+
+
+def test_what_another_writer_writes_is_no_leftover(tmp_path):
+    path = tmp_path / "file"
+    with folder_beside(path) as folder:
+        with replace_file(path) as file:
+            file.write(b"first")
+            write(path, b"second")
+            (folder / "part").write_bytes(b"whole")
+        assert path.read_bytes() == b"first"
+        assert os.listdir(folder) == ["part"]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_bytes() == b"new"
+
+
+def test_pipes_devices_and_folders_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", "/dev/null", tmp_path):
+        with pytest.raises(IsADirectoryError, match="Expected the path of a file"):
+            write(path, b"new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

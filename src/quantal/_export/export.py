@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ from quantal._export.fidelity import Reference, compare
 from quantal._export.finite import check_numbers
 from quantal._export.registry import TARGETS, target_name
 from quantal._export.report import Figures, Report, number_of_weights, size_of
-from quantal._storage.atomic import check_path, move_files
+from quantal._storage.atomic import check_path, folder_beside, move_files
 
 
 def export(
@@ -76,9 +75,8 @@ def export(
     name = target_name(path, target)
     check_path(path)
     check_numbers(model)
-    # In the same folder, since files can be moved at once only within a file system.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        report = _written(model, pathlib.Path(temporary), path.name, name, inputs, check)
+    with folder_beside(path) as temporary:
+        report = _written(model, temporary, path.name, name, inputs, check)
         # The file that is opened first is moved last.
         move_files({file: path.parent / file.name for file in reversed(report.paths)})
     return dataclasses.replace(report, paths=[path.parent / file.name for file in report.paths])

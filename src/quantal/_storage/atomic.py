@@ -5,15 +5,22 @@ search and the command's results.
 """
 
 import contextlib
+import importlib
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 Path = str | os.PathLike[str]
+
+_fcntl: Any = None
+"""Locks of files, by which a writer knows what another one left behind; Windows has none."""
+with contextlib.suppress(ImportError):
+    _fcntl = importlib.import_module("fcntl")
 
 
 @contextlib.contextmanager
@@ -22,13 +29,16 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
     Whatever goes wrong, an interrupt included, `path` is as it was and the temporary
     file is removed. Writers at the same time do not mix: the last one to finish stays.
-    A file that exists keeps its mode; a new one gets the mode that `open` gives.
+    A file that exists keeps its mode; a new one gets the mode that `open` gives. A
+    symbolic link stays one, and the file that it names is replaced. Temporary files that
+    a killed writer of the same path left behind are removed.
 
     Args:
         path: The file; its folder exists.
 
     Raises:
-        OSError: The folder is missing or cannot be written.
+        OSError: The folder is missing or cannot be written, or the path is a folder, a
+            device or a pipe.
 
     >>> import tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "numbers"
@@ -37,12 +47,13 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     >>> path.read_bytes()
     b'1 2 3'
     """
-    target = pathlib.Path(path)
-    # In the same folder, since a file can be moved at once only within a file system.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    check_path(path)
+    target = _followed(path)
+    _remove_leftovers(target)
+    # "x" means O_CREAT | O_EXCL with 0o666, and the kernel applies the umask.
+    temporary, lock = _create_beside(target, lambda path: open(path, "xb").close())
     try:
-        # "x" means O_CREAT | O_EXCL with 0o666, and the kernel applies the umask.
-        with open(temporary, "xb") as file:
+        with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -50,6 +61,27 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         # After the move there is none.
         temporary.unlink(missing_ok=True)
+        _unlock(lock)
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[pathlib.Path]:
+    """Yield an empty temporary folder beside a file, for what is moved to its path later.
+
+    The folder is removed when the block ends, and by the next writer of the same path
+    where the program was killed.
+
+    Args:
+        path: The file; its folder exists.
+    """
+    target = _followed(path)
+    _remove_leftovers(target)
+    folder, lock = _create_beside(target, lambda path: path.mkdir())
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unlock(lock)
 
 
 def move_file(temporary: Path, path: Path) -> None:
@@ -83,9 +115,11 @@ def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
     old: dict[pathlib.Path, pathlib.Path | None] = {}
+    locks: list[int | None] = []
     try:
         for target in files.values():
-            old[target] = _copy_of(target)
+            old[target] = copy = _copy_of(target)
+            locks += [] if copy is None else [_lock(copy)]
         for temporary, target in files.items():
             _move(temporary, target)
     except BaseException:
@@ -101,6 +135,8 @@ def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
         for copy in old.values():
             if copy is not None:
                 copy.unlink(missing_ok=True)
+        for lock in locks:
+            _unlock(lock)
 
 
 def _copy_of(path: pathlib.Path) -> pathlib.Path | None:
@@ -134,6 +170,65 @@ def check_path(path: Path) -> None:
             f"{os.fspath(path)!r} is {kind}. Expected the path of a file, which can be replaced. "
             "Give another name."
         )
+
+
+def _followed(path: Path) -> pathlib.Path:
+    """Return the path of the file that a symbolic link names, or the path itself."""
+    path = pathlib.Path(path)
+    return path.resolve() if path.is_symlink() else path
+
+
+def _create_beside(
+    target: pathlib.Path, create: Callable[[pathlib.Path], None]
+) -> tuple[pathlib.Path, int | None]:
+    """Create a temporary file or folder beside a file; return it and its lock."""
+    while True:
+        # In the same folder, since a file can be moved at once only within a file system.
+        path = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        create(path)
+        lock = _lock(path)
+        # Another writer may have taken it for a leftover before it was locked.
+        if path.exists():
+            return path, lock
+        _unlock(lock)
+
+
+def _remove_leftovers(target: pathlib.Path) -> None:
+    """Remove the temporary files and folders of killed writers of the same file."""
+    if _fcntl is None:
+        return
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}")
+    with contextlib.suppress(OSError):
+        for path in [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]:
+            lock = _lock(path)
+            if lock is None:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            _unlock(lock)
+
+
+def _lock(path: pathlib.Path) -> int | None:
+    """Lock a file or folder until it is unlocked or the process ends; None if that fails."""
+    if _fcntl is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def _move(temporary: pathlib.Path, target: pathlib.Path) -> None:

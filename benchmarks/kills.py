@@ -1,0 +1,128 @@
+"""Kill programs while they write, and see that nothing is half-written and nothing stays behind.
+
+    python benchmarks/kills.py             all jobs, 20 kills each
+    python benchmarks/kills.py save -n 5   one job
+
+A job writes again and again in a process of its own, which is killed (kill -9) at a random time.
+Then its files must be whole or missing; and after the job has run once to its end, the folder must
+hold its files and no others. The exit status is 1 if anything was wrong. A new job is an entry of
+JOBS: what it does in an endless loop, and how its files are read.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+KILLS = 20
+LONGEST_WAIT = 2.0
+"""Seconds from the first written file to the kill, at most."""
+
+
+class Job(NamedTuple):
+    """A job writes files in a folder, and can tell whether they are whole.
+
+    Attributes:
+        prepare: Returns the function that writes once; called once in each process.
+        check: Reads the files, as a user would; raises an error where one is damaged.
+        files: The names of the files that it writes.
+    """
+
+    prepare: Callable[[pathlib.Path], Callable[[], object]]
+    check: Callable[[pathlib.Path], object]
+    files: frozenset[str]
+
+
+def a_model(units=256):
+    """Return a discrete model whose file takes some time to write."""
+    import keras
+
+    import quantal
+
+    keras.utils.set_random_seed(0)
+    layer = quantal.Discrete(keras.layers.Dense(units), "ternary", scale="learned")
+    return keras.Sequential([keras.Input((4 * units,)), layer])
+
+
+def prepare_save(folder):
+    import quantal
+
+    model = a_model()
+    return lambda: quantal.save(model, folder / "model.quantal")
+
+
+def check_save(folder):
+    import quantal
+
+    quantal.load(folder / "model.quantal")
+
+
+JOBS = {"save": Job(prepare_save, check_save, frozenset({"model.quantal"}))}
+
+
+def run_child(name, folder, once):
+    """Write again and again, and say when the first file is written."""
+    write = JOBS[name].prepare(folder)
+    while True:
+        write()
+        print("written", flush=True)
+        if once:
+            return
+
+
+def child(name, folder, *options):
+    """Start a job in a process of its own."""
+    program = [sys.executable, __file__, name, "--child", folder, *options]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def trial(name, folder, generator):
+    """Kill a job once; return what is wrong, or ""."""
+    job = JOBS[name]
+    process = child(name, folder)
+    if process.stdout.readline() != "written\n":
+        return "it does not run"
+    time.sleep(generator.uniform(0, LONGEST_WAIT))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = sorted(set(os.listdir(folder)) - job.files)
+    try:
+        job.check(folder)
+    except Exception as error:
+        return f"after the kill: {error!r}"
+    if child(name, folder, "--once").wait():
+        return "the next run fails"
+    job.check(folder)
+    stays = sorted(set(os.listdir(folder)) - job.files)
+    return f"{stays} stay behind" if stays else f"ok, with {len(left)} left by the kill"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("jobs", nargs="*", default=sorted(JOBS), help=", ".join(sorted(JOBS)))
+    parser.add_argument("-n", type=int, default=KILLS, help="kills of each job")
+    parser.add_argument("--child", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        return run_child(arguments.jobs[0], arguments.child, arguments.once)
+    generator, failures = random.Random(0), 0
+    for name in arguments.jobs:
+        for number in range(arguments.n):
+            with tempfile.TemporaryDirectory() as folder:
+                outcome = trial(name, pathlib.Path(folder), generator)
+            failures += not outcome.startswith("ok")
+            print(f"{name} {number + 1}: {outcome}", flush=True)
+    print(f"{failures} failures")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

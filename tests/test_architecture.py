@@ -18,7 +18,7 @@ _core.numbers           presets checks entropy k_means values crossings fitting
 _core.tensors           backend constants gradients step_functions row_steps projection
 _core.tensors           latent_units
 _core                   keras_internals companion estimator scale scale_state weight_scope parameter
-_storage                atomic names codes radix rans packing container record
+_storage                atomic names codes radix rans packing container archive record
                         schedules
 objectives              problem groups
 objectives._algorithms  losses solution symmetry quadratic_form compiling compiled_loop deltas

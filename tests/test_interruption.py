@@ -1,6 +1,7 @@
 """Optimizations that are killed, interrupted or run out of disk lose next to nothing."""
 
 import errno
+import io
 import os
 import pathlib
 import resource
@@ -10,6 +11,8 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -254,3 +257,127 @@ def test_assignments_are_kept_once():
     rows = [np.array(row) for row in ([1, 2], [3, 4], [1, 2], [0, 0])]
     assert distinct(rows).tolist() == [[1, 2], [3, 4], [0, 0]]
     assert len(distinct([np.array([i]) for i in range(99)])) == 40
+
+
+def archive_of(path, compression=zipfile.ZIP_DEFLATED, **members):
+    """Write an archive of any bytes as a checkpoint of MEMBERS, except for what is replaced."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    contents = {}
+    for name, array in arrays.items():
+        stream = io.BytesIO()
+        np.save(stream, array)
+        contents[name] = stream.getvalue()
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in {**contents, **members}.items():
+            if content is not None:
+                archive.writestr(f"{name}.npy", content)
+
+
+def header_of(text, version=1):
+    text = text.encode() + b"\n"
+    length = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text
+
+
+def claiming(shape, dtype="'|u1'", order="False", **more):
+    return header_of(f"{{'descr': {dtype}, 'fortran_order': {order}, 'shape': {shape}}}", **more)
+
+
+SIX = bytes(range(6))
+HOSTILE = {
+    "nothing": b"",
+    "text": b"no archive",
+    "no header": SIX,
+    "huge header": b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + SIX,
+    "nested header": header_of("(" * 9000),
+    "version 3": claiming("(2, 3)", version=3) + SIX,
+    "too few": claiming("(2, 3)") + SIX[:5],
+    "too many": claiming("(2, 3)") + SIX + SIX,
+    "a billion rows": claiming("(1000000000, 3)"),
+    "many digits": claiming("(" + "9" * 4000 + ", 3)"),
+    "negative": claiming("(-2, -3)") + SIX,
+    "no axis": claiming("()") + SIX[:1],
+    "three axes": claiming("(1, 2, 3)") + SIX,
+    "another length": claiming("(3, 2)") + SIX,
+    "objects": claiming("(2, 3)", "'|O'") + 8 * SIX,
+    "numbers with a point": claiming("(2, 3)", "'<f4'") + 4 * SIX,
+    "complex": claiming("(2, 3)", "'<c16'") + 16 * SIX,
+    "text in it": claiming("(2, 3)", "'<U1'") + 4 * SIX,
+    "records": claiming("(2, 3)", "[('a', '|u1')]") + SIX,
+    "a bomb": claiming("(10000000, 3)") + bytes(30_000_000),
+    "empty codes": claiming("(2, 3)", "'|V0'"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused(tmp_path, name):
+    """Each is the error that names the file, and takes no memory."""
+    path = tmp_path / "good.npz"
+    checkpoint = checkpoint_at(path)
+    checkpoint.write(members=MEMBERS)
+    archive_of(path, members=HOSTILE[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"good.npz' is not readable as a search's file"):
+            checkpoint.read()
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_archives_that_another_tool_has_packed(tmp_path):
+    path = tmp_path / "good.npz"
+    checkpoint = checkpoint_at(path)
+    checkpoint.write(members=MEMBERS)
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        archive_of(path, compression, members=claiming("(2, 3)", order="True") + SIX)
+        assert checkpoint.read()["members"].tolist() == [[0, 2, 4], [1, 3, 5]]
+    for compression in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        archive_of(path, compression)
+        with pytest.raises(ValueError, match="packed in another way"):
+            checkpoint.read()
+    checkpoint.write(members=MEMBERS)
+    archive_of(path, members=None, fingerprint=None)
+    with pytest.raises(ValueError, match="not readable"):
+        checkpoint.read()
+
+
+def test_every_damage_is_seen(tmp_path):
+    """A byte that is changed or missing; some bytes say nothing, such as the time of writing."""
+    path = tmp_path / "good.npz"
+    checkpoint = checkpoint_at(path)
+    checkpoint.write(members=MEMBERS)
+    whole, messages = path.read_bytes(), []
+    damaged = [whole[:length] for length in range(0, len(whole), 7)]
+    for position in range(0, len(whole), 3):
+        damaged.append(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :])
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            members = checkpoint.read()["members"]
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            np.testing.assert_array_equal(members, MEMBERS)
+    assert len(messages) > len(damaged) / 2
+    assert all("good.npz" in message for message in messages)
+
+
+def test_a_file_that_is_replaced_by_a_pipe_is_not_waited_for(tmp_path):
+    path = tmp_path / "good.npz"
+    checkpoint = checkpoint_at(path)
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="no regular file"):
+        checkpoint.read()
+
+
+def test_codes_are_written_small(tmp_path):
+    path = tmp_path / "good.npz"
+    checkpoint = checkpoint_at(path)
+    for largest, dtype in ((255, np.uint8), (256, np.uint16), (70_000, np.uint32)):
+        members = np.array([[0, 1, largest]])
+        checkpoint.write(members=members)
+        with np.load(path) as archive:
+            assert archive["members"].dtype == dtype
+        np.testing.assert_array_equal(checkpoint.read()["members"], members)

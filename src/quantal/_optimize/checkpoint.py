@@ -3,29 +3,23 @@
 import contextlib
 import hashlib
 import io
+import math
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._storage.archive import Shape, read_archive
 from quantal._storage.atomic import replace_file
 
-Shape = tuple[int | None, ...]
-"""The shape that an array must have; None stands for any length."""
-
-_READING_FAILS_WITH = (
-    OSError, KeyError, EOFError, ValueError, TypeError, AttributeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""NumPy raises these for archives that are damaged or hold something else."""
-
+_FINGERPRINT = "fingerprint"
 _MOST_ROWS = 40
 """A file keeps so many assignments at most: a population, and what it has still to start from."""
+_BYTES_OF_A_CODE = 8
+"""The most bytes of a code."""
 _TRIED_ROWS, _TRIED_BYTES = 12, 4096
 """A place is tried with a file for so many assignments, and so many bytes around them."""
 
@@ -42,7 +36,7 @@ class _Tried(Exception):
 
 
 class Checkpoint:
-    """A checkpoint keeps arrays in a file, for one problem only.
+    """A checkpoint keeps arrays of codes in a file, for one problem only.
 
     The place is tried when the checkpoint is created, before an optimization has spent hours.
 
@@ -90,7 +84,8 @@ class Checkpoint:
             return
         # In memory first: NumPy's writer hides a full disk behind errors of its own.
         content = io.BytesIO()
-        np.savez_compressed(content, fingerprint=np.array(self._fingerprint), **arrays)
+        codes = {name: _narrow(array) for name, array in arrays.items()}
+        np.savez_compressed(content, **{_FINGERPRINT: np.array(self._fingerprint)}, **codes)
         with replace_file(self._file) as stream:
             stream.write(content.getbuffer())
 
@@ -100,13 +95,9 @@ class Checkpoint:
         Raises:
             Unwritable: That is not possible.
         """
-        numbers = sum(
-            int(np.prod([_TRIED_ROWS if length is None else length for length in shape]))
-            for shape in self._shapes.values()
-        )
         try:
             with contextlib.suppress(_Tried), replace_file(file) as stream:
-                stream.write(bytes(_TRIED_BYTES + numbers))
+                stream.write(bytes(_TRIED_BYTES + self._numbers(_TRIED_ROWS)))
                 stream.flush()
                 os.fsync(stream.fileno())
                 raise _Tried
@@ -117,21 +108,27 @@ class Checkpoint:
                 "Expected a place for a file. Give another path, or make room",
             ) from error
 
-    def read(self) -> dict[str, NDArray[Any]]:
+    def _numbers(self, rows: int) -> int:
+        """Return how many codes all arrays have, with so many assignments."""
+        shapes = self._shapes.values()
+        return sum(math.prod(rows if n is None else n for n in shape) for shape in shapes)
+
+    def read(self) -> dict[str, NDArray[np.int64]]:
         """Return the arrays of the file.
 
         Raises:
             ValueError: The file is damaged, or of another problem.
         """
         file = self._file or ""
+        most_bytes = _BYTES_OF_A_CODE * self._numbers(_MOST_ROWS)
+        arrays: dict[str, NDArray[np.int64]] = {}
         try:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in ("fingerprint", *self._shapes)}
-            same_problem = str(arrays["fingerprint"]) == self._fingerprint
-            for key, shape in self._shapes.items():
-                if same_problem and not _fits(arrays[key].shape, shape):
-                    raise KeyError(key)
-        except _READING_FAILS_WITH as error:
+            name = str(read_archive(file, {_FINGERPRINT: ()}, most_bytes)[_FINGERPRINT])
+            same_problem = name == self._fingerprint
+            if same_problem:
+                read = read_archive(file, self._shapes, most_bytes)
+                arrays = {key: _as_codes(key, array) for key, array in read.items()}
+        except Exception as error:  # Damaged archives raise errors of many types.
             raise ValueError(
                 f"{os.fspath(file)!r} is not readable as a search's file: {error!r}. Expected one "
                 "that a search wrote. Give another path, or delete it to begin anew."
@@ -175,7 +172,12 @@ def _check_kind(path: pathlib.Path) -> None:
         )
 
 
-def _fits(shape: tuple[int, ...], expected: Shape) -> bool:
-    return len(shape) == len(expected) and all(
-        length in (None, actual) for length, actual in zip(expected, shape, strict=True)
-    )
+def _narrow(codes: NDArray[Any]) -> NDArray[Any]:
+    """Return codes in the smallest unsigned dtype that holds them."""
+    return codes.astype(np.min_scalar_type(int(codes.max(initial=0))))
+
+
+def _as_codes(name: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} has numbers of dtype {array.dtype}")
+    return array.astype(np.int64)

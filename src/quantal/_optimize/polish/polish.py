@@ -217,7 +217,7 @@ def _members(checkpoint: Checkpoint, lists: AscendingLists, file: Any) -> NDArra
             f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
             "wrote. Delete it to begin anew."
         )
-    return members.astype(np.int64)
+    return members
 
 
 def _report(

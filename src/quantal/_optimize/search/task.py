@@ -182,7 +182,7 @@ def _starts(
     """Return the assignments of the checkpoint and the first one, evaluated."""
     members: list[Integers] = []
     if checkpoint.exists():
-        rows = np.asarray(checkpoint.read()["members"], np.int64)
+        rows = checkpoint.read()["members"]
         in_lists = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
         members = list(rows[in_lists])
     start = problem.start

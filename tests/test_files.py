@@ -571,15 +571,25 @@ def test_deep_json(whole, tmp_path):
     refusal(tmp_path, joined(header, body))
 
 
-def test_names_twice(whole, tmp_path):
-    text = b'{"__metadata__":{"quantal":"{}"},"a":1,"a":2}'
-    refusal(tmp_path, len(text).to_bytes(8, "little") + text)
-    # A second entry of the same name, and of another shape, after the first one.
+@pytest.mark.parametrize("part", ["same entry", "other shape", "metadata"])
+def test_names_twice(whole, tmp_path, part):
+    # Every other check passes where the second entry is the right one, or the same.
     header, body = parts_of(whole)
     name = values_name(header)
-    second = json.dumps({name: {**header[name], "shape": [*header[name]["shape"], 1]}})
-    text = (json.dumps(header)[:-1] + "," + second[1:]).encode()
-    assert f"the array {name!r}" in refusal(tmp_path, len(text).to_bytes(8, "little") + text + body)
+    text = json.dumps(header)
+    if part == "same entry":
+        text = text[:-1] + "," + json.dumps({name: header[name]})[1:]
+    elif part == "other shape":
+        other = {name: {**header[name], "shape": [*header[name]["shape"], 1]}}
+        text = json.dumps(other)[:-1] + "," + text[1:]
+    else:
+        name = "format"
+        metadata = header["__metadata__"]["quantal"]
+        again = metadata[:-1] + f',"format":{json.loads(metadata)["format"]}}}'
+        text = json.dumps({**header, "__metadata__": {"quantal": again}})
+    text = text.encode()
+    message = refusal(tmp_path, len(text).to_bytes(8, "little") + text + body)
+    assert f"the name {name!r} is there twice" in message
 
 
 # Nothing is lost.

@@ -23,6 +23,8 @@ KEY = "quantal"
 """The one key of the file's metadata: safetensors writes several in any order."""
 DIGEST_BYTES = 8
 """A digest guards against damage, which 64 bits miss once in 2^64 files."""
+LENGTH_BYTES = 8
+"""A safetensors file starts with the length of its header."""
 _DTYPES = {
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
     "float16", "float32", "float64",
@@ -89,8 +91,12 @@ def read(path: str | os.PathLike[str]) -> Contents:
     part = "the header"
     try:
         with safe_open(path, framework="np") as file:
+            # Of a name that is there twice, another reader may take the other entry.
+            with open(path, "rb") as header:
+                length = int.from_bytes(header.read(LENGTH_BYTES), "little")
+                _parsed(header.read(length))
             part = "the metadata"
-            metadata = json.loads((file.metadata() or {})[KEY])
+            metadata = _parsed((file.metadata() or {})[KEY])
             if metadata.pop("digest") != _digest_of_json(metadata):
                 raise ValueError("its digest differs")
             digests = dict(metadata.pop("digests"))
@@ -128,6 +134,20 @@ def _digest_of_array(name: str, array: NDArray[Any]) -> str:
 
 def _digest_of_json(content: Any) -> str:
     return hashlib.blake2b(_json(content).encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _parsed(text: str | bytes) -> Any:
+    """Return the content of a JSON text in which no object has a name twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in content:
+                raise ValueError(f"the name {name!r} is there twice")
+            content[name] = value
+        return content
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def _json(content: Any) -> str:

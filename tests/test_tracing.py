@@ -151,6 +151,25 @@ def on_a_condition(layer, x, parameter):
     return ops.cond(ops.sum(x) < 1e9, lambda: honest(layer, x, parameter), lambda: x)
 
 
+def by_way_of_a_weight(layer, x, parameter):
+    # As with embeddings of relative positions: what is listed meets a weight, then the data.
+    product = ops.einsum("ij,kj->ik", ops.convert_to_tensor(layer.other), parameter.compute(False))
+    return ops.matmul(x, ops.softmax(product))
+
+
+def by_way_of_each_other(layer, x, one, other):
+    return ops.matmul(x, ops.matmul(one.compute(False), ops.transpose(other.compute(False))))
+
+
+def latent_by_way_of_a_weight(layer, x, parameter):
+    return ops.matmul(x, ops.matmul(ops.convert_to_tensor(layer.other), parameter.latent))
+
+
+def one_of_a_product(layer, x, parameter):
+    product = ops.matmul(layer.other, parameter.compute(False))
+    return ops.matmul(x, product + parameter.compute(False))
+
+
 def latent_itself(layer, x, parameter):
     return ops.matmul(x, parameter.latent)
 
@@ -200,7 +219,8 @@ def in_a_slice(layer, x, parameter):
 
 FLOATS = [
     latent_itself, latent_beside_the_values, usual_sum, thousandth_more, normalized,
-    normalized_afterwards, low_rank, in_a_loop, signs_of_data, in_a_slice,
+    normalized_afterwards, low_rank, latent_by_way_of_a_weight, one_of_a_product,
+    in_a_loop, signs_of_data, in_a_slice,
 ]  # fmt: skip
 
 
@@ -208,7 +228,10 @@ def model_that(compute, values=ROUNDED):
     return stack_of(Claiming(compute, values), shape=(8,))
 
 
-HONEST = [honest, by_way_of_other_shapes, by_the_shape_of_the_data, in_a_scan, on_a_condition]
+HONEST = [
+    honest, by_way_of_other_shapes, by_the_shape_of_the_data, in_a_scan, on_a_condition,
+    by_way_of_a_weight, by_way_of_each_other,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("compute", HONEST)

@@ -41,7 +41,7 @@ from quantal._core.tensors import backend
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
 from quantal.testing.edge_cases import edge_cases
-from quantal.testing.tracing import Use, allowed_numbers, uses_of
+from quantal.testing.tracing import HALVES, Use, numbers_off_the_list, uses_of
 
 SHOWN = 5
 """An error message shows at most so many wrong elements."""
@@ -143,7 +143,7 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     """
     parameters = parameters_of(model)
     _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
-    halves = {layer.compute_dtype for layer in flatten_layers(model)} & {"float16", "bfloat16"}
+    halves = {layer.compute_dtype for layer in flatten_layers(model)} & HALVES
     used: ByIdentity[None] = ByIdentity()
     for use in uses_of(model, inputs, training):
         _demand_listed(use, halves)
@@ -168,25 +168,13 @@ def _demand_listed(use: Use, halves: set[str]) -> None:
         f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list",
     )
     (parameter,) = use.parameters
-    # PyTorch widens some operands of half precision on a processor.
-    allowed = _rounded(allowed_numbers(parameter), {use.dtype, *halves})
-    others = use.value[~np.isin(use.value, allowed)]
+    others = numbers_off_the_list(use, halves)
     scaled = " times its scale" if parameter.scale is not None else ""
     _demand(
         others.size == 0,
         f"{others.size} of {use.value.size} numbers with which {paths} met the data in "
         f"{use.operation} ({use.dtype}) are not in {parameter.values}{scaled}: {others[:SHOWN]}",
     )
-
-
-def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float64]:
-    """Return numbers rounded once to each dtype; to one without fractions, not at all."""
-    rounded = [numbers.astype(float)]
-    for dtype in dtypes:
-        if "float" in dtype:
-            tensor = ops.cast(ops.convert_to_tensor(numbers), dtype)
-            rounded.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
-    return np.concatenate(rounded)
 
 
 def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> None:

@@ -14,9 +14,10 @@ those of the second:
 >>> [use.value.tolist() for use in uses_of(model)]
 [[[2.0, 4.0, 4.0]]]
 
-Limits: what leaves the framework for Python or NumPy is not followed. What a layer
-makes of a weight and a constant, not of a weight and the data, counts as the weight,
-so a learned query through a listed kernel is reported; all zeros, such as the first
+Limits: what leaves the framework for Python or NumPy is not followed. A product
+of a listed kernel and another weight, such as a learned query or the embeddings of
+relative positions, uses the kernel as a product with data does; anything else that a layer
+makes of a weight and a constant counts as the weight. All zeros, such as the first
 state of a recurrent layer, do not count. Recurrent kernels that a GPU library takes as
 one flat buffer are reported as a mixture.
 """
@@ -30,12 +31,19 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.types import Tensor
 from quantal._models.inputs import random_inputs, symbolic_inputs
 from quantal.testing import _trace_jax, _trace_tensorflow, _trace_torch
 from quantal.testing._ledger import Ledger
 from quantal.testing._ledger import Use as Use
+
+HALVES = {"float16", "bfloat16"}
+"""The dtypes of half precision."""
+
+_CHECKED_AT_ONCE = 2**18
+"""So many numbers are compared with a list at once."""
 
 _TRACERS = {
     "jax": _trace_jax.trace,
@@ -88,7 +96,12 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
             outputs = model(inputs, training=training)
         return [x for x in keras.tree.flatten((outputs, scope.losses)) if x is not None]
 
-    ledger = Ledger(parameters)
+    halves = {layer.compute_dtype for layer in flatten_layers(model)} & HALVES
+
+    def is_listed(use: Use) -> bool:
+        return not numbers_off_the_list(use, halves).size
+
+    ledger = Ledger(parameters, is_listed)
     _TRACERS[backend](ledger, forward, [p.latent.value for p in parameters], inputs)
     return ledger.uses
 
@@ -117,6 +130,33 @@ def allowed_numbers(parameter: Parameter) -> NDArray[np.float32]:
         return numbers
     scales = np.asarray(ops.convert_to_numpy(parameter.scale), np.float32)
     return np.unique(np.multiply.outer(numbers, scales))
+
+
+def numbers_off_the_list(use: Use, halves: set[str]) -> NDArray[np.float64]:
+    """Return the numbers of a use of one parameter that are not ones which may meet the data.
+
+    Args:
+        use: The use.
+        halves: The dtypes of half precision in which layers of the model compute.
+    """
+    # PyTorch widens some operands of half precision on a processor.
+    allowed = np.sort(_rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves}))
+    others = []
+    for numbers in np.array_split(use.value.ravel(), use.value.size // _CHECKED_AT_ONCE + 1):
+        positions = np.searchsorted(allowed, numbers)
+        nearest = allowed[np.minimum(positions, len(allowed) - 1)]
+        others.append(numbers[nearest != numbers])
+    return np.concatenate(others)
+
+
+def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float64]:
+    """Return numbers rounded once to each dtype; to one without fractions, not at all."""
+    rounded = [numbers.astype(float)]
+    for dtype in dtypes:
+        if "float" in dtype:
+            tensor = ops.cast(ops.convert_to_tensor(numbers), dtype)
+            rounded.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
+    return np.concatenate(rounded)
 
 
 def _random_inputs(model: keras.Layer) -> Any:

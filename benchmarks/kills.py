@@ -64,7 +64,69 @@ def check_save(folder):
     quantal.load(folder / "model.quantal")
 
 
-JOBS = {"save": Job(prepare_save, check_save, frozenset({"model.quantal"}))}
+def prepare_search(folder):
+    """Search again and again from the file, for less than a second, with many members."""
+    import numpy as np
+
+    import quantal
+
+    objective = quantal.objectives.Quadratic(np.random.default_rng(0).normal(size=(3000, 3000)))
+    budget = quantal.Budget(evaluations=100_000)
+    return lambda: quantal.search(
+        objective, [1, -1], budget=budget, file=folder / "good.npz", verbose=0
+    )
+
+
+def prepare_polish(folder):
+    import keras
+    import numpy as np
+
+    import quantal
+
+    x = np.random.default_rng(0).normal(size=(64, 1024)).astype("float32")
+    model = a_model()
+    model.compile(loss="mse")
+    y, budget = model.predict(x[::-1], verbose=0), quantal.Budget(evaluations=20)
+    keras.utils.set_random_seed(0)
+    return lambda: quantal.polish(model, x, y, budget, file=folder / "good.npz", verbose=0)
+
+
+def check_members(folder):
+    import numpy as np
+
+    with np.load(folder / "good.npz") as archive:
+        assert len(archive["members"])
+
+
+def prepare_train(folder):
+    """Train with a file after each step."""
+    from quantal._command import command, results
+
+    results.SECONDS_BETWEEN_WRITES = 0.0
+    arguments = ["train", "wine", "--epochs", "2", "--out", str(folder)]
+    return lambda: command.main(arguments)
+
+
+def check_train(folder):
+    import keras
+    import pandas
+
+    import quantal
+
+    model = keras.saving.load_model(folder / "model.keras")
+    assert quantal.parameters_of(model)
+    assert {"row", "target", "discrete"} <= set(pandas.read_csv(folder / "predictions.csv"))
+    assert (folder / "values.png").read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+JOBS = {
+    "save": Job(prepare_save, check_save, frozenset({"model.quantal"})),
+    "search": Job(prepare_search, check_members, frozenset({"good.npz"})),
+    "polish": Job(prepare_polish, check_members, frozenset({"good.npz"})),
+    "train": Job(
+        prepare_train, check_train, frozenset({"model.keras", "predictions.csv", "values.png"})
+    ),
+}
 
 
 def run_child(name, folder, once):

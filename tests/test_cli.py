@@ -568,8 +568,6 @@ def test_an_interrupted_training_is_written(train, tmp_path, monkeypatch, number
         results, "fit", lambda *arguments: fit(*arguments[:-1], [*arguments[-1], sending])
     )
     folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / f".quantal-{os.getpid()}-left").mkdir()
     code, out, err = train("wine", "--model", "multiplier", "--epochs", 5)
     assert code == 130
     assert f"interrupted while training {'discrete' if epoch == 2 else 'free'} weights" in err

@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import os
 import pathlib
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,12 +27,10 @@ from quantal._command.errors import CommandError, Interrupted, Unwritable
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._optimize.interruption import stop_requests
-from quantal._storage.atomic import move_file
+from quantal._storage.atomic import folder_beside, move_files
 from quantal.plots import plot_values
 
 FILES = ("model.keras", "predictions.csv", "values.png")
-TEMPORARY = ".quantal-"
-"""The names of temporary folders begin so; then comes the process that writes."""
 SECONDS_BETWEEN_WRITES = 20.0
 """A run that is killed loses so many seconds of training, and those of a step and of writing:
 together less than half a minute."""
@@ -156,15 +152,9 @@ def show_table(comparison: Comparison, dataset: Dataset, values: Values) -> None
 
 
 def prepare_folder(folder: pathlib.Path) -> None:
-    """Make the folder, and check that files can be written into it and replaced.
-
-    What runs that were killed have left there is removed.
-    """
+    """Make the folder, and check that files can be written into it and replaced."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{TEMPORARY}*"):
-            if not _is_running(leftover.name.removeprefix(TEMPORARY).split("-")[0]):
-                shutil.rmtree(leftover, ignore_errors=True)
         tempfile.TemporaryFile(dir=folder).close()
         for name in FILES:
             if (folder / name).is_dir():
@@ -177,29 +167,12 @@ def write_files(folder: pathlib.Path, comparison: Comparison, dataset: Dataset) 
     table["target"] = dataset.names_of(dataset.target[dataset.held_out])
     for name, predictions in zip(("discrete", "float"), comparison.predictions, strict=False):
         table[name] = dataset.names_of(predictions)
-    with (
-        _writing(folder),
-        tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-", dir=folder) as temporary,
-    ):
-        model, csv, picture = (pathlib.Path(temporary) / name for name in FILES)
+    with _writing(folder), folder_beside(folder / FILES[0]) as temporary:
+        model, csv, picture = (temporary / name for name in FILES)
         comparison.model.save(model)
         pandas.DataFrame(table).to_csv(csv, index=False)
         plot_values(parameters_of(comparison.model), title=dataset.name).savefig(picture)
-        for path in (model, csv, picture):
-            move_file(path, folder / path.name)
-
-
-def _is_running(process: str) -> bool:
-    """Return whether another process of this number is running."""
-    if not process.isdecimal() or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
+        move_files({path: folder / path.name for path in (csv, picture, model)})
 
 
 @contextlib.contextmanager

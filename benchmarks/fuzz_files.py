@@ -47,16 +47,14 @@ def seeds():
 
 
 def with_right_digests(data):
-    """The same arrays and metadata with right digests, as far as safetensors can read them."""
+    """The same tensors with right digests, as far as safetensors can read them."""
     PATH.write_bytes(data)
     try:
         with safe_open(PATH, framework="np") as file:
-            metadata = json.loads(file.metadata()[container.KEY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        container.write(PATH, arrays, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return container.with_digests(tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return data
-    return PATH.read_bytes()
 
 
 ODD = [0, 1, -1, 2, 3, 7, 2**20, 2**31, 2**60, 1.5, True, None, "", "x", "coded", [], [0], {}]

@@ -282,29 +282,24 @@ def test_order_and_padding_do_not_matter(whole, tmp_path):
     assert_same(quantal.load(tmp_path / "whole"), quantal.load(tmp_path / "other"), np.ones((2, 7)))
 
 
-def kernel_in(arrays, kind):
-    return max(name for name in arrays if name.endswith(f"kernel.{kind}"))
-
-
 CHANGES = {
-    "a missing array": lambda arrays, _: arrays.pop(kernel_in(arrays, "values")),
-    "another array": lambda arrays, _: arrays.update({"x.values": np.ones(3, np.float32)}),
-    "another list": lambda arrays, _: arrays[kernel_in(arrays, "values")].__imul__(2),
-    "another dtype": lambda arrays, _: arrays.update(
-        {(name := kernel_in(arrays, "values")): arrays[name].view(np.int32)}
-    ),
-    "another shape": lambda arrays, _: arrays.update(
-        {(name := kernel_in(arrays, "values")): arrays[name][None]}
-    ),
-    "other codes": lambda arrays, _: arrays[kernel_in(arrays, "codes")].__ixor__(1),
+    "a missing tensor": lambda tensors, _: tensors.pop("float32"),
+    "another tensor": lambda tensors, _: tensors.update({"float64": np.ones(3)}),
+    "another list": lambda tensors, _: tensors["float32"].__imul__(2),
+    "another dtype": lambda tensors, _: tensors.update(float32=tensors["float32"].view(np.int32)),
+    "another shape": lambda tensors, _: tensors.update(float32=tensors["float32"][None]),
+    "other codes": lambda tensors, _: tensors["uint8"].__ixor__(1),
+    "another table": lambda tensors, _: tensors["contents"].__ixor__(1),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_array_is_refused_by_name(name, whole, tmp_path):
+def test_a_changed_tensor_is_refused_by_name(name, whole, tmp_path):
     (tmp_path / "model").write_bytes(whole)
     path = rewritten(tmp_path / "model", tmp_path / "changed", CHANGES[name])
-    with pytest.raises(ValueError, match=r"changed: the array '.*(values|codes)' is not readable"):
+    with pytest.raises(
+        ValueError, match=r"changed: the tensor '(float|uint|conte).*' is not readable"
+    ):
         quantal.load(path)
 
 
@@ -422,12 +417,12 @@ def joined(header, body, padding=0):
     return len(text).to_bytes(8, "little") + text + body
 
 
-def set_entry(name_of, **fields):
-    """An attack on the header's entry of an array; digests do not come into play."""
+def set_entry(name, **fields):
+    """An attack on the header's entry of a tensor; digests do not come into play."""
 
     def attack(path):
         header, body = parts_of(path.read_bytes())
-        header[name_of(header)].update(fields)
+        header[name].update(fields)
         path.write_bytes(joined(header, body))
 
     return attack
@@ -435,13 +430,13 @@ def set_entry(name_of, **fields):
 
 def no_dtype(path):
     header, body = parts_of(path.read_bytes())
-    del header[codes_name(header)]["dtype"]
+    del header["uint8"]["dtype"]
     path.write_bytes(joined(header, body))
 
 
 def entry_that_is_none(path):
     header, body = parts_of(path.read_bytes())
-    header[codes_name(header)] = [1]
+    header["uint8"] = [1]
     path.write_bytes(joined(header, body))
 
 
@@ -505,14 +500,14 @@ def foreign(config):
 
 
 ATTACKS = {
-    "elements": set_entry(codes_name, shape=[2**60]),
-    "negative": set_entry(codes_name, shape=[-1]),
-    "booleans": set_entry(codes_name, shape=[True]),
-    "overlap": set_entry(values_name, data_offsets=[0, 8]),
-    "beyond the end": set_entry(codes_name, shape=[10**9], data_offsets=[0, 10**9]),
-    "dtype": set_entry(codes_name, dtype="OBJECT"),
-    "a dtype that NumPy lacks": set_entry(codes_name, dtype="F8_E4M3"),
-    "too many dimensions": set_entry(codes_name, shape=[2] + [1] * 99),
+    "elements": set_entry("uint8", shape=[2**60]),
+    "negative": set_entry("uint8", shape=[-1]),
+    "booleans": set_entry("uint8", shape=[True]),
+    "overlap": set_entry("float32", data_offsets=[0, 8]),
+    "beyond the end": set_entry("uint8", shape=[10**9], data_offsets=[0, 10**9]),
+    "dtype": set_entry("uint8", dtype="OBJECT"),
+    "a dtype that NumPy lacks": set_entry("uint8", dtype="F8_E4M3"),
+    "too many dimensions": set_entry("uint8", shape=[2] + [1] * 99),
     "no dtype": no_dtype,
     "entry": entry_that_is_none,
     "huge weight": set_weight(shape=[2**60]),
@@ -556,7 +551,7 @@ def test_a_wide_architecture_is_refused_before_it_is_built(whole, tmp_path):
     assert "has the size" in refusal(tmp_path, data)
 
 
-@pytest.mark.parametrize("attack", [set_entry(codes_name), set_weight(), set_value(1)])
+@pytest.mark.parametrize("attack", [set_entry("uint8"), set_weight(), set_value(1)])
 def test_an_attack_without_a_change_is_none(attack, tmp_path):
     quantal.save(small([1, -1, 0]), tmp_path / "model")
     attack(tmp_path / "model")
@@ -575,7 +570,7 @@ def test_deep_json(whole, tmp_path):
 def test_names_twice(whole, tmp_path, part):
     # Every other check passes where the second entry is the right one, or the same.
     header, body = parts_of(whole)
-    name = values_name(header)
+    name = "float32"
     text = json.dumps(header)
     if part == "same entry":
         text = text[:-1] + "," + json.dumps({name: header[name]})[1:]
@@ -583,9 +578,9 @@ def test_names_twice(whole, tmp_path, part):
         other = {name: {**header[name], "shape": [*header[name]["shape"], 1]}}
         text = json.dumps(other)[:-1] + "," + text[1:]
     else:
-        name = "format"
+        name = "digests"
         metadata = header["__metadata__"]["quantal"]
-        again = metadata[:-1] + f',"format":{json.loads(metadata)["format"]}}}'
+        again = metadata[:-1] + f',"digests":{json.dumps(json.loads(metadata)["digests"])}}}'
         text = json.dumps({**header, "__metadata__": {"quantal": again}})
     text = text.encode()
     message = refusal(tmp_path, len(text).to_bytes(8, "little") + text + body)

@@ -33,8 +33,6 @@ VERSION = 1
 _KINDS = ("codes", "values", "scale")
 _DENSEST = 2**16
 """The most elements that a byte may stand for: nearly equal codes take next to nothing."""
-_LARGEST_ARCHITECTURE = 2**26
-"""The most bytes of an architecture's JSON, so that a small file cannot fill the memory."""
 
 
 def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
@@ -181,13 +179,11 @@ def _skeleton(
     path: Any, arrays: dict[str, NDArray[Any]], entries: list[dict[str, Any]]
 ) -> Skeleton:
     """Return the model of a file's architecture, without numbers."""
-    most_elements = _DENSEST * sum(array.nbytes for array in arrays.values())
+    size = sum(array.nbytes for array in arrays.values())
+    most_elements = _DENSEST * size
     try:
-        inflater = zlib.decompressobj()
-        text = inflater.decompress(arrays["architecture"].tobytes(), _LARGEST_ARCHITECTURE)
-        if not inflater.eof:
-            raise ValueError("it is too long")
-        config = json.loads(text)
+        text = container.inflated(arrays["architecture"], container.most_json(size))
+        config = container.loaded_json(text, size)
         _refuse_huge(config, most_elements)
         return skeleton_of(config, most_elements)
     # Keras and the layers' own constructors raise errors of many kinds.

@@ -1,14 +1,22 @@
-"""Named arrays and metadata in one safetensors file, with a digest of each.
+"""Named arrays and metadata in one safetensors file, as compact as their names allow.
 
-Any safetensors tool reads these files, and may write them again: the order of the
-arrays and the padding do not matter, as long as it keeps the metadata.
+All arrays of a dtype stand one after another in one tensor, which is named for the dtype; the
+tensor `contents` holds the arrays' names and shapes and the metadata, as deflated JSON. So each
+name is written once and compressed, where a header of safetensors takes a hundred bytes for each
+array. Each tensor has a digest.
+
+Any safetensors tool reads these files, and may write them again: the order of the tensors and the
+padding do not matter, as long as it keeps the metadata.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
 
 import hashlib
 import json
+import math
 import os
+import stat
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,8 +37,15 @@ _DTYPES = {
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
     "float16", "float32", "float64",
 }  # fmt: skip
+CONTENTS = "contents"
+"""The name of the tensor that says what the others hold."""
+_LONGEST_HEADER = 2**20
+"""The most bytes of a file's header: it names a tensor for each dtype, and what tools add."""
+_DIMENSIONS = 32
+"""The most dimensions of an array: so many has every NumPy."""
 _UNREADABLE = (
-    SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
+    SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError,
+    OverflowError, zlib.error,
 )  # fmt: skip
 """What damaged files raise; AttributeError stands for a dtype that NumPy lacks."""
 
@@ -52,7 +67,7 @@ def write(
     Args:
         path: The file; its folder exists.
         arrays: Booleans, integers and floating-point numbers, by name.
-        metadata: Anything that JSON can hold; `digest` and `digests` are replaced.
+        metadata: Anything that JSON can hold.
 
     Raises:
         TypeError: An array has a dtype that the format lacks.
@@ -68,13 +83,17 @@ def write(
                 f"The array {name!r} has the dtype {array.dtype}. Expected one of "
                 f"{', '.join(sorted(_DTYPES))}. Convert it."
             )
-    digests = {name: _digest_of_array(name, array) for name, array in contiguous.items()}
-    content = {**metadata, "digests": digests}
-    content.pop("digest", None)
-    data = save(contiguous, {KEY: _json({**content, "digest": _digest_of_json(content)})})
+    data = with_digests(_packed(contiguous, metadata))
     with replace_file(path) as file:
         file.write(data)
     return len(data)
+
+
+def with_digests(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the bytes of a safetensors file of some tensors and their digests."""
+    digests = {name: _digest_of_array(name, tensor) for name, tensor in tensors.items()}
+    digest = _digest_of_json({"digests": digests})
+    return bytes(save(dict(tensors), {KEY: _json({"digests": digests, "digest": digest})}))
 
 
 def read(path: str | os.PathLike[str]) -> Contents:
@@ -89,6 +108,7 @@ def read(path: str | os.PathLike[str]) -> Contents:
         OSError: The file cannot be opened.
     """
     part = "the header"
+    _check_file(path)
     try:
         with safe_open(path, framework="np") as file:
             # Of a name that is there twice, another reader may take the other entry.
@@ -96,22 +116,137 @@ def read(path: str | os.PathLike[str]) -> Contents:
                 length = int.from_bytes(header.read(LENGTH_BYTES), "little")
                 _parsed(header.read(length))
             part = "the metadata"
-            metadata = _parsed((file.metadata() or {})[KEY])
-            if metadata.pop("digest") != _digest_of_json(metadata):
+            about = _parsed((file.metadata() or {})[KEY])
+            if about.pop("digest") != _digest_of_json(about):
                 raise ValueError("its digest differs")
-            digests = dict(metadata.pop("digests"))
+            digests = dict(about["digests"])
             for name in sorted(digests.keys() ^ set(file.keys())):
-                part = f"the array {name!r}"
+                part = f"the tensor {name!r}"
                 raise ValueError("it is missing" if name in digests else "it was added")
-            arrays = {}
+            tensors = {}
             for name, digest in digests.items():
-                part = f"the array {name!r}"
-                arrays[name] = file.get_tensor(name)
-                if _digest_of_array(name, arrays[name]) != digest:
+                part = f"the tensor {name!r}"
+                tensors[name] = file.get_tensor(name)
+                if _digest_of_array(name, tensors[name]) != digest:
                     raise ValueError("its digest differs")
+        part = "the table of contents"
+        return _unpacked(tensors)
     except _UNREADABLE as error:
         raise refusal(path, part, error) from error
+
+
+def inflated(data: NDArray[np.uint8], most: int) -> bytes:
+    """Return what a zlib stream holds.
+
+    Args:
+        data: The stream, uint8 of shape (bytes,).
+        most: How many bytes it may hold.
+
+    Raises:
+        ValueError: It holds more, or is cut.
+        zlib.error: It is damaged.
+    """
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(data.tobytes(), most)
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError(f"it is cut, or holds more than {most} bytes")
+    return text
+
+
+def most_json(stored_bytes: int) -> int:
+    """Return how many bytes of JSON a file of so many bytes may hold.
+
+    Objects of Python take up to 25 times the memory of their JSON.
+    """
+    return 2**21 + 32 * stored_bytes
+
+
+def loaded_json(text: bytes, stored_bytes: int) -> Any:
+    """Return what JSON stands for, if it has not too many parts.
+
+    Raises:
+        ValueError: It has more than a file of so many bytes explains, or is no JSON.
+    """
+    parts = sum(text.count(sign) for sign in (b",", b"[", b"{"))
+    most = 2**19 + 4 * stored_bytes
+    if parts > most:
+        raise ValueError(f"it has {parts} parts, more than {most}")
+    return _parsed(text)
+
+
+def _packed(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """Return one tensor for each dtype of some arrays, and the table of contents."""
+    names_of_dtype: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        names_of_dtype.setdefault(array.dtype.name, []).append(name)
+    tensors: dict[str, NDArray[Any]] = {}
+    table: dict[str, list[Any]] = {}
+    for dtype, names in sorted(names_of_dtype.items()):
+        index_of_content: dict[str, int] = {}
+        parts, entries = [np.zeros(0, dtype)], []
+        for index, name in enumerate(names):
+            array = arrays[name]
+            first = index_of_content.setdefault(_digest_of_array("", array, 16), index)
+            if first == index:
+                parts.append(array.reshape(-1))
+                entries.append([name, list(array.shape)])
+            else:
+                # The same as an earlier one, such as a list that all weights are on.
+                entries.append([name, first])
+        tensors[dtype], table[dtype] = np.concatenate(parts), entries
+    contents = _json({"arrays": table, "metadata": dict(metadata)})
+    return {CONTENTS: np.frombuffer(zlib.compress(contents.encode(), 9), np.uint8), **tensors}
+
+
+def _unpacked(tensors: Mapping[str, NDArray[Any]]) -> Contents:
+    """Return the arrays and the metadata of tensors that `_packed` returned."""
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    contents = loaded_json(inflated(tensors[CONTENTS], most_json(size)), size)
+    arrays: dict[str, NDArray[Any]] = {}
+    if contents["arrays"].keys() != tensors.keys() - {CONTENTS}:
+        raise ValueError("it names other tensors")
+    for dtype, entries in contents["arrays"].items():
+        start, arrays_of_dtype = 0, []
+        for name, shape in entries:
+            if isinstance(shape, list):
+                count = math.prod(_checked_shape(shape))
+                array = tensors[dtype][start : start + count].reshape(shape)
+                start += count
+            else:
+                array = arrays_of_dtype[shape]
+            arrays_of_dtype.append(array)
+            if not isinstance(name, str) or name in arrays:
+                raise ValueError(f"the name {name!r} twice, or none")
+            arrays[name] = array
+        if tensors[dtype].ndim != 1 or start != tensors[dtype].size:
+            raise ValueError(f"{start} numbers for {tensors[dtype].size} of {dtype!r}")
+    metadata = contents["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError("the metadata is no object")
     return Contents(arrays, metadata)
+
+
+def _checked_shape(shape: list[Any]) -> list[int]:
+    """Return a shape if it is one of an array."""
+    if len(shape) > _DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"the shape {str(shape)[:99]}")
+    return shape
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no file, or begins with the size of a header that none has.
+
+    Opening a pipe would wait for a writer.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        kind = "a folder" if os.path.isdir(path) else "a device, a pipe or a socket"
+        raise refusal(path, "it", f"it is {kind}")
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if length > _LONGEST_HEADER:
+        raise refusal(path, "the header", f"its size is {length} bytes")
 
 
 def refusal(path: str | os.PathLike[str], part: str, problem: Exception | str) -> ValueError:
@@ -124,9 +259,9 @@ def refusal(path: str | os.PathLike[str], part: str, problem: Exception | str) -
     )
 
 
-def _digest_of_array(name: str, array: NDArray[Any]) -> str:
-    """Return the digest of an array's name, dtype, shape and bytes."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+def _digest_of_array(name: str, array: NDArray[Any], size: int = DIGEST_BYTES) -> str:
+    """Return the digest of an array's name, dtype, shape and bytes, of so many bytes."""
+    digest = hashlib.blake2b(digest_size=size)
     digest.update(_json([name, array.dtype.name, list(array.shape)]).encode())
     digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -129,6 +129,24 @@ def test_graphs():
     assert {node.operation for node in internals.nodes_of(model)} > set(model.layers)
 
 
+def test_another_layer_stands_in_a_graph():
+    dense, other = keras.layers.Dense(2), keras.layers.Dense(2)
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, dense(inputs))
+    other.build((None, 3))
+    exchanged = {dense: other}
+    internals.replace_tracked(model, exchanged)
+    internals.rename_nodes(internals.graph_of(model), exchanged)
+    internals.hand_over_nodes(dense, other)
+    assert internals.flatten_layers(model)[-1] is other
+    assert internals.call_of(model.outputs[0]).layer is other
+    assert internals.graph_of(model) is model
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (model(x), other(x))))
+    stack = model_of(keras.layers.Dense(1))
+    assert internals.graph_of(stack) is not stack
+
+
 def test_a_variable_gets_another_name():
     dense = keras.layers.Dense(2, name="head")
     dense.build((None, 3))

@@ -6,7 +6,7 @@ Keras has no public way to ask for what these functions return. Each has a test 
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -241,3 +241,36 @@ def graph_outputs(model: keras.Model) -> list[Any]:
 def inputs_of_graph(model: keras.Model) -> list[Any]:
     """Return the symbolic inputs of a model's graph; none for a subclassed model."""
     return list(getattr(getattr(model, "_functional", model), "inputs", []))
+
+
+def graph_of(model: keras.Layer) -> Any:
+    """Return what holds the graph of a model: the model inside a Sequential, or the model."""
+    return getattr(model, "_functional", None) or model
+
+
+def replace_tracked(layer: keras.Layer, replacements: Mapping[object, keras.Layer]) -> None:
+    """Make a layer track other layers in the places of some that it tracks."""
+    tracker = layer._tracker
+    for old in [inner for inner in tracker.config["layers"][1] if inner in replacements]:
+        tracker.replace_tracked_value("layers", old, replacements[old])
+
+
+def rename_nodes(graph: Any, replacements: Mapping[object, keras.Layer]) -> None:
+    """Let a graph know its nodes by other layers; it names them by their layers' identity."""
+    names = getattr(graph, "_nodes", None)
+    if not names:
+        return
+    new_of = {str(id(old)): str(id(new)) for old, new in replacements.items()}
+    parts = [name.partition("_ib-") for name in names]
+    graph._nodes = {new_of.get(start, start) + middle + end for start, middle, end in parts}
+
+
+def hand_over_nodes(old: keras.Layer, new: keras.Layer) -> None:
+    """Make the symbolic calls of a layer calls of another one, which had none."""
+    for index, node in enumerate(old._inbound_nodes):
+        node.operation = new
+        for position, tensor in enumerate(node.outputs):
+            tensor._keras_history = type(tensor._keras_history)(new, index, position)
+    new._inbound_nodes = list(old._inbound_nodes)
+    new._outbound_nodes = list(old._outbound_nodes)
+    old._inbound_nodes, old._outbound_nodes = [], []

@@ -13,8 +13,8 @@ from quantal._core.keras_internals import call_of, graph_outputs, kernel_variabl
 from quantal._core.parameter import parameters_of
 from quantal._export.precision import in_float32
 from quantal._models.bake import plain_clone
-from quantal._models.clone import Replacement
 from quantal._models.finalize import trainable
+from quantal._models.parts import Replacement
 from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 

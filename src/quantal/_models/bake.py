@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
-from quantal._models.clone import Replacement, clone_replacing, compile_like, copy_value
+from quantal._models.clone import clone_replacing, compile_like, copy_value
 from quantal._models.finalize import trainable
+from quantal._models.parts import Replacement
 from quantal._models.walk import check_model
 from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
@@ -73,7 +74,7 @@ def plain_clone(
     )
     clone = clone_replacing(
         model,
-        lambda layer: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
+        lambda layer, _: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
         unwrapped,
     )
 

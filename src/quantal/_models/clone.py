@@ -5,7 +5,7 @@ graph; other layers and subclassed models are created from their config, and the
 among their attributes exchanged before they are built.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 import keras
@@ -13,26 +13,11 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import compile_arguments, flatten_layers, own_variables, untrack
+from quantal._models.kept_class import containers_of, has_class_of_its_own
 from quantal._models.layer_state import LayerPair, copy_state
+from quantal._models.parts import Part, Replace, Replacement, all_weights, clone_layer
+from quantal._models.remake import Remake, remake_on_lists
 from quantal._models.walk import is_container, layer_attributes, layers_among
-
-
-class Replacement(NamedTuple):
-    """A replacement is a new layer for an old one, whose values it takes over.
-
-    `inner` is `layer` itself, or a layer inside it where `layer` is a wrapper: its
-    weights, once it is built, continue `variables` one by one.
-
-    Attributes:
-        layer: The new layer, not built yet.
-        inner: The layer whose weights continue the old variables.
-        variables: Variables of the old layer, in the order of `inner.weights`; none
-            where nothing is taken over.
-    """
-
-    layer: keras.Layer
-    inner: keras.Layer
-    variables: list[keras.Variable]
 
 
 class VariablePair(NamedTuple):
@@ -55,17 +40,25 @@ class Clone(NamedTuple):
     pairs: list[VariablePair]
     layer_pairs: list[LayerPair]
 
-    def set_state(self, set_weights: Callable[[], None]) -> None:
-        """Set the flags and whatever else the layers keep; a function sets the weights."""
+    def set_state(
+        self, set_weights: Callable[[], None], except_for: Container[object] = ()
+    ) -> None:
+        """Set flags and whatever else the layers keep; a function sets the weights.
+
+        Args:
+            set_weights: The function.
+            except_for: New variables whose flags stay as their layers' are.
+        """
         copy_state(self.layer_pairs, set_weights)
         for old_variable, new_variable in self.pairs:
-            if new_variable.trainable != old_variable.trainable:
+            is_other = new_variable.trainable != old_variable.trainable
+            if is_other and new_variable not in except_for:
                 new_variable.trainable = old_variable.trainable
 
 
 def clone_replacing(
     model: keras.Model,
-    replace: Callable[[keras.Layer], Replacement | None],
+    replace: Replace,
     unwrap: Callable[[keras.Layer], keras.Layer] = lambda layer: layer,
 ) -> Clone:
     """Clone a model, with other layers in place of those that `replace` names.
@@ -75,7 +68,8 @@ def clone_replacing(
     Args:
         model: A built model.
         replace: Returns a replacement for a layer, or None to keep it. It is called for
-            the outermost layers first, and for layers inside those that it keeps.
+            the outermost layers first, and for layers inside those that it keeps, and
+            with a function that returns a layer to begin with.
         unwrap: Returns the layer that shall stand for a layer, such as the one it wraps.
 
     Raises:
@@ -83,6 +77,10 @@ def clone_replacing(
             replaced cannot be reached.
     """
     cloning = _Cloning(replace, unwrap)
+    for container in containers_of(model):
+        # First, so that a layer used outside of such a model is the layer inside it.
+        if has_class_of_its_own(container):
+            cloning.clone(container)
     new = cloning.clone(model)
     if not new.built:
         new.build_from_config(model.get_build_config())
@@ -100,25 +98,6 @@ def clone_replacing(
             )
         pairs += map(VariablePair, old_variables, new_variables)
     return Clone(new, pairs, cloning.layer_pairs())
-
-
-def clone_layer(layer: keras.Layer, name: str) -> keras.Layer:
-    """Create the same layer from its config, under a name, not built.
-
-    Raises:
-        ValueError: The config does not describe the layer.
-    """
-    # A Lambda of this process is as safe as the model it comes from.
-    trust = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
-    try:
-        config = {**layer.get_config(), "name": name}
-        return type(layer).from_config(config, **trust)
-    except (NotImplementedError, TypeError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"The layer {layer.name!r} of type {type(layer).__name__} cannot be created "
-            f"from its config ({error}). Expected get_config and from_config that describe "
-            "it. Add them to the class, as saving the model asks for, too."
-        ) from error
 
 
 def compile_like(model: keras.Model, new: keras.Model) -> None:
@@ -141,55 +120,19 @@ def copy_value(old: keras.Variable, new: keras.Variable) -> None:
     new.assign(ops.convert_to_numpy(old))
 
 
-def _all_weights(layer: keras.Layer) -> list[keras.Variable]:
-    return list(layer.weights)
-
-
-class _Part(NamedTuple):
-    """A part is a new layer that continues old variables, and how to list its variables.
-
-    Attributes:
-        old_variables: The old variables.
-        new_layer: The new layer.
-        weights_of_layer: A function that lists its variables once it is built.
-        old_layer: The old layer, where the new one is of the same class.
-    """
-
-    old_variables: list[keras.Variable]
-    new_layer: keras.Layer
-    weights_of_layer: Callable[[keras.Layer], list[keras.Variable]]
-    old_layer: keras.Layer | None
-
-    @property
-    def layer_pairs(self) -> list[LayerPair]:
-        """The layers and those inside them, if they continue whole with their insides."""
-        if self.old_layer is None:
-            return []
-        if self.weights_of_layer is not _all_weights:
-            return [LayerPair(self.old_layer, self.new_layer)]
-        old, new = flatten_layers(self.old_layer), flatten_layers(self.new_layer)
-        if [type(layer) for layer in old] != [type(layer) for layer in new]:
-            raise ValueError(
-                f"The layer {self.old_layer.name!r} has {len(old) - 1} layers inside; created "
-                f"from its config it has {len(new) - 1}, or of other classes. Expected the "
-                "same. Create them all in its constructor or in build."
-            )
-        return list(map(LayerPair, old, new))
-
-
 class _Cloning:
     """One cloning keeps track, so that a layer is cloned once however often it is shared."""
 
     def __init__(
         self,
-        replace: Callable[[keras.Layer], Replacement | None],
+        replace: Replace,
         unwrap: Callable[[keras.Layer], keras.Layer],
     ) -> None:
         self._replace, self._unwrap = replace, unwrap
         self._replacements: ByIdentity[Replacement | None] = ByIdentity()
         self._clones: ByIdentity[keras.Layer] = ByIdentity()
         self._graphs: list[LayerPair] = []
-        self.parts: list[_Part] = []
+        self.parts: list[Part] = []
 
     def layer_pairs(self) -> list[LayerPair]:
         """Return the old layers and the new ones that continue them, each once."""
@@ -211,7 +154,7 @@ class _Cloning:
         if replacement is not None:
             inner = replacement.inner
             old = layer if type(layer) is type(inner) else None
-            self.parts.append(_Part(replacement.variables, inner, _all_weights, old))
+            self.parts.append(Part(replacement.variables, inner, all_weights, old))
             return replacement.layer
         if is_container(layer):
             return self._clone_graph(layer)
@@ -221,10 +164,14 @@ class _Cloning:
 
     def _replacement(self, layer: keras.Layer) -> Replacement | None:
         if layer not in self._replacements:
-            self._replacements[layer] = self._replace(layer)
+            self._replacements[layer] = self._replace(layer, clone_layer)
         return self._replacements[layer]
 
     def _clone_graph(self, model: keras.Model) -> keras.Model:
+        if has_class_of_its_own(model):
+            remake = remake_on_lists(model, self._replace, self._unwrap)
+            if remake is not None:
+                return self._take(model, remake)
         compiled = model.compiled
         try:
             # Keras would compile the clone, and cannot where a loss is not registered.
@@ -235,17 +182,24 @@ class _Cloning:
         self._graphs.append(LayerPair(model, new))
         return new
 
+    def _take(self, model: keras.Model, remake: Remake) -> keras.Model:
+        """Take over what the model's own class has made."""
+        self._clones.update(remake.clones)
+        self._graphs += remake.graphs
+        self.parts += remake.parts
+        return remake.model
+
     def _continue(self, old: keras.Layer, new: keras.Layer) -> None:
         """Let a new layer continue an old one, with layers inside it exchanged if need be."""
         inside = [inner for inner in flatten_layers(old) if inner is not old]
         if any(self._unwrap(i) is not i or self._replacement(i) is not None for i in inside):
             self._exchange(old, new)
         else:
-            self.parts.append(_Part(_all_weights(old), new, _all_weights, old))
+            self.parts.append(Part(all_weights(old), new, all_weights, old))
 
     def _exchange(self, old: keras.Layer, new: keras.Layer) -> None:
         """Exchange the layers among the attributes of a new layer."""
-        self.parts.append(_Part(own_variables(old), new, own_variables, old))
+        self.parts.append(Part(own_variables(old), new, own_variables, old))
         reached: ByIdentity[None] = ByIdentity()
         for name, value in layer_attributes(old).items():
             inside = layers_among(value)

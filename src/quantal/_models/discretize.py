@@ -6,14 +6,9 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
-from quantal._models.clone import (
-    Replacement,
-    clone_layer,
-    clone_replacing,
-    compile_like,
-    copy_value,
-)
+from quantal._models.clone import clone_replacing, compile_like, copy_value
 from quantal._models.finalize import trainable
+from quantal._models.parts import Fresh, Replacement
 from quantal._models.rules import ListSpec, specs_of
 from quantal._models.walk import check_model, outermost_layers
 from quantal._models.weight_decay import exclude_from_weight_decay
@@ -84,9 +79,9 @@ def discretize(
     # Layers inside a composite layer go on lists with it, not by themselves.
     outermost = ByIdentity.of_keys(outermost_layers(model))
 
-    def replace(layer: keras.Layer) -> Replacement | None:
+    def replace(layer: keras.Layer, fresh: Fresh) -> Replacement | None:
         is_listed = layer in outermost and any(v in specs for v in layer.weights)
-        return _on_lists(layer, specs) if is_listed else None
+        return _on_lists(layer, specs, fresh) if is_listed else None
 
     with values_follow():
         clone = clone_replacing(model, replace)
@@ -107,15 +102,15 @@ def discretize(
     return new
 
 
-def _on_lists(layer: keras.Layer, specs: ByIdentity[ListSpec]) -> Replacement:
-    """Replace a layer by a copy of it within a `Discrete` for each of its lists."""
+def _on_lists(layer: keras.Layer, specs: ByIdentity[ListSpec], fresh: Fresh) -> Replacement:
+    """Replace a layer by a fresh one within a `Discrete` for each of its lists."""
     weights = unwrapped(layer).weights
     names = [variable.name for variable in weights]
     positions_of: dict[tuple[Any, ...], list[int]] = {}
     for position, variable in enumerate(weights):
         if variable in specs:
             positions_of.setdefault(specs[variable].group, []).append(position)
-    inner = new = clone_layer(layer, layer.name)
+    inner = new = fresh(layer)
     for positions in positions_of.values():
         listed_names = sorted({names[position] for position in positions})
         named = [position for position, name in enumerate(names) if name in listed_names]

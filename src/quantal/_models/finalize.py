@@ -1,19 +1,17 @@
 """Freeze a model's weights on their lists for a small file, and thaw them again."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals import flatten_layers, own_variables
 from quantal._core.parameter import parameters_of
-from quantal._models.clone import copy_value
-from quantal._models.layer_state import LayerPair, copy_state
+from quantal._models.clone import Clone, clone_replacing, copy_value
+from quantal._models.kept_class import class_of, finalize_built, without_compile_config
+from quantal._models.parts import Fresh, Replacement
 from quantal._models.walk import check_model
 from quantal._storage.record import record_of, restore
-
-_DISCRETE_LAYERS = ("quantal>Discrete", "quantal>LearnableMultiplier")
-"""The names under which Keras knows the layers that can be finalized."""
 
 
 def finalize(model: keras.Model) -> keras.Model:
@@ -32,7 +30,7 @@ def finalize(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: The model is no Keras model.
-        ValueError: It is not built, or Keras cannot describe its architecture.
+        ValueError: It is not built, or Keras cannot make it again from its config.
 
     Example:
     >>> import keras, quantal
@@ -41,61 +39,99 @@ def finalize(model: keras.Model) -> keras.Model:
     0
     """
     check_model(model)
-    return _copy(model, is_final=True)
+    return _finalized(model)
 
 
 def trainable(model: keras.Model) -> keras.Model:
     """Return a trainable copy of a finalized model; other models unchanged."""
     flags = [getattr(layer, "finalized", False) for layer in flatten_layers(model)]
-    return _copy(model, is_final=False) if any(flags) else model
+    return _clone(model, False, ByIdentity()).model if any(flags) else model
 
 
-def _copy(model: keras.Model, is_final: bool) -> keras.Model:
-    """Copy a model by its config, with all its discrete layers finalized or none."""
-    try:
-        config = keras.saving.serialize_keras_object(model)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"Keras cannot describe the architecture of {model.name!r} ({error}). Expected "
-            "get_config in every layer of your own. Add it, as model.save asks for, too."
-        ) from error
-    config.pop("compile_config", None)
-    _mark(config, is_final)
-    new = keras.saving.deserialize_keras_object(config, safe_mode=False)
+def _finalized(model: keras.Model) -> keras.Model:
+    """Return a finalized copy of a model of which Keras can read files."""
+    kept: ByIdentity[None] = ByIdentity()
+    clone = _clone(model, True, kept)
+    again = _remade(clone.model)
+    # A layer that creates discrete layers in its constructor creates them trainable.
+    differing = ByIdentity.of_keys(
+        new
+        for new, other in zip(flatten_layers(clone.model), flatten_layers(again), strict=False)
+        if getattr(new, "finalized", False) and not getattr(other, "finalized", False)
+    )
+    if differing:
+        kept.update((pair.old, None) for pair in clone.layer_pairs if pair.new in differing)
+        clone = _clone(model, True, kept)
+        again = _remade(clone.model)
+    if _slots(clone.model) != _slots(again):
+        _refuse(clone.model, "the weights that it makes are others")
+    return clone.model
+
+
+def _clone(model: keras.Model, is_final: bool, kept: ByIdentity[None]) -> Clone:
+    """Clone a model with all its discrete layers finalized or none, but for some."""
+
+    def replace(layer: keras.Layer, fresh: Fresh) -> Replacement | None:
+        if not _is_discrete(layer) or layer in kept:
+            return None
+        new = fresh(layer)
+        for inner in filter(_is_discrete, flatten_layers(new)):
+            if is_final and inner.built:
+                finalize_built(inner)
+            inner.finalized = is_final
+        return Replacement(new, new, list(layer.weights))
+
+    clone = clone_replacing(model, replace)
+    old_parameters, parameters = (
+        ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(m)])
+        for m in (model, clone.model)
+    )
+    listed = ByIdentity.of_keys(v for p in parameters.values() for v in p.variables)
 
     def set_weights() -> None:
-        for old_parameter, parameter in zip(parameters_of(model), parameters_of(new), strict=True):
-            restore(parameter, record_of(old_parameter))
-        for old_variable, variable in zip(_free_weights(model), _free_weights(new), strict=True):
+        for old_variable, variable in clone.pairs:
             copy_value(old_variable, variable)
+        for old_variable, variable in clone.pairs:
+            if variable in parameters:
+                restore(parameters[variable], record_of(old_parameters[old_variable]))
 
-    pairs = map(LayerPair, flatten_layers(model), flatten_layers(new))
-    copy_state(pairs, set_weights)
+    clone.set_state(set_weights, except_for=listed)
     if is_final:
-        for variable in (v for parameter in parameters_of(new) for v in parameter.variables):
+        for variable in listed:
             variable.trainable = False
+    return clone
+
+
+def _is_discrete(layer: keras.Layer) -> bool:
+    return hasattr(layer, "discrete_parameters")
+
+
+def _remade(model: keras.Model) -> keras.Model:
+    """Return what Keras makes of a model's config, as it does of a file's."""
+    classes = {kind.__name__: kind for kind in map(class_of, flatten_layers(model))}
+    others = {
+        name: kind for name, kind in classes.items() if not kind.__module__.startswith("keras.")
+    }
+    try:
+        config = without_compile_config(keras.saving.serialize_keras_object(model))
+        new = keras.saving.deserialize_keras_object(config, others, safe_mode=False)
+    except Exception as error:  # Of any type: the classes may be anybody's.
+        _refuse(model, str(error), error)
     return new
 
 
-def _mark(config: Any, is_final: bool) -> None:
-    """Write into a model's config whether its discrete layers are finalized."""
-    if isinstance(config, dict):
-        if config.get("registered_name") in _DISCRETE_LAYERS:
-            config["config"].pop("finalized", None)
-            if is_final:
-                config["config"]["finalized"] = True
-        for entry in config.values():
-            _mark(entry, is_final)
-    elif isinstance(config, (list, tuple)):
-        for entry in config:
-            _mark(entry, is_final)
+def _slots(model: keras.Model) -> list[Any]:
+    """Return the places that a file has for the variables of a model, layer by layer."""
+    return [
+        (type(layer), getattr(layer, "finalized", False), [v.shape for v in own_variables(layer)])
+        for layer in flatten_layers(model)
+    ]
 
 
-def _free_weights(model: keras.Model) -> list[keras.Variable]:
-    """Return the weights that belong to no parameter, in the order of `model.weights`."""
-    listed = ByIdentity.of_keys(
-        variable
-        for parameter in parameters_of(model)
-        for variable in (parameter.latent, *parameter.other_variables)
-    )
-    return [variable for variable in model.weights if variable not in listed]
+def _refuse(model: keras.Model, reason: str, error: Exception | None = None) -> NoReturn:
+    raise ValueError(
+        f"Keras cannot make the model {model.name!r} again from its config, so no file of it "
+        f"could be loaded: {reason}. Expected get_config and from_config that describe all of "
+        "it, in every layer of your own. Of a subclassed model keep the one that you gave: save "
+        "it with save_weights, and load that into discretize of the same model."
+    ) from error

@@ -247,7 +247,7 @@ def _copy_attributes(old: keras.Layer, new: keras.Layer) -> None:
 
     Users set them after the constructor. What the constructor sets is the same in both.
     """
-    is_of_keras = type(old).__module__.startswith("keras.")
+    is_of_keras = type(old).__module__.split(".")[0] in ("keras", "quantal")
     for name, value in _attributes(old).items():
         if is_of_keras and name.startswith("_"):
             continue
@@ -283,7 +283,7 @@ def _bookkeeping() -> frozenset[str]:
     stack = keras.Sequential([keras.Input((1,)), keras.layers.Layer()])
     stack.compile("sgd", "mse", metrics=["mae"])
     names = {name for item in (graph, stack, stack.layers[0]) for name in vars(item)}
-    return frozenset({*names, "history", "discrete_parameters"})
+    return frozenset({*names, "history", "discrete_parameters", "finalized"})
 
 
 def _is_kept_by_keras(value: Any) -> bool:

@@ -58,9 +58,12 @@ class DiscreteLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for saving."""
+        return {**super().get_config(), **self.get_list_config()}
+
+    def get_list_config(self) -> dict[str, Any]:
+        """Return the arguments that say what is on which list, without the layer's others."""
         scale = self.scale
         return {
-            **super().get_config(),
             **({"finalized": True} if self.finalized else {}),
             "values": self.values.get_config(),
             "estimator": keras.saving.serialize_keras_object(self.estimator),

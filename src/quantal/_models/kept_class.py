@@ -1,0 +1,255 @@
+"""Models of a class of their own keep it, with layers of them on lists.
+
+Such a class, as those of keras-hub, builds its graph in the constructor, and its config
+says nothing of lists. So a model with layers on lists is of a class derived from its own
+one, whose config holds that of the class and what stands in place of which layer.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import keras
+
+from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers, graph_outputs
+from quantal._models.exchange import exchange_layers
+from quantal._models.walk import is_container, outermost_layers
+from quantal.layers._finalized import freeze
+from quantal.layers.discrete import Discrete, unwrapped
+
+_NAME = "ModelOnLists"
+_DISCRETE = "quantal>Discrete"
+
+
+@keras.saving.register_keras_serializable(package="quantal", name=_NAME)
+class ModelOnLists:
+    """A model on lists is a model of a class of its own that has layers on lists.
+
+    Every model of it is of a class that derives from this one and from the model's own.
+    """
+
+    _lists: "_Lists"
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config of the model's own class, and what stands for which layer."""
+        kind = class_of(self)
+        return {
+            "model": {
+                "module": kind.__module__,
+                "class_name": kind.__name__,
+                "config": super().get_config(),  # type: ignore[misc]
+                "registered_name": keras.saving.get_registered_name(kind),
+            },
+            "layers": self._lists.entries,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Return the model that `get_config` described, with latents drawn anew."""
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return _with_lists(model, config["layers"])
+
+    def __reduce__(self) -> Any:
+        """Return what pickle makes the model from: the loader of its own class, and a file."""
+        loader, arguments = super().__reduce__()
+        return getattr(class_of(self), loader.__name__), arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lists:
+    """Lists hold an entry for each layer of a model that is on some, as JSON can hold it."""
+
+    # No tuple or list, which would pass for data that a user has set.
+
+    entries: list[dict[str, Any]]
+
+
+def class_of(model: Any) -> type:
+    """Return the class of a model, without what makes it one on lists."""
+    kind = type(model)
+    return kind.__mro__[2] if issubclass(kind, ModelOnLists) else kind
+
+
+def has_class_of_its_own(model: keras.Model) -> bool:
+    """Return whether a graph or stack of layers is of a class that makes it in its own way."""
+    kind = class_of(model)
+    if not is_container(model) or kind.__module__.startswith("keras."):
+        return False
+    # Classes with the constructor of functional models take any graph of layers.
+    parameters = list(inspect.signature(kind).parameters.values())
+    is_functional = [parameter.name for parameter in parameters[:2]] == ["inputs", "outputs"]
+    takes_all = {parameter.kind for parameter in parameters} == {
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    }
+    return isinstance(model, keras.Sequential) or not (is_functional or takes_all)
+
+
+def remade(model: keras.Model) -> keras.Model | None:
+    """Return a model that a model's own class makes from its config, on no list.
+
+    Its weights are new. None where the class cannot make it again, layer by layer.
+    """
+    try:
+        described = without_compile_config(keras.saving.serialize_keras_object(model))
+        config = _on_no_list(described)["config"]
+        new = class_of(model).from_config(config)  # type: ignore[attr-defined]
+    except Exception:  # Whatever a class raises: the graph is cloned then.
+        return None
+    if not (isinstance(new, class_of(model)) and new.built and _are_alike(model, new)):
+        return None
+    return new
+
+
+def _are_alike(model: keras.Model, new: keras.Model) -> bool:
+    """Return whether two models have the same layers, and share none."""
+    shapes, new_shapes = ([tuple(t.shape) for t in graph_outputs(m)] for m in (model, new))
+    layers, new_layers = (
+        [type(unwrapped(layer)) for layer in outermost_layers(m)] for m in (model, new)
+    )
+    containers, new_containers = ([class_of(c) for c in containers_of(m)] for m in (model, new))
+    old = ByIdentity.of_keys(flatten_layers(model))
+    return (shapes, layers, containers) == (new_shapes, new_layers, new_containers) and not any(
+        layer in old for layer in flatten_layers(new)
+    )
+
+
+def containers_of(model: keras.Model) -> list[keras.Model]:
+    """Return a model and the models inside it that `outermost_layers` descends into."""
+    seen: ByIdentity[None] = ByIdentity()
+
+    def walk(layer: keras.Layer) -> Iterator[keras.Model]:
+        if is_container(layer) and layer not in seen:
+            seen[layer] = None
+            yield layer
+            for inner in layer.layers:
+                yield from walk(inner)
+
+    return list(walk(model))
+
+
+def put_on_lists(model: keras.Model, replacements: ByIdentity[keras.Layer]) -> None:
+    """Put wrappers in the places of layers, and let the model's config tell of it.
+
+    Args:
+        model: A model of a class of its own, changed in place, class and all.
+        replacements: `Discrete` wrappers by the layers of the model that they wrap, or
+            finalized layers by themselves.
+    """
+    entries = {
+        id(container): [
+            _entry(index, layer, replacements[layer])
+            for index, layer in enumerate(outermost_layers(container))
+            if layer in replacements
+        ]
+        for container in containers_of(model)
+    }
+    exchange_layers(
+        model, ByIdentity([(old, new) for old, new in replacements.items() if old is not new])
+    )
+    for container in containers_of(model):
+        if entries[id(container)] and has_class_of_its_own(container):
+            _become_model_on_lists(container, entries[id(container)])
+
+
+def rewrapped(layer: keras.Layer, inner: keras.Layer) -> keras.Layer:
+    """Return a layer wrapped as another one is, in a `Discrete` for each of its lists."""
+    if not isinstance(layer, Discrete) or isinstance(inner, Discrete):
+        return inner
+    return _wrapped(rewrapped(layer.layer, inner), _arguments(layer))
+
+
+def _with_lists(model: keras.Model, entries: list[dict[str, Any]]) -> keras.Model:
+    """Return a model that its class made from its config, with layers put on lists."""
+    layers = list(outermost_layers(model))
+    replacements: ByIdentity[keras.Layer] = ByIdentity()
+    for entry in entries:
+        new = layer = layers[entry["index"]]
+        if entry["finalized"] and hasattr(layer, "discrete_parameters"):
+            finalize_built(layer)
+        # A model inside may have put it on its lists already.
+        if not isinstance(layer, Discrete):
+            for arguments in entry["wrappers"]:
+                new = _wrapped(new, arguments)
+        if new is not layer:
+            new.build()
+        replacements[layer] = new
+    put_on_lists(model, replacements)
+    return model
+
+
+def finalize_built(layer: Any) -> None:
+    """Finalize a built discrete layer in place."""
+    layer.finalized = True
+    inner = getattr(layer, "layer", None)
+    freeze(layer.discrete_parameters, [] if inner is None else flatten_layers(inner))
+
+
+def _entry(index: int, layer: keras.Layer, new: Any) -> dict[str, Any]:
+    """Return what a config tells of a layer on lists."""
+    wrappers: list[dict[str, Any]] = []
+    wrapper = new
+    while wrapper is not layer:
+        wrappers.insert(0, _arguments(wrapper))
+        wrapper = wrapper.layer
+    return {"index": index, "wrappers": wrappers, "finalized": new.finalized and not wrappers}
+
+
+def _arguments(wrapper: Discrete) -> dict[str, Any]:
+    """Return the arguments of a wrapper but for the layer in it, which its model's class makes."""
+    return {
+        **wrapper.get_list_config(),
+        "weight_names": list(wrapper.weight_names),
+        "name": wrapper.name,
+        "trainable": wrapper.trainable,
+    }
+
+
+def _wrapped(layer: keras.Layer, arguments: Mapping[str, Any]) -> Discrete:
+    """Return a layer in a wrapper of the arguments that `_arguments` returned."""
+    rest = {name: value for name, value in arguments.items() if name != "finalized"}
+    wrapper = Discrete(layer, **rest)
+    wrapper.finalized = arguments.get("finalized", False)
+    return wrapper
+
+
+def _become_model_on_lists(model: Any, entries: list[dict[str, Any]]) -> None:
+    model.__class__ = _derived(class_of(model))
+    vars(model)["_lists"] = _Lists(entries)
+
+
+@functools.cache
+def _derived(kind: type) -> type:
+    """Return the class of models of a class that have layers on lists."""
+    register = keras.saving.register_keras_serializable(package="quantal", name=_NAME)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    derived: type = register(type(kind.__name__, (ModelOnLists, kind), names))
+    # All of them have this one name in files, by which `ModelOnLists` is looked up.
+    register(ModelOnLists)
+    return derived
+
+
+def _on_no_list(config: Any) -> Any:
+    """Return a serialized model with its own classes and plain layers at every depth."""
+    if isinstance(config, dict):
+        if config.get("registered_name") == f"quantal>{_NAME}":
+            return _on_no_list(config["config"]["model"])
+        if config.get("registered_name") == _DISCRETE:
+            return _on_no_list(config["config"]["layer"])
+        return {key: _on_no_list(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(_on_no_list, config))
+    return config
+
+
+def without_compile_config(config: Any) -> Any:
+    """Return a serialized model without what it and models inside it were compiled with."""
+    if isinstance(config, dict):
+        kept = {key: value for key, value in config.items() if key != "compile_config"}
+        return {key: without_compile_config(value) for key, value in kept.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(without_compile_config, config))
+    return config

@@ -1,0 +1,222 @@
+"""A model of a class of its own comes back in it, on lists or off, from files, too."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import quantal
+from conftest import numpy, on_one_backend
+from quantal import Discrete, LearnableMultiplier, parameters_of
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Scaling(layers.Layer):
+    """A layer whose config does not fit its constructor."""
+
+    def __init__(self, factor, *, must_be_given, **kwargs):
+        super().__init__(**kwargs)
+        self.factor, self.must_be_given = factor, must_be_given
+        self.dense = layers.Dense(4, name="inside")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.gain = self.add_weight(name="gain", shape=(4,), initializer="ones")
+
+    def call(self, x):
+        return self.dense(x) * self.gain * self.factor
+
+    def get_config(self):
+        return {"neither": self.name_of_nothing}
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Encoder(keras.Model):
+    """A graph that its constructor makes, as the backbones of keras-hub."""
+
+    def __init__(self, tokens, **kwargs):
+        embedding = layers.ReversibleEmbedding(tokens, 4, name="tokens")
+        blocks = [Scaling(2.0, must_be_given=True, name=f"block_{i}") for i in range(2)]
+        inputs = keras.Input((5,), dtype="int32", name="ids")
+        x = embedding(inputs)
+        for block in blocks:
+            x = block(x) + x
+        super().__init__(inputs, x, **kwargs)
+        self.tokens, self.embedding, self.blocks = tokens, embedding, blocks
+
+    def get_config(self):
+        return {"tokens": self.tokens, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Speaker(keras.Model):
+    """A head that is tied to a weight inside the model in it."""
+
+    def __init__(self, encoder, **kwargs):
+        head = layers.Dense(4, name="head")
+        inputs = encoder.input
+        outputs = encoder.embedding(head(encoder(inputs)), reverse=True)
+        super().__init__(inputs, outputs, **kwargs)
+        self.encoder, self.head = encoder, head
+
+    def get_config(self):
+        return {"encoder": keras.saving.serialize_keras_object(self.encoder), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(encoder, name=config["name"])
+
+    def generate(self, ids):
+        """Computes with layers of the graph by their names."""
+        x = self.encoder.embedding(ids)
+        for block in self.encoder.blocks:
+            x = block(x) + x
+        return ops.argmax(self.encoder.embedding(self.head(x), reverse=True), axis=-1)
+
+
+X = np.arange(10).reshape(2, 5) % 7
+ALL = {"": "ternary", "tokens/embeddings": "ternary"}
+
+
+def same(one, other):
+    assert type(one).__name__ == type(other).__name__
+    np.testing.assert_array_equal(numpy(one(X)), numpy(other(X)))
+    if isinstance(one, Speaker):
+        np.testing.assert_array_equal(numpy(one.generate(X)), numpy(other.generate(X)))
+
+
+MAKERS = {"encoder": lambda: Encoder(7), "tied": lambda: Speaker(Encoder(7))}
+every_maker = pytest.mark.parametrize("make", MAKERS)
+
+
+@every_maker
+def test_it_keeps_its_class(make, tmp_path):
+    model = MAKERS[make]()
+    before = numpy(model(X))
+    discrete = quantal.discretize(model, ALL)
+    kernels = [w for w in model.weights if w.name.endswith(("kernel", "embeddings"))]
+    assert isinstance(discrete, type(model))
+    assert len(parameters_of(discrete)) == len(kernels)
+    assert isinstance(discrete.layers[1] if make == "encoder" else discrete.head, Discrete)
+    np.testing.assert_array_equal(numpy(model(X)), before)
+    assert not [layer for layer in model._flatten_layers() if isinstance(layer, Discrete)]
+
+    baked = quantal.bake(discrete)
+    assert type(baked) is type(model)
+    same(baked, discrete)
+    same(quantal.discretize(baked, ALL), discrete)
+    # To the bit, on the model of the user, too.
+    model.set_weights(baked.get_weights())
+    same(model, discrete)
+
+    final = quantal.finalize(discrete)
+    same(final, discrete)
+    for other in (discrete, final):
+        other.save(tmp_path / "m.keras")
+        same(keras.saving.load_model(tmp_path / "m.keras"), discrete)
+        quantal.save(other, tmp_path / "m.quantal")
+        loaded = quantal.load(tmp_path / "m.quantal")
+        same(loaded, discrete)
+        assert isinstance(loaded, type(model))
+    same(quantal.bake(loaded), discrete)
+    thawed = quantal.discretize(final, {"gain": [1, 2]})
+    assert len(parameters_of(thawed)) == len(kernels) + 2
+    assert thawed.trainable_variables
+
+
+@every_maker
+def test_it_trains(make):
+    discrete = quantal.discretize(MAKERS[make](), ALL)
+    discrete.compile(keras.optimizers.SGD(1.0), "mse")
+    before = [numpy(parameter.latent) for parameter in parameters_of(discrete)]
+    discrete.fit(X, np.ones(discrete.predict(X, verbose=0).shape), verbose=0)
+    for parameter, latent in zip(parameters_of(discrete), before, strict=True):
+        assert not np.array_equal(numpy(parameter.latent), latent)
+    quantal.testing.assert_listed(quantal.discretize(MAKERS[make](), {"": "ternary"}))
+
+
+@on_one_backend
+def test_inside_another_model_and_pickled():
+    inputs = keras.Input((5,), dtype="int32")
+    encoder = Encoder(7)
+    # The layer of the encoder is used outside of it before the encoder is.
+    early = encoder.embedding(inputs)
+    model = keras.Model(inputs, encoder.embedding(encoder(inputs) + early, reverse=True))
+    discrete = quantal.discretize(model, ALL)
+    assert len(parameters_of(discrete)) == 3
+    same(quantal.bake(discrete), discrete)
+    other = quantal.discretize(Speaker(encoder), ALL)
+    same(pickle.loads(pickle.dumps(other)), other)
+
+
+@on_one_backend
+def test_some_layers_at_a_time():
+    model = quantal.discretize(Speaker(Encoder(7)), {"head": [1, -1]})
+    model = quantal.discretize(model, {"block_0": "ternary"})
+    model = quantal.discretize(model, {"gain": [1, 3]}, scale=None)
+    names = sorted(parameter.path.split("/", 1)[1] for parameter in parameters_of(model))
+    assert names == ["gain", "gain", "inside/kernel", "kernel"]
+    same(quantal.bake(model), model)
+    same(quantal.finalize(model), model)
+
+
+class Own(keras.Sequential):
+    def double(self, x):
+        return 2 * self(x)
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class WithLists(keras.Model):
+    """A class whose constructor puts layers on lists."""
+
+    def __init__(self, **kwargs):
+        inputs = keras.Input((3,))
+        x = LearnableMultiplier([1, -1])(inputs)
+        super().__init__(inputs, Discrete(layers.Dense(2), "ternary")(x), **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@on_one_backend
+def test_stacks_and_classes_that_make_lists_themselves(tmp_path, random):
+    x = random.normal(size=(4, 3)).astype("float32")
+    stack = Own([keras.Input((3,)), layers.Dense(3), layers.Dense(2)], name="stack")
+    discrete = quantal.discretize(stack, "ternary")
+    for other in (discrete, quantal.bake(discrete), quantal.finalize(discrete)):
+        np.testing.assert_array_equal(numpy(discrete.double(x)), numpy(other.double(x)))
+
+    model = WithLists()
+    final = quantal.finalize(model)
+    assert isinstance(final, WithLists)
+    assert not final.trainable_variables or len(final.trainable_variables) == 1
+    final.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    for other in (final, again, quantal.bake(model), quantal.bake(final)):
+        np.testing.assert_array_equal(numpy(model(x)), numpy(other(x)))
+    assert [layer.finalized for layer in again.layers[1:]] == [True, True]
+
+
+@on_one_backend
+def test_a_class_that_cannot_be_made_again_is_cloned_by_its_graph(random):
+    class NoConfig(keras.Model):
+        def __init__(self, width):
+            inputs = keras.Input((3,))
+            super().__init__(inputs, layers.Dense(width)(inputs))
+
+    x = random.normal(size=(4, 3)).astype("float32")
+    model = NoConfig(2)
+    discrete = quantal.discretize(model, "ternary")
+    assert len(parameters_of(discrete)) == 1
+    np.testing.assert_array_equal(numpy(quantal.bake(discrete)(x)), numpy(discrete(x)))

@@ -12,6 +12,7 @@ from quantal._models.kept_class import class_of, finalize_built, without_compile
 from quantal._models.parts import Fresh, Replacement
 from quantal._models.walk import check_model
 from quantal._storage.record import record_of, restore
+from quantal.layers._first_values import values_follow
 
 
 def finalize(model: keras.Model) -> keras.Model:
@@ -81,7 +82,8 @@ def _clone(model: keras.Model, is_final: bool, kept: ByIdentity[None]) -> Clone:
             inner.finalized = is_final
         return Replacement(new, new, list(layer.weights))
 
-    clone = clone_replacing(model, replace)
+    with values_follow():
+        clone = clone_replacing(model, replace)
     old_parameters, parameters = (
         ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(m)])
         for m in (model, clone.model)

@@ -36,6 +36,11 @@ def values_follow() -> Iterator[None]:
         _values_follow.reset(token)
 
 
+def do_values_follow() -> bool:
+    """Return whether the caller sets all values right after."""
+    return _values_follow.get()
+
+
 def is_drawn(seed: int | None) -> bool:
     """Return whether first latents are to be drawn; if not, use up what their seed would have.
 

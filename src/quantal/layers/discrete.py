@@ -22,6 +22,7 @@ from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
 from quantal.layers._first_values import (
     FirstScale,
+    do_values_follow,
     initialize,
     is_drawn,
     one,
@@ -123,8 +124,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         # The weights that have their first latents, each with its scale's first value.
         self._first_scales: ByIdentity[FirstScale] = ByIdentity()
         for latent in self._named_variables():
-            # While Keras builds a model without numbers no weight is trained.
-            if is_allocated(latent):
+            # While Keras builds a model without numbers no weight is trained; and where
+            # values follow, what is there is overwritten.
+            if is_allocated(latent) and not do_values_follow():
                 self._start_from_trained(latent)
         # From here on the wrapper shares the attributes of the layer.
         self._shares_attributes = True

@@ -55,7 +55,10 @@ def lists(draw, longest=257):
         offset = draw(st.sampled_from([0.0, 1.0, -1000.0, 1e6]))
         numbers = {
             "near": lambda: offset + random.normal(size=size),
-            "grid": lambda: random.permutation(size) * draw(st.sampled_from([0.1, 0.25, 3.0])),
+            "grid": lambda: (
+                (random.permutation(size) + draw(st.sampled_from([0.0, 0.5, -7.25])))
+                * draw(st.sampled_from([0.1, 0.25, 3.0]))
+            ),
             "spread": lambda: random.choice([-1, 1], size) * np.exp(random.normal(size=size) * 20),
         }[kind]()
     distinct = dict.fromkeys(np.asarray(numbers, np.float32) + np.float32(0))

@@ -4,6 +4,7 @@ import weakref
 import numpy as np
 import pytest
 from hypothesis import given
+from keras import ops
 
 from conftest import numpy
 from lists import LONG, NAMED, lists
@@ -57,6 +58,81 @@ def form_of(values):
     """The form of the nearest value; under PyTorch the one that its compiler traces."""
     step = projection_of(values).nearest
     return getattr(step, "compiled", step)
+
+
+def check_form(form, thresholds, levels, x):
+    count = np.where(np.isnan(x), 0, np.searchsorted(thresholds, x, side="right"))
+    results = numpy(form(thresholds, levels).evaluate(ops.convert_to_tensor(x)))
+    np.testing.assert_array_equal(results, levels[count], err_msg=form.__name__)
+
+
+@pytest.mark.parametrize("levels", ["numbers", "codes"])
+def test_each_form_returns_its_levels_to_the_bit(levels):
+    # By itself: which one a list gets depends on the backend and on its compiler.
+    for values in EVERY.values():
+        if len(values) == 1:
+            continue
+        x = np.append(testing.edge_cases(values), np.float32([np.nan, np.inf, -np.inf]))
+        array = values.ascending if levels == "numbers" else values.order
+        check_form(Chain, values.midpoints, array, x)
+        check_form(Buckets, values.midpoints, array, x)
+        if Grid.holds(values.midpoints, array):
+            check_form(Grid, values.midpoints, array, x)
+
+
+def test_most_buckets_have_one_threshold_or_none():
+    even = Values.signed(8, step=0.1)
+    assert Buckets(even.midpoints, even.order).halvings == 1
+    crowded = LONG["log-spaced"]
+    assert Buckets(crowded.midpoints, crowded.order).halvings == 9
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_grid"),
+    [
+        (np.arange(-8, 24), True),
+        (np.arange(-8, 24) * 0.25, True),
+        (np.arange(-8, 24) * 0.3, False),
+        (np.arange(32)[::-1] * -1.0, True),
+        (np.delete(np.arange(33), 7), False),
+        (np.arange(32) - 15.5, False),
+        (np.arange(32) * 0.25 + 0.0625, False),
+        (2.0**22 - np.arange(20)[::-1], True),
+        (2.0**22 + 1 - np.arange(20)[::-1], False),
+    ],
+)
+def test_a_grid_holds_consecutive_multiples_of_a_power_of_two(numbers, is_grid):
+    values = Values(numbers)
+    assert Grid.holds(values.midpoints, values.ascending) is is_grid
+    # Other thresholds, and codes, are none.
+    assert not Grid.holds(np.nextafter(values.midpoints, np.float32(-np.inf)), values.ascending)
+    assert not Grid.holds(values.midpoints, values.ascending.astype(np.int32))
+
+
+@pytest.mark.parametrize("offset", [0.5, 0.25, 1.125])
+def test_multiples_with_an_offset_are_no_multiples(offset):
+    # Such as ±0.5, ±1.5, ±2.5 ...: as far apart as multiples of 1, but none of them.
+    values = Values(np.arange(-16, 16) + offset)
+    testing.assert_nearest(values, testing.edge_cases(values))
+
+
+def test_the_ends_and_gaps_of_a_list():
+    two, one = projection_of(Values([3, -1])), projection_of(Values([5]))
+    assert (two.low, two.middle, two.high, two.mean_gap, len(two)) == (-1, 1, 3, 4, 2)
+    assert two.normalized == [-0.5, 0.5]
+    assert (one.low, one.middle, one.high, one.mean_gap, len(one)) == (5, 5, 5, 1, 1)
+    four = projection_of(Values([1, 4, 2, -2]))
+    assert (four.mean_gap, four.normalized) == (2, [-1.5, 0, 0.5, 1.5])
+    rows = projection_of(Values([[3, -1], [1, 7]], axis=0), 2)
+    for name, expected in {
+        "low": [-1, 1],
+        "middle": [1, 4],
+        "high": [3, 7],
+        "mean_gap": [4, 6],
+    }.items():
+        np.testing.assert_array_equal(numpy(getattr(rows, name)), np.reshape(expected, (2, 1)))
+    np.testing.assert_array_equal(numpy(rows.normalized), [[[-0.5, 0.5]]] * 2)
+    assert len(rows) == 2
 
 
 def test_forms():

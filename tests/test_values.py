@@ -230,3 +230,113 @@ def test_numbers_cannot_be_changed():
     assert values.tolist() == [1, 2]
     with pytest.raises(ValueError, match="read-only"):
         values.numbers[0] = 3
+
+
+# Lists per channel.
+
+
+def per_channel(axis=0, **options):
+    return Values([[1, -1, 3], [0.5, 7, 2]], axis=axis, **options)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_each_channel_has_the_codes_and_values_of_its_list(axis, random):
+    values = per_channel(axis)
+    x = np.moveaxis(random.uniform(-2, 8, (2, 4, 5)), 0, axis)
+    codes, nearest = values.codes(x), values.nearest(x)
+    assert codes.shape == nearest.shape == x.shape
+    for channel, numbers in enumerate(values.numbers):
+        one = Values(numbers)
+        rows = [np.moveaxis(array, axis, 0)[channel] for array in (x, codes, nearest)]
+        np.testing.assert_array_equal(rows[1], one.codes(rows[0]))
+        np.testing.assert_array_equal(rows[2], one.nearest(rows[0]))
+
+
+def test_lists_per_channel_are_described():
+    values = per_channel(axis=-2)
+    assert (values.channels, len(values), values.axis, values.bits) == (2, 3, -2, 2)
+    assert (values.low, values.high) == (-1, 7)
+    assert values.tolist() == list(values) == [[1, -1, 3], [0.5, 7, 2]]
+    assert values.get_config() == {"values": values.tolist(), "learnable": False, "axis": -2}
+    np.testing.assert_array_equal(values.order, [[1, 0, 2], [0, 2, 1]])
+    np.testing.assert_array_equal(values.ascending, [[-1, 1, 3], [0.5, 2, 7]])
+    np.testing.assert_array_equal(values.midpoints, [[0, 2], [1.25, 4.5]])
+    assert repr(values) == "<Values: 3 from -1 to 7 for each of 2 channels>"
+    assert repr(per_channel(learnable=True)) == (
+        "<Values: 3 learnable from -1 to 7 for each of 2 channels>"
+    )
+
+
+def test_equality_is_of_the_axis_where_there_are_channels():
+    assert per_channel(0) == per_channel(0)
+    assert per_channel(0) != per_channel(1)
+    assert per_channel(0) != per_channel(0, learnable=True)
+    assert Values([1, 2], axis=0) == Values([1, 2], axis=1)
+    assert Values([1, 2]) != Values([1, 2], learnable=True)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((3, 2), 0), ((2, 3), 1), ((2,), 1), ((2,), -2)])
+def test_a_shape_without_a_position_for_each_channel_is_refused(shape, axis):
+    values = per_channel(axis)
+    words = rf"2 channels along axis {axis}, but the weight has the shape \({shape[0]},"
+    for function in (values.codes, values.nearest):
+        with pytest.raises(ValueError, match=words):
+            function(np.zeros(shape))
+    with pytest.raises(ValueError, match=words):
+        values.check_channels(shape)
+    values.check_channels((2, 2, 2))
+    assert Values([1, 2]).check_channels(shape) is None
+
+
+def test_a_list_is_taken_over_with_other_options():
+    values = Values(per_channel(1, learnable=True))
+    assert (values.learnable, values.axis) == (True, 1)
+    values = Values(values, learnable=False, axis=0)
+    assert (values.learnable, values.axis) == (False, 0)
+    assert Values([1, 2]).learnable is False
+    assert Values([1, 2]).axis == -1
+
+
+def test_k_means_of_channels():
+    weights = np.array([[0.0, 0.2, 4, 9, 9.2], [5, 1, 1.2, 1.4, 5.4]])
+    for axis, array in ((0, weights), (1, weights.T), (-1, weights.T)):
+        values = Values.k_means(array, 2, axis=axis)
+        assert (values.axis, values.learnable, values.channels) == (axis, False, 2)
+        for row, numbers in zip(weights, values.tolist(), strict=True):
+            assert numbers == Values.k_means(row, 2).tolist()
+    deep = weights[:, None].repeat(3, axis=1)
+    assert Values.k_means(deep, 2, axis=0).tolist() == Values.k_means(weights, 2, axis=0).tolist()
+    assert Values.k_means(weights, 2).learnable is False
+    assert Values.k_means(weights, 2, learnable=True).learnable is True
+
+
+# Lists that training moves.
+
+
+def test_midpoints_of_a_learnable_list_are_rounded_to_nearest():
+    values = Values([3, 1, 7], learnable=True)
+    np.testing.assert_array_equal(values.midpoints, [2, 5])
+    low = np.float32(1)
+    high = np.nextafter(low, np.float32(2))
+    np.testing.assert_array_equal(Values([low, high], learnable=True).midpoints, [high])
+
+
+def test_a_moved_list_keeps_its_order_and_options():
+    values = per_channel(1, learnable=True)
+    moved = values.moved(values.numbers + 1)
+    assert type(moved) is Values
+    assert moved.tolist() == [[2, 0, 4], [1.5, 8, 3]]
+    assert (moved.learnable, moved.axis) == (True, 1)
+    assert values.tolist() == [[1, -1, 3], [0.5, 7, 2]]
+    # Equal numbers: what lies below goes to the earlier one, all else to the later.
+    equal = Values([5, 1, 2], learnable=True).moved([5, 2, 2])
+    np.testing.assert_array_equal(equal.codes([1, 2, 3, 4]), [1, 2, 2, 0])
+
+
+def test_config_of_a_plain_list_is_its_numbers():
+    assert Values([0.1, -3]).get_config() == [0.1, -3.0]
+    config = Values([0.1, -3], learnable=True).get_config()
+    assert config == {"values": [0.1, -3.0], "learnable": True, "axis": -1}
+    assert repr(Values([0.1, -3], learnable=True)) == "Values([0.1, -3.0], learnable=True)"
+    assert repr(Values(range(17), learnable=True)) == "<Values: 17 learnable from 0 to 16>"
+    assert repr(Values(range(16)))[:12] == "Values([0.0,"

@@ -124,6 +124,7 @@ class Grid(StepFunction):
         # Up to 2^22 a float32 number and its half are exact.
         return bool(
             np.abs(multiples).max() <= 2**22
+            and np.array_equal(multiples, np.floor(multiples))
             and np.array_equal(multiples * step, levels)
             and np.array_equal((multiples[1:] - 0.5) * step, thresholds)
         )

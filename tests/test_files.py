@@ -17,7 +17,7 @@ import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
 from models import CASES, assert_same, model_of
-from quantal import Discrete, LearnableMultiplier, Scale, Values
+from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.numbers.entropy import entropy
 from quantal._storage import atomic, container
 
@@ -112,6 +112,56 @@ def test_size(values, shares, tmp_path, random):
     codes = random.choice(len(shares), (250, 400), p=np.divide(shares, sum(shares)))
     layer.set_codes(codes)
     assert quantal.save(model, tmp_path / "m") <= 1.01 * entropy(codes) * 1e5 / 8 + 2000
+
+
+def two_of_one_name():
+    inputs = keras.Input((7,))
+    inner = keras.Sequential([keras.Input((7,)), layers.Dense(7, name="dense")], name="dense")
+    return keras.Model(inputs, layers.Dense(2, name="dense2")(inner(inner(inputs))), name="net")
+
+
+def with_names():
+    plain = [layers.Dense(5, name="a"), layers.Dense(4, name="b")]
+    return keras.Sequential([keras.Input((7,)), *plain], name="net")
+
+
+@pytest.mark.product
+@pytest.mark.parametrize("make", [with_names, two_of_one_name])
+def test_a_loaded_model_has_the_names_and_gives_the_same_bytes(make, tmp_path):
+    model = quantal.discretize(make(), {"a/|dense/": "ternary", "b/|dense2": [1, -1, 0.5]})
+    again = saved_and_loaded(model, tmp_path)
+    assert [p.path for p in parameters_of(again)] == [p.path for p in parameters_of(model)]
+    quantal.save(again, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model.quantal").read_bytes()
+
+
+def adapted():
+    lookup = layers.IntegerLookup(output_mode="multi_hot")
+    lookup.adapt(np.array([[10, 20, 30, 40]]))
+    normal = layers.Normalization()
+    normal.adapt(np.array([[1.0, 20, 3], [3, 5, 100]]))
+    inputs = keras.Input((3,), dtype="int64")
+    x = layers.Concatenate()([lookup(inputs), normal(inputs)])
+    inner = keras.Model(inputs, Discrete(layers.Dense(3), [-1, 1])(x))
+    return keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+
+
+def test_what_layers_keep_besides_weights_comes_back(tmp_path):
+    model, x = adapted(), np.array([[10, 20, 99], [30, 40, 10]])
+    again = saved_and_loaded(model, tmp_path)
+    np.testing.assert_array_equal(numpy(model(x)), numpy(again(x)))
+    quantal.save(again, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model.quantal").read_bytes()
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", ["../outside", "0/x", "99/vocabulary.txt", "", "a/b"])
+def test_an_asset_of_no_layer_is_refused(name, tmp_path):
+    quantal.save(adapted(), tmp_path / "bad.quantal")
+    arrays, metadata = container.read(tmp_path / "bad.quantal")
+    (array,) = metadata["assets"].values()
+    container.write(tmp_path / "bad.quantal", arrays, {**metadata, "assets": {name: array}})
+    assert "the assets" in refusal(tmp_path, (tmp_path / "bad.quantal").read_bytes())
 
 
 # What could not be loaded is not saved, and what stood there before stays.
@@ -219,7 +269,7 @@ DIVERGED = {
 @pytest.mark.parametrize("name", DIVERGED)
 def test_a_diverged_model_is_not_saved(name, tmp_path):
     model = small(Values([1, -1], learnable=True), scale="learned")
-    parameter = quantal.parameters_of(model)[1]
+    parameter = parameters_of(model)[1]
     DIVERGED[name](parameter)
     (tmp_path / "model").write_bytes(b"good")
     with pytest.raises(ValueError, match=rf"{parameter.path}: .* NaN or infinite. Expected finite"):

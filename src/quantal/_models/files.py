@@ -12,13 +12,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
-from quantal._models.layer_state import refresh_state
+from quantal._models.layer_state import assets_of, load_assets, refresh_state
 from quantal._models.skeleton import (
     Skeleton,
     Slot,
     cause_of,
     config_of,
     first_difference,
+    name_slots,
     names_of_code,
     skeleton_of,
     slots_of,
@@ -43,8 +44,9 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     safetensors format; `docs/format.md` describes it, with a reader in forty lines.
 
     The file holds the packed codes, the list and the scale of every parameter; the
-    numbers of every other weight; and the model's architecture, without what it was
-    compiled with. The same model gives the same bytes. The file is replaced as a whole:
+    numbers of every other weight; what layers keep in files of their own, such as
+    vocabularies; and the model's architecture, without what it was compiled with. The
+    same model gives the same bytes. The file is replaced as a whole:
     whatever goes wrong, an old one is as it was.
 
     Args:
@@ -73,7 +75,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     slots = slots_of(model)
     config = config_of(model)
     arrays: dict[str, NDArray[Any]] = {"architecture": _deflated(config)}
-    _prove(model, slots, config)
+    assets = assets_of(model)
+    _prove(model, slots, config, assets)
     weights: list[dict[str, Any]] = []
     for slot in slots:
         name = unused_name(slot.path, _taken_names(arrays))
@@ -84,7 +87,11 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
         else:
             arrays[name] = _numbers(slot)
             weights.append({"name": name})
-    metadata = {"format": VERSION, "keras": keras.__version__, "weights": weights}
+    metadata: dict[str, Any] = {"format": VERSION, "keras": keras.__version__, "weights": weights}
+    for file, data in assets.items():
+        name = unused_name(f"assets/{file}", arrays)
+        arrays[name] = np.frombuffer(zlib.compress(data, 9), np.uint8)
+        metadata.setdefault("assets", {})[file] = name
     return container.write(path, arrays, metadata)
 
 
@@ -111,6 +118,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     entries = _checked_entries(path, metadata)
     skeleton = _skeleton(path, arrays, entries)
     _compare(path, skeleton.slots, entries, arrays)
+    name_slots(skeleton.slots, [entry["name"] for entry in entries])
     skeleton.allocate()
     for slot, entry in zip(skeleton.slots, entries, strict=True):
         try:
@@ -120,6 +128,11 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
                 slot.assign(arrays[entry["name"]])
         except (KeyError, TypeError, ValueError) as error:
             raise container.refusal(path, repr(entry["name"]), error) from error
+    try:
+        load_assets(skeleton.model, _assets(arrays, metadata))
+    # A layer's own method may raise anything.
+    except Exception as error:
+        raise container.refusal(path, "the assets", cause_of(error)) from error
     refresh_state(skeleton.model)
     return skeleton.model
 
@@ -135,7 +148,9 @@ def _taken_names(arrays: dict[str, Any]) -> Container[str]:
     return {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
 
 
-def _prove(model: keras.Model, slots: list[Slot], config: dict[str, Any]) -> None:
+def _prove(
+    model: keras.Model, slots: list[Slot], config: dict[str, Any], assets: dict[str, bytes]
+) -> None:
     """Build the model from its config, as `load` will, and refuse it if another one comes out.
 
     Keras changes the config.
@@ -151,7 +166,9 @@ def _prove(model: keras.Model, slots: list[Slot], config: dict[str, Any]) -> Non
             "as a class of your own, registered with keras.saving.register_keras_serializable."
         )
     try:
-        problem = first_difference(slots, skeleton_of(config).slots)
+        again = skeleton_of(config)
+        problem = first_difference(slots, again.slots)
+        load_assets(again.model, assets)
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
         raise _cannot_be_loaded(model, cause_of(error)) from error
@@ -167,6 +184,15 @@ def _cannot_be_loaded(model: keras.Model, problem: str) -> ValueError:
         "layers in the constructor, and return all its arguments from get_config; "
         "docs/whole-models.md shows what works else."
     )
+
+
+def _assets(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files that layers keep, such as vocabularies, by their names."""
+    size = sum(array.nbytes for array in arrays.values())
+    return {
+        file: container.inflated(arrays[name], container.most_json(size))
+        for file, name in metadata.get("assets", {}).items()
+    }
 
 
 def _deflated(config: dict[str, Any]) -> NDArray[np.uint8]:

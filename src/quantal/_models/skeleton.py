@@ -6,6 +6,7 @@ that is overwritten at once, and a size that no file backs takes no memory.
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,11 +20,14 @@ from quantal._core.keras_internals import (
     is_allocated,
     safe_deserialization,
     set_initializer,
+    set_path,
     variables_without_numbers,
 )
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.types import Tensor
 
+_NUMBERED = re.compile(r"#\d+$")
+"""The end of a path that is not the first of its kind."""
 _LONGEST_CAUSE = 300
 """The most characters of another program's message that are repeated."""
 _CODE = ("__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
@@ -102,6 +106,26 @@ def slots_of(model: keras.Model) -> list[Slot]:
     return [
         parameters.get(variable, variable) for variable in model.weights if variable not in skipped
     ]
+
+
+def name_slots(slots: list[Slot], names: list[str]) -> None:
+    """Give slots the paths under which they were saved; Keras may build a model under others.
+
+    Args:
+        slots: The slots of a skeleton.
+        names: A path for each, with a number behind it where it is not the first of its
+            path, as `unused_name` appends it.
+    """
+    for index, (slot, name) in enumerate(zip(slots, names, strict=True)):
+        first = _NUMBERED.sub("", name)
+        path = first if first in names[:index] else name
+        (old, _, last), (new, _, last_of_name) = slot.path.rpartition("/"), path.rpartition("/")
+        if last != last_of_name:
+            continue
+        others = [slot.latent, *slot.other_variables] if isinstance(slot, Parameter) else [slot]
+        for variable in others:
+            if variable.path.rpartition("/")[0] == old:
+                set_path(variable, "/".join(filter(None, (new, variable.path.rpartition("/")[2]))))
 
 
 def config_of(model: keras.Model) -> dict[str, Any]:

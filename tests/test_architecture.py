@@ -40,7 +40,7 @@ _optimize               budget incumbent checkpoint interruption autosave progre
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
 _optimize.methods       enumeration restarts exact quadratic_fit
-_optimize.search        user_loss task choice result search
+_optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish
 _export                 packages lists inputs finite grid coded_tensor target precision

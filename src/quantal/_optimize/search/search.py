@@ -1,6 +1,7 @@
 """`quantal.search` looks for the best vector for an objective, over the codes of lists."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +95,9 @@ def search(
 def run(task: Task) -> SearchResult:
     """Run the methods that a task needs, and conclude; Ctrl-C and SIGTERM end the methods."""
     incumbent, last = task.incumbent, Solution(None)
-    with termination_as_interrupt():
+    # A budget of evaluations alone gives the same result on each machine: nothing is measured.
+    measures = math.isfinite(task.spending.seconds_left)
+    with termination_as_interrupt(), task.threads if measures else contextlib.nullcontext():
         with Autosave(task.checkpoint, task.snapshot) as autosave:
             task.spending.watch(autosave.warn)
             with contextlib.suppress(KeyboardInterrupt):

@@ -18,6 +18,7 @@ from quantal._optimize.incumbent import Incumbent
 from quantal._optimize.linear_constraints import LinearConstraints
 from quantal._optimize.methods.population import Population
 from quantal._optimize.progress import Progress
+from quantal._optimize.search.blas_threads import BlasThreads
 from quantal._optimize.search.user_loss import UserLoss
 from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives.groups import Groups
@@ -62,6 +63,7 @@ class Task:
         constraints: The sums that have to be met.
         population: The good assignments.
         evaluator: Evaluates assignments of the groups.
+        threads: Limits threads while the objective is called.
         progress: The line of progress.
         checkpoint: The file.
         seed: The seed of the random numbers.
@@ -74,6 +76,7 @@ class Task:
     constraints: LinearConstraints
     population: Population
     evaluator: Evaluator
+    threads: BlasThreads
     progress: Progress
     checkpoint: Checkpoint
     seed: int
@@ -126,8 +129,9 @@ def parse(
 
     def losses(codes: Integers) -> Floats:
         # An objective of the user's may return anything.
-        return checked_losses(checked(groups.values(codes)), len(codes))
+        return checked_losses(threads.call(checked, groups.values(codes)), len(codes))
 
+    threads = BlasThreads()
     evaluator = Evaluator(losses, spending, incumbent)
 
     def repaired(codes: Integers) -> Integers:
@@ -148,8 +152,8 @@ def parse(
     population.begin_with(starts)
     progress = Progress(spending, incumbent, settings.verbose)
     return Task(
-        checked, structure, groups, problem, linear, population, evaluator, progress, checkpoint,
-        settings.seed,
+        checked, structure, groups, problem, linear, population, evaluator, threads, progress,
+        checkpoint, settings.seed,
     )  # fmt: skip
 
 

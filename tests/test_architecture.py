@@ -31,7 +31,8 @@ estimators              straight_through annealed settling element_wise_scaled g
 estimators              mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
-layers                  _scoped_call _signature _attributes _discrete_layer multiplier discrete
+layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer
+layers                  multiplier discrete
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk layer_state exchange kept_class parts remake clone weight_decay
 _models                 finalize bake rules discretize summary skeleton files

@@ -15,11 +15,12 @@ The numbers of a parameter are in one of these coordinate systems:
 """  # noqa: E501 (a table)
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
@@ -207,14 +208,25 @@ class Parameter:
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
                 f"{self.shape}. Give one code for each element."
             )
+        latents = self.latents_of(codes)
+        if where is not None:
+            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
+        self.latent.assign(latents)
+
+    def latents_of(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the latents that lie on the values with the given codes."""
         numbers = self.values.take(codes)
         if self.scale_state is not None:
             relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
             numbers = numbers * ops.convert_to_numpy(relative)
-        latents = self._units.latents_of(numbers)
-        if where is not None:
-            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
-        self.latent.assign(latents)
+        return self._units.latents_of(numbers)
+
+    def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
+        """Return the codes that other latents than the present ones would have."""
+        numbers = self._units.values_of(ops.convert_to_tensor(latents, "float32"))
+        if self.scale_state is not None:
+            numbers = self.scale_state.to_list_units(numbers)
+        return ops.convert_to_numpy(self._projection().codes(numbers))
 
     def set_values(self, numbers: ArrayLike) -> None:
         """Give a learnable list other numbers, in the order of its codes.

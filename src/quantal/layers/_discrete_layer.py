@@ -5,13 +5,14 @@ from typing import Any, Self
 
 import keras
 from keras import ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.companion import add_companion
+from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import refresh_names, rename
 from quantal._core.numbers.values import Values, ValuesLike
-from quantal._core.parameter import LATENT_SUFFIX, Parameter
+from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.latent_units import entry_units
@@ -19,6 +20,7 @@ from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve
 from quantal.layers._finalized import freeze, load_packed, save_packed
 from quantal.layers._first_values import FirstScale, one
+from quantal.layers._weight_arrays import latents_for_user, set_from_array
 
 
 class DiscreteLayer(keras.layers.Layer):
@@ -185,6 +187,52 @@ class DiscreteLayer(keras.layers.Layer):
         if leader is None:
             return self.add_weight(trainable=False, **arguments)
         return add_companion(self, leader, **arguments)
+
+    def get_weights(self) -> list[NDArray[Any]]:
+        """Return the values of `weights` as arrays; those of listed weights are latents.
+
+        `set_weights` of the same arrays restores the layer, with the same codes.
+        """
+        arrays = super().get_weights()
+        for index, parameter in self._indices_of_parameters():
+            arrays[index] = latents_for_user(parameter, arrays[index])
+        return arrays
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Set the values of `weights` from arrays.
+
+        An array for a listed weight whose numbers are all members of the list gives its
+        listed values, before any scale. Another one gives latents, as `get_weights` returns
+        them. `set_weights` of a whole model takes latents alone.
+
+        Args:
+            weights: An array for each of the layer's `weights`, in their order; or for those
+                alone that the plain layer has, which leaves scales, learned lists and
+                states of estimators as they are.
+
+        Raises:
+            ValueError: The number of arrays or a shape is another.
+        """
+        arrays = [ops.convert_to_numpy(array) for array in weights]
+        others = ByIdentity.of_keys(v for p in self._all_parameters() for v in p.other_variables)
+        plain = [variable for variable in self.weights if variable not in others]
+        if others and len(arrays) == len(plain):
+            by_variable = ByIdentity(zip(plain, arrays, strict=True))
+            whole = zip(self.weights, super().get_weights(), strict=True)
+            arrays = [by_variable.get(variable, array) for variable, array in whole]
+        super().set_weights(arrays)
+        # In the end, when a learned list and a scale are set, too.
+        for index, parameter in self._indices_of_parameters():
+            set_from_array(parameter, arrays[index])
+
+    def _indices_of_parameters(self) -> list[tuple[int, Parameter]]:
+        """Return the position of each latent among the layer's weights, and its parameter."""
+        by_latent = ByIdentity([(p.latent, p) for p in self._all_parameters()])
+        return [(i, by_latent[v]) for i, v in enumerate(self.weights) if v in by_latent]
+
+    def _all_parameters(self) -> list[Parameter]:
+        """Return the layer's parameters and those of discrete layers inside it."""
+        return [] if self.discrete_parameters is None else parameters_of(self)
 
     def save_own_variables(self, store: Any) -> None:
         """Put the layer's variables into a file; a finalized layer puts its packed codes."""

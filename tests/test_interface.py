@@ -1,0 +1,267 @@
+"""What a discrete layer shows of itself: names, attributes, arrays and tracked variables."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import quantal
+from conftest import gradient_to, numpy, on_one_backend
+from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+
+
+# Weights that are used outside of their layer's call.
+
+
+@keras.saving.register_keras_serializable("quantal tests")
+class TiedAutoencoder(keras.Model):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.encoder = layers.Dense(4, use_bias=False)
+
+    def call(self, inputs):
+        return ops.matmul(self.encoder(inputs), ops.transpose(self.encoder.kernel))
+
+    def get_config(self):
+        return {}
+
+
+@keras.saving.register_keras_serializable("quantal tests")
+class TiedDense(layers.Layer):
+    def __init__(self, tied, **arguments):
+        super().__init__(**arguments)
+        self.tied = tied
+
+    def call(self, inputs):
+        return ops.matmul(inputs, ops.transpose(self.tied.kernel))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 6)
+
+    def get_config(self):
+        tied = keras.saving.serialize_keras_object(self.tied)
+        return {**super().get_config(), "tied": tied}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("tied")), **config)
+
+
+def tied_functional():
+    inputs = keras.Input((6,))
+    dense = layers.Dense(4, use_bias=False)
+    return keras.Model(inputs, TiedDense(dense)(dense(inputs)))
+
+
+@pytest.mark.parametrize("make", [TiedAutoencoder, tied_functional])
+def test_tied_weights_stay_tied(make, random):
+    x = random.normal(size=(32, 6)).astype("float32")
+    model = make()
+    model(x)
+    discrete = quantal.discretize(model, "ternary")
+    assert len(parameters_of(discrete)) == 1
+    (weight,) = (numpy(parameter.weight) for parameter in parameters_of(discrete))
+    outputs = discrete.predict(x, verbose=0)
+    np.testing.assert_allclose(outputs, x @ weight @ weight.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(quantal.bake(discrete).predict(x, verbose=0), outputs)
+    discrete.compile(keras.optimizers.Adam(0.01), "mse")
+    losses = discrete.fit(x, x, epochs=8, batch_size=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_both_uses_of_a_tied_weight_have_a_gradient():
+    discrete = Discrete(layers.Dense(3, use_bias=False), "ternary", scale="learned")
+    discrete.build((None, 3))
+    (parameter,) = discrete.discrete_parameters
+    x = np.eye(3, dtype="float32")
+    uses = {
+        "called": lambda: discrete(x),
+        "read": lambda: discrete.kernel,
+        "twice": lambda: discrete(x) + discrete.kernel,
+    }
+    for variable in parameter.variables:
+        gradient = {use: gradient_to(variable, function) for use, function in uses.items()}
+        assert np.any(gradient["called"])
+        np.testing.assert_array_equal(gradient["read"], gradient["called"])
+        np.testing.assert_allclose(gradient["twice"], 2 * gradient["called"], rtol=1e-6)
+
+
+def test_a_kernel_is_soft_where_its_layer_trains():
+    seen = []
+
+    class Asking(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.multiplier = LearnableMultiplier([1, -1], estimator="annealed")
+
+        def call(self, x):
+            y = self.multiplier(x)
+            seen.append([numpy(y)[0], numpy(self.multiplier.kernel)])
+            return y
+
+    layer = Asking()
+    x = np.ones((1, 5), "float32")
+    layer(x)
+    for training in (False, True):
+        layer(x, training=training)
+        # The state has moved on by a step in between.
+        np.testing.assert_allclose(*seen[-1], rtol=0.01)
+        assert np.isin(seen[-1][1], [1, -1]).all() == (not training)
+    testing.assert_members(layer.multiplier.kernel, Values([1, -1]))
+
+
+class Penalized(keras.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss + self.strength * ops.sum(self.layers[1].kernel)
+
+
+@pytest.mark.parametrize("strength", [0.0, 100.0])
+def test_a_penalty_on_a_kernel_trains(strength, random):
+    x = random.normal(size=(64, 8)).astype("float32")
+    inputs = keras.Input((8,))
+    mask = LearnableMultiplier([0, 1])
+    model = Penalized(inputs, mask(inputs))
+    model.strength = strength
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    model.fit(x, x, epochs=12, batch_size=16, verbose=0)
+    assert numpy(mask.codes).tolist() == [float(strength == 0)] * 8
+
+
+# The attributes of a wrapped layer.
+
+
+class Table(layers.Layer):
+    """An embedding with a method that uses its weight the other way round."""
+
+    def __init__(self, size=5, width=3, **arguments):
+        super().__init__(**arguments)
+        self.size, self.width = size, width
+
+    def build(self, shape=None):
+        self.embeddings = self.add_weight(shape=(self.size, self.width), name="embeddings")
+        self.offset = self.add_weight(shape=(self.width,), name="offset")
+        self.inner = layers.Dense(2)
+        self.inner.build((None, self.width))
+
+    def call(self, ids):
+        return ops.take(self.embeddings, ids, axis=0) + self.offset
+
+    def scores(self, x):
+        return ops.matmul(x, ops.transpose(self.embeddings))
+
+
+def test_a_wrapper_gives_what_it_lacks():
+    discrete = Discrete(Table(), "ternary", ("embeddings", "kernel"), scale="learned")
+    assert discrete.size == 5
+    discrete(np.array([0, 1]))
+    embeddings = next(p for p in discrete.discrete_parameters if "embeddings" in p.path)
+    np.testing.assert_array_equal(numpy(discrete.embeddings), numpy(embeddings.weight))
+    assert discrete.offset is discrete.layer.offset
+    x = np.eye(3, dtype="float32")
+    np.testing.assert_array_equal(numpy(discrete.scores(x)), numpy(embeddings.weight).T)
+    gradient = gradient_to(embeddings.latent, lambda: discrete.scores(x))
+    assert np.any(gradient)
+    discrete.width = 7
+    assert discrete.layer.width == 7
+    for name in ("nothing", "fit", "layers", "inner"):
+        assert not hasattr(discrete, name)
+    with pytest.raises(AttributeError, match="'dense.*', whose weights are latents"):
+        _ = discrete.inner
+    with pytest.raises(AttributeError, match="embeddings of the layer .* is on a list"):
+        discrete.embeddings = 1
+
+
+def test_latents_are_called_so():
+    discrete = Discrete(layers.Dense(2, name="head"), "ternary")
+    discrete.build((None, 3))
+    (parameter,) = discrete.discrete_parameters
+    assert parameter.path.endswith("head/kernel")
+    names = [variable.path.rsplit("/", 1)[1] for variable in discrete.weights]
+    assert names == ["kernel_latent", "bias"]
+    multiplier = LearnableMultiplier(name="signs")
+    multiplier.build((None, 3))
+    assert [variable.path for variable in multiplier.weights] == ["signs/kernel_latent"]
+    # A second wrapper, after the first is gone, renames nothing again.
+    again = Discrete(discrete.layer, [-1, 1])
+    again.build()
+    assert again.discrete_parameters[0].path.endswith("head/kernel")
+    assert again.weights[0].name == "kernel_latent"
+
+
+# The arrays of `get_weights` and `set_weights`.
+
+LISTS_OF_USERS = {
+    "signs": [1, -1],
+    "mask": [0, 1],
+    "thirds": [0, 0.5, 1],
+    "integers": [0, 1, 2, 3],
+    "around zero": [-3, -2, -1, 0, 1, 2, 3],
+    "small": [-0.01, 0, 0.01],
+    "far": [10, 11, 12],
+    "learned": Values([0.1, -0.2, 0.3], learnable=True),
+    "per channel": Values([[1, 2, 3], [0, 5, 7], [-1, 0, 1], [2, 4, 8]], axis=-1),
+}
+
+
+def discrete_with(values, scale=None):
+    discrete = Discrete(layers.Dense(4, use_bias=False), values, scale=scale)
+    discrete.build((None, 9))
+    return discrete
+
+
+@pytest.mark.parametrize("scale", [None, "learned"])
+@pytest.mark.parametrize("name", LISTS_OF_USERS)
+def test_listed_values_are_set_as_they_are(name, scale, random):
+    discrete = discrete_with(LISTS_OF_USERS[name], scale)
+    (parameter,) = discrete.discrete_parameters
+    if scale:
+        parameter.scale_state.relative.assign(0.3 * numpy(parameter.scale_state.relative))
+    wanted = parameter.values.take(random.integers(len(parameter.values), size=(9, 4)))
+    arrays = discrete.get_weights()
+    index = [v is parameter.latent for v in discrete.weights].index(True)
+    arrays[index] = wanted.astype(float)
+    discrete.set_weights(arrays)
+    np.testing.assert_array_equal(numpy(discrete.listed_values), wanted)
+
+
+@on_one_backend
+@pytest.mark.parametrize("scale", [None, "learned"])
+@pytest.mark.parametrize("name", LISTS_OF_USERS)
+def test_what_get_weights_gives_set_weights_restores(name, scale, random):
+    discrete = discrete_with(LISTS_OF_USERS[name], scale)
+    (parameter,) = discrete.discrete_parameters
+    for latents in (
+        random.normal(size=(9, 4)),
+        # They are members of the list, too, and mean others there.
+        parameter.values.take(random.integers(len(parameter.values), size=(9, 4))),
+        parameter.latents_of(np.zeros((9, 4), int)),
+    ):
+        parameter.latent.assign(latents)
+        codes, before = numpy(discrete.codes), numpy(parameter.latent).copy()
+        arrays = discrete.get_weights()
+        parameter.latent.assign(np.zeros((9, 4)))
+        discrete.set_weights(arrays)
+        np.testing.assert_array_equal(numpy(discrete.codes), codes)
+        np.testing.assert_allclose(numpy(parameter.latent), before, rtol=1e-6, atol=1e-38)
+        assert (numpy(parameter.latent) != before).sum() <= 1
+
+
+@on_one_backend
+def test_a_multiplier_and_several_weights_take_listed_values(random):
+    multiplier = LearnableMultiplier([0, 0.5, 1])
+    multiplier.build((None, 5))
+    multiplier.set_weights([np.array([0.5, 1, 0, 0.5, 1])])
+    assert numpy(multiplier.codes).tolist() == [1, 2, 0, 1, 2]
+    scaled = discrete_with("ternary", "learned")
+    scaled.set_weights([np.ones((9, 4))])
+    assert (numpy(scaled.listed_values) == 1).all()
+    inner = Discrete(layers.LSTM(2), [10, 11, 12], "kernel")
+    outer = Discrete(inner, [-0.01, 0, 0.01], "recurrent_kernel")
+    outer.build((None, 4, 3))
+    wanted = [random.choice([10, 11, 12], (3, 8)), random.choice([-0.01, 0, 0.01], (2, 8))]
+    outer.set_weights([*wanted, np.zeros(8)])
+    for parameter, listed in zip(parameters_of(outer)[::-1], wanted, strict=True):
+        np.testing.assert_array_equal(numpy(parameter.listed_values), listed.astype("float32"))
+    with pytest.raises(ValueError, match="shape"):
+        multiplier.set_weights([np.zeros(4)])

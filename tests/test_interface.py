@@ -9,7 +9,6 @@ import quantal
 from conftest import gradient_to, numpy, on_one_backend
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 
-
 # Weights that are used outside of their layer's call.
 
 
@@ -67,6 +66,45 @@ def test_tied_weights_stay_tied(make, random):
     discrete.compile(keras.optimizers.Adam(0.01), "mse")
     losses = discrete.fit(x, x, epochs=8, batch_size=8, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
+
+
+@on_one_backend
+def test_free_weights_that_are_tied_stay_so(random):
+    x = random.normal(size=(4, 6)).astype("float32")
+    inputs = keras.Input((6,))
+    dense, first = layers.Dense(4, use_bias=False), layers.Dense(6, name="first")
+    hidden = dense(first(inputs))
+    # The second one is held by a layer inside a layer.
+    block = layers.TimeDistributed(TiedDense(dense))
+    model = keras.Model(inputs, [TiedDense(dense)(hidden), block(hidden[:, None])])
+    for new in (quantal.discretize(model, {"first": "ternary"}), quantal.bake(model)):
+        assert len(quantal.summary(new).rows) == 3
+        for layer in new.layers:
+            if isinstance(layer, layers.Dense) and layer.name != "first":
+                layer.kernel.assign(ops.ones((6, 4)))
+        for outputs in new.predict(x, verbose=0):
+            np.testing.assert_allclose(outputs - outputs[..., :1], 0, atol=1e-5)
+
+
+@on_one_backend
+@pytest.mark.parametrize("user", ["operation", "closure", "default"])
+def test_weights_that_a_clone_would_share_with_the_old_model_are_refused(user):
+    inputs = keras.Input((6,))
+    dense = layers.Dense(6)
+    hidden = dense(inputs)
+
+    def captured(x):
+        return x * dense.bias
+
+    if user == "operation":
+        outputs = ops.matmul(hidden, dense.kernel)
+    elif user == "closure":
+        outputs = layers.Lambda(captured)(hidden)
+    else:
+        outputs = layers.Lambda(lambda x, weight=dense.bias: x * weight)(hidden)
+    model = keras.Model(inputs, outputs)
+    with pytest.raises(ValueError, match=r"(operation|Lambda).* uses .*dense.* directly"):
+        quantal.discretize(model, "ternary")
 
 
 def test_both_uses_of_a_tied_weight_have_a_gradient():
@@ -166,9 +204,9 @@ def test_a_wrapper_gives_what_it_lacks():
     assert discrete.layer.width == 7
     for name in ("nothing", "fit", "layers", "inner"):
         assert not hasattr(discrete, name)
-    with pytest.raises(AttributeError, match="'dense.*', whose weights are latents"):
+    with pytest.raises(AttributeError, match=r"'dense.*', whose weights are latents"):
         _ = discrete.inner
-    with pytest.raises(AttributeError, match="embeddings of the layer .* is on a list"):
+    with pytest.raises(AttributeError, match=r"embeddings of the layer .* is on a list"):
         discrete.embeddings = 1
 
 
@@ -179,7 +217,7 @@ def test_latents_are_called_so():
     assert parameter.path.endswith("head/kernel")
     names = [variable.path.rsplit("/", 1)[1] for variable in discrete.weights]
     assert names == ["kernel_latent", "bias"]
-    multiplier = LearnableMultiplier(name="signs")
+    multiplier = LearnableMultiplier(name="signs", estimator="straight_through")
     multiplier.build((None, 3))
     assert [variable.path for variable in multiplier.weights] == ["signs/kernel_latent"]
     # A second wrapper, after the first is gone, renames nothing again.

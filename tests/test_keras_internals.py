@@ -63,6 +63,19 @@ def test_a_layer_that_is_untracked_is_forgotten():
     assert internals.flatten_layers(outer) == [outer]
 
 
+def test_layers_of_a_built_layer_are_exchanged():
+    outer = keras.layers.TimeDistributed(keras.layers.Dense(2))
+    outer.build((None, 3, 4))
+    old, new = outer.layer, keras.layers.Dense(2)
+    new.build((None, 4))
+    internals.untrack(outer, old)
+    internals.set_layers(outer, "layer", new)
+    assert internals.flatten_layers(outer) == [outer, new]
+    assert outer.weights == new.weights
+    with pytest.raises(ValueError, match="already built"):
+        outer.more = old
+
+
 def test_variables_without_numbers():
     class Late(keras.layers.Layer):
         def build(self, shape):

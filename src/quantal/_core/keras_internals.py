@@ -66,6 +66,18 @@ def track_variable(layer: keras.Layer, variable: keras.Variable) -> None:
     layer._track_variable(variable)
 
 
+def set_layers(layer: keras.Layer, name: str, value: Any) -> None:
+    """Set an attribute of a layer that is or holds other layers, also once it is built."""
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        setattr(layer, name, value)
+    finally:
+        if locked:
+            layer._tracker.lock()
+    refresh_names(layer)
+
+
 def kernel_variable(layer: keras.Layer) -> keras.Variable:
     """Return the kernel of a Dense or convolutional layer as a variable.
 

@@ -12,12 +12,19 @@ import keras
 from keras import ops
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import compile_arguments, flatten_layers, own_variables, untrack
+from quantal._core.keras_internals import (
+    compile_arguments,
+    flatten_layers,
+    own_variables,
+    set_layers,
+    untrack,
+)
 from quantal._models.kept_class import containers_of, has_class_of_its_own
 from quantal._models.layer_state import LayerPair, copy_state
+from quantal._models.loose_weights import refuse_loose_weights
 from quantal._models.parts import Part, Replace, Replacement, all_weights, clone_layer
 from quantal._models.remake import Remake, remake_on_lists
-from quantal._models.walk import is_container, layer_attributes, layers_among
+from quantal._models.walk import holders_of, is_container, layer_attributes, layers_among
 
 
 class VariablePair(NamedTuple):
@@ -73,10 +80,11 @@ def clone_replacing(
         unwrap: Returns the layer that shall stand for a layer, such as the one it wraps.
 
     Raises:
-        ValueError: A layer cannot be created from its config, or one that is to be
-            replaced cannot be reached.
+        ValueError: A layer cannot be created from its config, one that is to be replaced
+            cannot be reached, or a weight is used outside of the layers that hold it.
     """
-    cloning = _Cloning(replace, unwrap)
+    refuse_loose_weights(model)
+    cloning = _Cloning(replace, unwrap, holders_of(model))
     for container in containers_of(model):
         # First, so that a layer used outside of such a model is the layer inside it.
         if has_class_of_its_own(container):
@@ -127,8 +135,9 @@ class _Cloning:
         self,
         replace: Replace,
         unwrap: Callable[[keras.Layer], keras.Layer],
+        holders: ByIdentity[list[keras.Layer]],
     ) -> None:
-        self._replace, self._unwrap = replace, unwrap
+        self._replace, self._unwrap, self._holders = replace, unwrap, holders
         self._replacements: ByIdentity[Replacement | None] = ByIdentity()
         self._clones: ByIdentity[keras.Layer] = ByIdentity()
         self._graphs: list[LayerPair] = []
@@ -192,10 +201,24 @@ class _Cloning:
     def _continue(self, old: keras.Layer, new: keras.Layer) -> None:
         """Let a new layer continue an old one, with layers inside it exchanged if need be."""
         inside = [inner for inner in flatten_layers(old) if inner is not old]
-        if any(self._unwrap(i) is not i or self._replacement(i) is not None for i in inside):
+        if any(
+            self._unwrap(inner) is not inner
+            or self._replacement(inner) is not None
+            or self._is_tied(inner, old)
+            for inner in inside
+        ):
             self._exchange(old, new)
         else:
             self.parts.append(Part(all_weights(old), new, all_weights, old))
+
+    def _is_tied(self, inner: Any, layer: keras.Layer) -> bool:
+        """Return whether a layer inside another one is held by layers outside that one, too."""
+        holders = self._holders.get(inner, [])
+        if len(holders) < 2:
+            return False
+        # A holder that has the outer layer as a whole shares nothing less than that.
+        has_layer = [any(part is layer for part in flatten_layers(holder)) for holder in holders]
+        return any(has_layer) and not all(has_layer)
 
     def _exchange(self, old: keras.Layer, new: keras.Layer) -> None:
         """Exchange the layers among the attributes of a new layer."""
@@ -211,7 +234,7 @@ class _Cloning:
             for layer in layers_among(current):
                 if not any(layer is kept for kept in layers_among(exchanged)):
                     untrack(new, layer)
-            setattr(new, name, exchanged)
+            set_layers(new, name, exchanged)
         for inner in flatten_layers(old):
             if inner is not old and inner not in reached:
                 _refuse_unreachable(old, inner)

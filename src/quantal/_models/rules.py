@@ -186,8 +186,9 @@ def _refuse_unreached(
         if matches[variable].rule is not None and variable not in specs:
             raise ValueError(
                 f"The weight {variable.path!r} belongs to the model {model.name!r} "
-                "itself, not to a layer of it. Only layers can be put on a list from "
-                "outside. Move it into a layer, or leave it free by a rule with None."
+                "itself, or to a layer that shares others with the model, not to a layer of "
+                "its own. Only layers can be put on a list from outside. Move it into a "
+                "layer, or leave it free by a rule with None."
             )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
-from quantal.layers.discrete import unwrapped
+from quantal.layers.discrete import Discrete, unwrapped
 
 
 def check_model(model: Any, argument: str = "model") -> None:
@@ -40,12 +41,63 @@ def is_container(layer: keras.Layer) -> bool:
     return container is not None and getattr(type(layer), "call", None) is container.call
 
 
-def outermost_layers(model: keras.Layer) -> Iterator[keras.Layer]:
-    """Yield the outermost layers of a model, each once.
+def outermost_layers(model: keras.Layer) -> list[keras.Layer]:
+    """Return the outermost layers of a model, each once.
 
     The walk descends into the models inside a model, but not into composite layers: a
-    layer that another layer holds is not yielded.
+    layer that another layer holds is not returned. But where a composite layer shares a
+    layer with others, as one with tied weights does, those inside it stand in its place.
     """
+    layers = list(_walk(model))
+    if not any(len(holders) > 1 for holders in _holders_among(layers).values()):
+        return layers
+    while True:
+        inside = [ByIdentity.of_keys(flatten_layers(layer)) for layer in layers]
+        index = next((i for i in range(len(layers)) if _shares(i, layers, inside)), None)
+        if index is None:
+            return layers
+        values = layer_attributes(layers[index]).values()
+        held = [part for value in values for layer in layers_among(value) for part in _walk(layer)]
+        layers[index : index + 1] = [part for part in held if not _is_among(part, layers)]
+
+
+def _shares(index: int, layers: list[keras.Layer], inside: list[ByIdentity[None]]) -> bool:
+    """Return whether a layer holds one that another layer holds, too, or is.
+
+    A layer that is held as a whole by the other does not.
+    """
+    layer = layers[index]
+    if isinstance(layer, Discrete):
+        return False
+    inner_layers = [inner for inner in inside[index] if inner is not layer and inner.weights]
+    return any(
+        inner in others and layer not in others
+        for other, others in enumerate(inside)
+        if other != index
+        for inner in inner_layers
+    )
+
+
+def _is_among(layer: keras.Layer, layers: list[keras.Layer]) -> bool:
+    return any(layer is other for other in layers)
+
+
+def holders_of(model: keras.Layer) -> ByIdentity[list[keras.Layer]]:
+    """Return the layers of a model's graph that hold each layer with weights, or are it."""
+    return _holders_among(list(_walk(model)))
+
+
+def _holders_among(layers: list[keras.Layer]) -> ByIdentity[list[keras.Layer]]:
+    holders: ByIdentity[list[keras.Layer]] = ByIdentity()
+    for layer in layers:
+        for inner in flatten_layers(layer):
+            if inner.weights:
+                holders.setdefault(inner, []).append(layer)
+    return holders
+
+
+def _walk(model: keras.Layer) -> Iterator[keras.Layer]:
+    """Yield the layers of a model and of the models inside it, each once."""
     seen: ByIdentity[None] = ByIdentity()
 
     def walk(layer: keras.Layer, is_top: bool) -> Iterator[keras.Layer]:
@@ -62,7 +114,7 @@ def outermost_layers(model: keras.Layer) -> Iterator[keras.Layer]:
         else:
             yield layer
 
-    yield from walk(model, True)
+    yield from walk(model, isinstance(model, keras.Model))
 
 
 def layer_attributes(layer: keras.Layer) -> dict[str, Any]:

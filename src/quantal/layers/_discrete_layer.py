@@ -7,8 +7,8 @@ import keras
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from quantal._core.companion import add_companion
 from quantal._core.by_identity import ByIdentity
+from quantal._core.companion import add_companion
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import refresh_names, rename
 from quantal._core.numbers.values import Values, ValuesLike

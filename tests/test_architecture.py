@@ -44,7 +44,7 @@ _optimize.methods       enumeration restarts exact quadratic_fit
 _optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish
-_export                 packages lists inputs finite grid coded_tensor target precision
+_export                 packages lists inputs finite conversion grid coded_tensor target precision
 _export                 folding
 _export.chain           steps geometry weights reader
 _export.c               text encoding definitions program

@@ -44,17 +44,23 @@ class Difference(NamedTuple):
 def difference(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> Difference:
     """Return the difference of outputs to expected ones, both in the model's order.
 
+    Args:
+        outputs: The outputs, possibly of the first samples alone.
+        expected: What is expected of all samples. All of them say what the spread is.
+
     Raises:
         ValueError: Their numbers or sizes differ.
     """
-    if [output.size for output in outputs] != [other.size for other in expected]:
+    firsts = [other[: len(output)] for output, other in zip(outputs, expected, strict=False)]
+    sizes = [output.size for output in outputs]
+    if len(outputs) != len(expected) or sizes != [first.size for first in firsts]:
         raise ValueError(
             f"outputs have the shapes {[output.shape for output in outputs]}. Expected "
             f"{[other.shape for other in expected]}, as the model has."
         )
     largest, means = 0.0, []
-    for output, other in zip(outputs, expected, strict=True):
-        deltas = np.abs(output.astype(np.float64).reshape(other.shape) - other)
+    for output, first, other in zip(outputs, firsts, expected, strict=True):
+        deltas = np.abs(output.astype(np.float64).reshape(first.shape) - first)
         spread = float(np.sqrt(np.mean(other.astype(np.float64) ** 2))) or 1.0
         # In this order a NaN stays, and is then beyond every bound.
         largest = float(np.maximum(largest, deltas.max() / spread))
@@ -87,12 +93,18 @@ class Reference:
         self.batches = Batches(arrays, names, sizes or (given,), timed=given)
         self._expected = self._computed(arrays, SIZES[-1] if sizes else None)
 
+    @property
+    def advice(self) -> str:
+        """A sentence on the model's open lengths, which PyTorch's exporters fix; or empty."""
+        shapes = [tuple(tensor.shape) for tensor in self._model.inputs]
+        is_open = any(None in shape[1:] for shape in shapes)
+        if not is_open or keras.config.backend() != "torch":
+            return ""
+        return f"Fix the open lengths of the inputs {shapes} in keras.Input, as PyTorch does. "
+
     def difference(self, outputs: Outputs) -> Difference:
         """Return the difference of a file's outputs to Keras's, the largest of all batches."""
-        differences = [
-            difference(arrays, [expected[: len(arrays[0])] for expected in self._expected])
-            for arrays in outputs.values()
-        ]
+        differences = [difference(arrays, self._expected) for arrays in outputs.values()]
         # NumPy's maximum, since Python's forgets a NaN.
         largest = float(np.max([one.largest for one in differences]))
         return Difference(largest, differences[-1].mean)
@@ -109,11 +121,10 @@ class Reference:
         The samples are computed one by one, and with every float moved to the next one.
         """
         arrays = [array[: SIZES[-1]] for array in self.batches.arrays]
-        expected = [array[: SIZES[-1]] for array in self._expected]
         others = [self._computed([_moved(array) for array in arrays], None)]
         if len(self.batches.sizes) > 1:
             others.append(self._computed(arrays, 1))
-        return max(difference(other, expected).largest for other in others)
+        return max(difference(other, self._expected).largest for other in others)
 
     def _computed(self, arrays: Sequence[NDArray[Any]], together: int | None) -> list[Floats]:
         """Return the model's outputs, computed from so many samples together, or from all."""
@@ -154,26 +165,25 @@ def compare(
         ValueError: The file does not run, or its outputs differ by more than the bound.
     """
     path = written.paths[0]
-    run = _run(path, reference.batches, target)
+    run = _run(path, reference, target)
     if run.missing:
         return dataclasses.replace(report, bound=None, remark=f"not run: {run.missing}")
     largest, mean = reference.difference(run.precise or run.outputs)
     bound = reference.bound(target.bound or 0.0, largest)
-    if not largest <= bound:
-        raise ValueError(_too_far(path, largest, bound, report.target, target))
+    instead = f"{reference.advice}{target.instead}"
+    _check_difference(largest, bound, report, instead)
     report = dataclasses.replace(
         report, figures=_figures(written.paths, run), largest=largest, mean=mean, bound=bound
     )
     if written.write_floats is None:
         return report
     paths = written.write_floats(folder / path.name)
-    floats = _run(paths[0], reference.batches, target)
+    floats = _run(paths[0], reference, target)
     report = dataclasses.replace(report, floats=_figures(paths, floats))
     if not run.precise:
         return report
     default, of_floats = (reference.difference(one.outputs).largest for one in (run, floats))
-    if not default <= max(bound, _FLOATS * of_floats):
-        raise ValueError(_too_far(path, default, _FLOATS * of_floats, report.target, target))
+    _check_difference(default, max(bound, _FLOATS * of_floats), report, instead)
     return dataclasses.replace(
         report,
         default=default,
@@ -182,24 +192,27 @@ def compare(
     )
 
 
-def _run(path: pathlib.Path, batches: Batches, target: Target) -> Run:
+def _run(path: pathlib.Path, reference: Reference, target: Target) -> Run:
     """Run a file, or refuse it in the runtime's words."""
     try:
-        return run_file(path, batches)
+        return run_file(path, reference.batches)
     except RuntimeError as error:
         raise ValueError(
             f"The file {path.name!r} does not run: {error}. Expected a model that "
-            f"{target.runtime} computes. {target.instead}, or take the file as it is with "
+            f"{target.runtime} computes. {reference.advice}{target.instead}, or take the file as it is with "
             "check=False."
         ) from None
 
 
-def _too_far(path: pathlib.Path, largest: float, bound: float, name: str, target: Target) -> str:
-    return (
-        f"The outputs of {path.name!r} differ from Keras's by {largest:.2g} of their spread. "
-        f"Expected at most {bound:.2g} of the target {name!r}. Give inputs like those that the "
-        f"model is for. {target.instead}, or take the file as it is with check=False."
-    )
+def _check_difference(difference: float, bound: float, report: Report, instead: str) -> None:
+    """Refuse a file that is too far from Keras; a NaN is too far from everything."""
+    if not difference <= bound:
+        raise ValueError(
+            f"The outputs of {report.paths[0].name!r} differ from Keras's by {difference:.2g} of "
+            f"their spread. Expected at most {bound:.2g} of the target {report.target!r}. Give "
+            f"inputs like those that the model is for. {instead}, or take the file as it is with "
+            "check=False."
+        )
 
 
 def _figures(paths: Paths, run: Run) -> Figures:

@@ -13,7 +13,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import flatten_layers
 from quantal._export.coded_tensor import CodedTensor, encode
+from quantal._export.conversion import refused_by_name
 from quantal._export.folding import folded
 from quantal._export.grid import grid_of
 from quantal._export.inputs import inputs_of
@@ -21,6 +23,9 @@ from quantal._export.lists import lists_of
 from quantal._export.packages import import_package
 from quantal._export.target import Paths, Written
 from quantal._models.inputs import zero_inputs
+
+_MOST_CHARACTERS = 200
+"""A message names so much of the operators that are missing."""
 
 
 def write_litert(model: keras.Model, path: pathlib.Path) -> Written:
@@ -38,7 +43,8 @@ def write_litert(model: keras.Model, path: pathlib.Path) -> Written:
 
     Raises:
         ImportError: `ai_edge_quantizer` is not installed.
-        ValueError: The backend is another; or no weight lies on a grid.
+        ValueError: The backend is another; no weight lies on a grid; or a layer needs operators
+            that LiteRT does not have.
 
     Source: the quantizer's algorithm `dequantized_weight_recovery`,
     https://github.com/google-ai-edge/ai-edge-quantizer.
@@ -51,6 +57,7 @@ def write_litert(model: keras.Model, path: pathlib.Path) -> Written:
         )
     quantizer = _import()
     floats = _convert(folded(model))
+    _check_operators(model, floats)
     products = list(_products_on_grids(floats, lists_of(model)))
     if not products:
         raise ValueError(
@@ -78,16 +85,35 @@ def _write(file: bytes, path: pathlib.Path) -> Paths:
 
 def _convert(plain: keras.Model) -> bytes:
     """Return a plain model as a file with float weights, by Keras's exporter."""
-    plain(zero_inputs(inputs_of(plain)))
     with (
         tempfile.TemporaryDirectory() as folder,
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
+        refused_by_name(plain, "LiteRT", "Export to '.onnx'"),
     ):
+        plain(zero_inputs(inputs_of(plain)))
         warnings.simplefilter("ignore")
         path = pathlib.Path(folder) / "model.tflite"
         plain.export(path, format="litert", verbose=False)
         return path.read_bytes()
+
+
+def _check_operators(model: keras.Model, file: bytes) -> None:
+    """Refuse operators of TensorFlow, which are none of LiteRT's."""
+    codes = _import().utils.tfl_flatbuffer_utils.read_model(file).operatorCodes
+    custom = sorted({bytes(code.customCode).decode() for code in codes if code.customCode})
+    if custom:
+        recurrent = [
+            f"{layer.name!r} ({type(layer).__name__})"
+            for layer in flatten_layers(model)
+            if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
+        ]
+        layers = f"its recurrent layers {', '.join(recurrent)}" if recurrent else "its layers"
+        raise ValueError(
+            f"The model {model.name!r} needs operators that LiteRT does not have, for {layers}: "
+            f"{', '.join(custom)[:_MOST_CHARACTERS]}. Expected layers of LiteRT's own operators. "
+            "Create recurrent layers with unroll=True and a fixed length, or export to '.onnx'."
+        )
 
 
 class _Product(NamedTuple):

@@ -430,4 +430,22 @@ def test_export_compiles_and_reports(tmp_path):
     final = quantal.export(quantal.finalize(model), tmp_path / "final.c", check=False)
     assert final.largest is None
     text = [(tmp_path / f"{name}.c").read_text() for name in ("my net", "final")]
-    assert text[0].replace("my net", "final").replace("my_net", "final") == text[1]
+    for name in ("my net", "my_net"):
+        text[0] = text[0].replace(name, "final").replace(name.upper(), "FINAL")
+    assert text[0] == text[1]
+
+
+@needs_gcc
+def test_a_source_refuses_the_header_of_another(tmp_path):
+    for units in (3, 4):
+        folder = tmp_path / str(units)
+        folder.mkdir()
+        quantal.export(chain_model((5,), layers.Dense(units)), folder / "net.c", check=False)
+    command = ["gcc", "-fsyntax-only", "-x", "c", "-"]
+    for folder, is_refused in (("3", False), ("4", True)):
+        run = subprocess.run(
+            [*command, f"-I{tmp_path / folder}"], input=(tmp_path / "3" / "net.c").read_bytes(),
+            capture_output=True,
+        )  # fmt: skip
+        assert (run.returncode != 0) == is_refused
+        assert (b"net.h was written for another source file" in run.stderr) == is_refused

@@ -14,6 +14,7 @@ from conftest import numpy
 from models import ARGUMENTS
 from quantal import Discrete, LearnableMultiplier, parameters_of
 from quantal._export.registry import TARGETS
+from quantal._storage import atomic
 from repository import ROOT
 
 
@@ -107,6 +108,81 @@ def test_refusals(tmp_path):
         with pytest.raises(ValueError, match="has no discrete weight"):
             quantal.export(model_of(layers.Dense(2)), tmp_path / f"m{ending}")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_layers_are_escaped_and_numbered(tmp_path):
+    line_ends = LearnableMultiplier(name='a\nff\nee `include "x"\n\u2028')
+    (path,) = quantal.export(model_of(line_ends), tmp_path / "one.mem").paths
+    assert len(read_memory(path.read_text())) == 6
+    assert set(read_memory(path.read_text())) <= {0, 1}
+    model = model_of(
+        Discrete(layers.Dense(4, name="conv-1"), "ternary", name="q1"),
+        Discrete(layers.Dense(3, name="Conv_1"), "ternary", name="q2"),
+        LearnableMultiplier(name="é" * 300),
+    )
+    paths = quantal.export(model, tmp_path / "m.mem").paths
+    assert len({path.name.lower() for path in paths}) == len(paths) == 3
+    for path, parameter in zip(paths, parameters_of(model), strict=True):
+        assert path.name.isascii()
+        assert read_memory(path.read_text()) == numpy(parameter.codes).ravel().tolist()
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "one.mem", *paths])
+
+
+def test_paths_that_cannot_be_written_are_refused_first(tmp_path):
+    model = model_of(LearnableMultiplier())
+    with pytest.raises(FileNotFoundError, match=r"folder .*none.* does not exist\. Expected one"):
+        quantal.export(model, tmp_path / "none" / "m.csv")
+    (tmp_path / "m.csv").mkdir()
+    with pytest.raises(OSError, match=r"m\.csv' is a folder\. Expected the path of a file"):
+        quantal.export(model, tmp_path / "m.csv")
+    for ending, other in ((".h", ".c"), (".bin", ".xml")):
+        with pytest.raises(ValueError, match=rf"ends in '\{ending}'\. Expected '\{other}'"):
+            quantal.export(model, tmp_path / f"m{ending}")
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.csv"]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".csv", ".mem", ".keras", ".c"])
+def test_diverged_models_are_refused_before_anything_is_written(ending, tmp_path):
+    path = tmp_path / f"m{ending}"
+    path.write_text("old")
+    model = model_of(LearnableMultiplier(scale="learned"))
+    for variable in model.weights:
+        before = numpy(variable)
+        for number in (np.nan, np.inf):
+            variable.assign(np.full(variable.shape, number))
+            with pytest.raises(
+                ValueError, match=f"has {number} among its weights.*{variable.path}"
+            ):
+                quantal.export(model, path)
+        variable.assign(before)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch):
+    source, header = tmp_path / "net.c", tmp_path / "net.h"
+    for path in (source, header):
+        path.write_text("old")
+        path.chmod(0o640)
+    (tmp_path / "other").mkdir()
+    replace, moved = atomic.os.replace, []
+
+    def fail_at_the_second(temporary, path):
+        moved.append(path)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        replace(temporary, path)
+
+    model = model_of(layers.Dense(2))
+    with monkeypatch.context() as context:
+        context.setattr(atomic.os, "replace", fail_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            quantal.export(model, source, check=False)
+    assert (source.read_text(), header.read_text()) == ("old", "old")
+    quantal.export(model, source, check=False)
+    assert "old" not in (source.read_text(), header.read_text())
+    assert [path.stat().st_mode & 0o777 for path in (source, header)] == [0o640, 0o640]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.c", "net.h", "other"]
 
 
 def test_every_target_is_in_the_tables():

@@ -15,6 +15,9 @@ from quantal._core.parameter import Parameter, parameters_of
 from quantal._export.target import Written
 from quantal._storage.names import unused_name
 
+_LONGEST_IDENTIFIER = 100
+"""A file's name holds the last characters of a parameter's: file systems allow 255 bytes."""
+
 
 def write_npz(model: keras.Model, path: pathlib.Path) -> Written:
     """Write the codes, list and scale of every parameter as a NumPy archive.
@@ -81,34 +84,52 @@ def write_verilog(model: keras.Model, path: pathlib.Path) -> Written:
     Args:
         model: A built model.
         path: The file. For several parameters there is a file for each,
-            `weights.mem` becoming `weights.dense_kernel.mem` and so on.
+            `weights.mem` becoming `weights.dense_kernel.mem` and so on; names that are equal
+            in letters, digits and `_` are numbered. `Report.paths` has them in order.
 
     Raises:
         ValueError: The model has no parameter.
 
     Source: IEEE Std 1364-2005, section 17.2.9.
     """
-    paths, named = [], _named(model)
+    named = _named(model)
+    identifiers: dict[str, None] = {}
+    paths = []
     for name, parameter in named.items():
-        identifier = re.sub(r"\W+", "_", name)
+        identifier = re.sub(r"\W+", "_", name, flags=re.ASCII)[-_LONGEST_IDENTIFIER:]
+        # Names that differ in such characters or in their case alone are numbered: some file
+        # systems do not tell cases apart.
+        unused = unused_name(identifier.lower(), identifiers)
+        identifiers[unused] = None
+        number = unused.removeprefix(identifier.lower()).replace("#", "_")
         one = len(named) == 1
-        file = path if one else path.with_name(f"{path.stem}.{identifier}{path.suffix}")
+        file = path if one else path.with_name(f"{path.stem}.{identifier}{number}{path.suffix}")
         file.write_bytes(_memory(name, parameter).encode())
         paths.append(file)
     return Written(paths)
 
 
 def _named(model: keras.Model) -> dict[str, Parameter]:
-    """Return the parameters by their paths, with a number behind a path that is taken."""
+    """Return the parameters by their paths, with a number behind a path that is taken.
+
+    Characters that do not print, such as line ends, are written as escapes: layers may have
+    any name, and the names stand in comments and archives.
+    """
     named: dict[str, Parameter] = {}
     for parameter in parameters_of(model):
-        named[unused_name(parameter.path, named)] = parameter
+        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in parameter.path)
+        named[unused_name(_within(name), named)] = parameter
     if not named:
         raise ValueError(
             f"The model {model.name!r} has no discrete weight. Expected one, whose codes can "
             "be written. Put weights on a list with quantal.discretize first."
         )
     return named
+
+
+def _within(name: str) -> str:
+    """Return a name of which no part leads out of the folder that an archive is unpacked in."""
+    return "/".join("_" if part in ("", ".", "..") else part for part in name.split("/"))
 
 
 def _codes(parameter: Parameter) -> NDArray[Any]:

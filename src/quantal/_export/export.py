@@ -74,7 +74,8 @@ def export(
     path = pathlib.Path(path)
     name = target_name(path, target)
     check_path(path)
-    check_numbers(model)
+    if isinstance(model, keras.Model):
+        check_numbers(model)
     with folder_beside(path) as temporary:
         report = _written(model, temporary, path.name, name, inputs, check)
         # The file that is opened first is moved last.

@@ -199,8 +199,8 @@ def _run(path: pathlib.Path, reference: Reference, target: Target) -> Run:
     except RuntimeError as error:
         raise ValueError(
             f"The file {path.name!r} does not run: {error}. Expected a model that "
-            f"{target.runtime} computes. {reference.advice}{target.instead}, or take the file as it is with "
-            "check=False."
+            f"{target.runtime} computes. {reference.advice}{target.instead}, or take the file "
+            "as it is with check=False."
         ) from None
 
 

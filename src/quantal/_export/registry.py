@@ -28,6 +28,9 @@ TARGETS = {
 }
 """The targets; of several with one ending, the first is the one that the ending alone means."""
 
+_WRITTEN_ALONG = {".h": ".c", ".bin": ".xml"}
+"""The endings of files that are written beside the one that is named, by their endings."""
+
 
 def target_name(path: pathlib.Path, name: str | None) -> str:
     """Return the name of the target that a path or an explicit name says.
@@ -40,6 +43,12 @@ def target_name(path: pathlib.Path, name: str | None) -> str:
         ValueError: There is no such target or ending, or they do not fit together.
     """
     endings = [target.ending for target in TARGETS.values()]
+    if path.suffix in _WRITTEN_ALONG:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} ends in {path.suffix!r}. Expected "
+            f"{_WRITTEN_ALONG[path.suffix]!r}, beside which a file with the ending {path.suffix!r} "
+            "is written."
+        )
     if name is None:
         if path.suffix not in endings:
             raise ValueError(

@@ -1,8 +1,10 @@
 """Write a model as C source and header."""
 
+import functools
 import math
 import pathlib
 import re
+import zlib
 from typing import NamedTuple
 
 import keras
@@ -24,7 +26,8 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     batch normalization, rescaling and LearnableMultiplier, with or without Discrete
     around them. Samples lie as in NumPy: channels last, the last axis running fastest.
     The header has the macros `NET_INPUT_SIZE`, `NET_OUTPUT_SIZE` (floats),
-    `NET_WEIGHT_BYTES` (the constant arrays) and `NET_BUFFER_BYTES` (memory between
+    `NET_WEIGHT_BYTES` (the constant arrays), `NET_ID` (the source
+    refuses another model's header) and `NET_BUFFER_BYTES` (memory between
     layers); there is no other memory, so calls must not run at the same time. It needs
     a C99 compiler and the standard headers stdint.h, string.h and math.h, each only
     where it is used.
@@ -54,7 +57,7 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
             file's name cannot stand in C.
     """
     header = path.with_suffix(".h")
-    if re.search(r'["\\?\x00-\x1f]', header.name):
+    if re.search(r'["\\?\x00-\x1f\x7f\ud800-\udfff]', header.name):
         raise ValueError(
             f"The file is called {path.name!r}. Expected a name that a C source can include, "
             'without ", \\, ? and control characters. Rename it.'
@@ -87,6 +90,13 @@ class _Program:
             name: The beginning of the names in C.
             header: The header's file name.
         """
+        text = self._text(name)
+        includes = [f"#include <{file}>" for file, words in _USES.items() if re.search(words, text)]
+        check = filled(template("check.c"), NAME=name.upper(), header=header, id=self.id)
+        return "\n".join([f'#include "{header}"', *includes, "", check, text])
+
+    def _text(self, name: str) -> str:
+        """Return the definitions of the source."""
         calls = "".join(f"    {call}\n" for call in self._calls)
         sizes = self._memory.sizes
         parts = [
@@ -94,9 +104,12 @@ class _Program:
             "\n".join(f"static float {buffer}[{size}];" for buffer, size in sizes.items()),
             f"void {name}_predict(const float *input, float *output)\n{{\n{calls}}}\n",
         ]
-        text = "\n\n".join(part for part in parts if part)
-        includes = [f"#include <{file}>" for file, words in _USES.items() if re.search(words, text)]
-        return "\n".join([f'#include "{header}"', *includes, "", text])
+        return "\n\n".join(part for part in parts if part)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """A number in C that differs where the numbers or the layers of two programs differ."""
+        return f"0x{zlib.crc32(self._text('net').encode()):08x}"
 
     def header(self, name: str) -> str:
         """Return the header's text, for the beginning of the names in C."""
@@ -105,6 +118,7 @@ class _Program:
             template("header.h"),
             name=name,
             NAME=name.upper(),
+            id=self.id,
             inputs=str(math.prod(inputs)),
             outputs=str(math.prod(outputs)),
             input_shape=str(inputs),

@@ -57,8 +57,10 @@ def outermost_layers(model: keras.Layer) -> list[keras.Layer]:
         if index is None:
             return layers
         values = layer_attributes(layers[index]).values()
-        held = [part for value in values for layer in layers_among(value) for part in _walk(layer)]
-        layers[index : index + 1] = [part for part in held if not _is_among(part, layers)]
+        children = [
+            part for value in values for layer in layers_among(value) for part in _walk(layer)
+        ]
+        layers[index : index + 1] = [part for part in children if not _is_among(part, layers)]
 
 
 def _shares(index: int, layers: list[keras.Layer], inside: list[ByIdentity[None]]) -> bool:

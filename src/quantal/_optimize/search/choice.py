@@ -10,6 +10,7 @@ from quantal._optimize.methods.enumeration import LONGEST_CALL, Enumeration, lar
 from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
 from quantal._optimize.methods.full_deltas import FullDeltas
 from quantal._optimize.methods.gradient_starts import Gradients, GradientStarts
+from quantal._optimize.methods.magnitude_fit import MagnitudeFit
 from quantal._optimize.methods.method import Method
 from quantal._optimize.methods.quadratic_fit import QuadraticFit
 from quantal._optimize.methods.tabu import TabuSearch
@@ -51,6 +52,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
     gradients = None
     if black_box:
         if not task.constraints:
+            yield MagnitudeFit(task.problem, task.evaluator, task.population, seconds_each)
             yield QuadraticFit(
                 task.problem, task.evaluator, task.population, task.seed, seconds_each
             )

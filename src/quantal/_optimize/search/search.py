@@ -40,7 +40,8 @@ def search(
     with a structure are evaluated by exact deltas, most in compiled loops: `Quadratic`,
     `Autocorrelation`, `Sums`, `Minimax`; the largest `Magnitude` is computed exactly, and small
     `Quadratic` and `Minimax` problems are proved. Any other objective is called on batches of
-    vectors; where it turns out to be quadratic (up to 512 elements), it is treated as such.
+    vectors; where it turns out to be quadratic (up to 512 elements) or the magnitude of a sum,
+    its square, reciprocal or logarithm, it is treated as such.
     Small search spaces are enumerated.
 
     How: descents along the gradient where there is one, then tabu search from crossovers of

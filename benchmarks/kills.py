@@ -10,6 +10,8 @@ JOBS: what it does in an endless loop, and how its files are read.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import pathlib
 import random
@@ -104,7 +106,13 @@ def prepare_train(folder):
 
     results.SECONDS_BETWEEN_WRITES = 0.0
     arguments = ["train", "wine", "--epochs", "2", "--out", str(folder)]
-    return lambda: command.main(arguments)
+
+    def train():
+        with contextlib.redirect_stdout(io.StringIO()):
+            if command.main(arguments):
+                raise SystemExit("the training failed")
+
+    return train
 
 
 def check_train(folder):

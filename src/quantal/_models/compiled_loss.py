@@ -66,9 +66,7 @@ class CompiledLoss:
         self._factor = _FLOAT16_FACTOR if model.compute_dtype == "float16" else 1.0
         self._plain = backend.graph(backend.with_gradients_enabled(self._compute))
         self._differentiated = backend.graph(backend.value_and_grad(self._compute, has_aux=True))
-        self._vectorized = backend.graph(
-            backend.vectorize(lambda *arguments: self._compute(*arguments, monitors=False)[0])
-        )
+        self._vectorized = backend.graph(backend.vectorize(self._compute_loss))
         self.vectorizes = True
         """Whether many assignments are computed at once, as far as is known."""
         self._prepared = False
@@ -179,6 +177,7 @@ class CompiledLoss:
         x: Any,
         y: Any,
         weights: Any,
+        *,
         monitors: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss, times the factor for float16, and the monitored number.
@@ -197,6 +196,10 @@ class CompiledLoss:
             monitored = loss if not monitors else self._monitored(loss, y, outputs, weights)
             monitored = ops.stop_gradient(ops.cast(monitored, "float32"))
         return loss * self._factor, monitored
+
+    def _compute_loss(self, *arguments: Any) -> Tensor:
+        """Return the loss, times the factor for float16."""
+        return self._compute(*arguments, monitors=False)[0]
 
     def _monitored(self, loss: Tensor, y: Any, outputs: Any, weights: Any) -> Tensor:
         """Return the number that is monitored for a batch."""

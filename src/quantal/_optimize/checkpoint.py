@@ -84,8 +84,8 @@ class Checkpoint:
             return
         # In memory first: NumPy's writer hides a full disk behind errors of its own.
         content = io.BytesIO()
-        codes = {name: _narrow(array) for name, array in arrays.items()}
-        np.savez_compressed(content, **{_FINGERPRINT: np.array(self._fingerprint)}, **codes)
+        codes: dict[str, Any] = {name: _narrow(array) for name, array in arrays.items()}
+        np.savez_compressed(content, **{_FINGERPRINT: np.array(self._fingerprint), **codes})
         with replace_file(self._file) as stream:
             stream.write(content.getbuffer())
 

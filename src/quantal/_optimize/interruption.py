@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -70,7 +70,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 @contextlib.contextmanager
-def _handlers(handlers: dict[signal.Signals, Callable[[int, Any], Any]]) -> Iterator[None]:
+def _handlers(handlers: Mapping[signal.Signals, Callable[[int, Any], Any]]) -> Iterator[None]:
     """Set handlers of signals, and set the old ones again."""
     old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

@@ -41,7 +41,7 @@ class Selection:
         start: Kept,
         measure: Measure,
         validation: Measure | None,
-        on_kept: Callable[[Integers, float], None],
+        on_kept: Callable[[Integers, float], object],
     ) -> None:
         self.kept, self._start_loss = start, start.loss
         self._measure, self.validation, self._on_kept = measure, validation, on_kept

@@ -31,7 +31,7 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+class _ForgivingCache(FunctionCache):
     """A forgiving cache is numba's, except that its failures are never errors.
 
     numba lets each of its files' errors through, though the compiled function is at hand.

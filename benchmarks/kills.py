@@ -105,7 +105,7 @@ def prepare_train(folder):
     from quantal._command import command, results
 
     results.SECONDS_BETWEEN_WRITES = 0.0
-    arguments = ["train", "wine", "--epochs", "2", "--out", str(folder)]
+    arguments = ["train", "wine", "--epochs", "2", "--batch-size", "80", "--out", str(folder)]
 
     def train():
         with contextlib.redirect_stdout(io.StringIO()):

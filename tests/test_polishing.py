@@ -1,5 +1,6 @@
 """Polish lowers a trained model's loss, and never raises it."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 
 import quantal
 from conftest import numpy, on_one_backend
+from quantal._models import compiled_loss as compiled_loss_module
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.model_loss import ModelLoss
@@ -403,13 +405,18 @@ def test_what_batches_have_reached_is_in_the_file(random, tmp_path):
     """Between two looks at all data, where a killed process would lose it."""
     model, x, y = network(random)
     path, files = tmp_path / "polish.npz", []
-    monitor = Interrupting(440, lambda: files.append(np.load(path)["members"]))
+
+    def read():
+        files.append(np.load(path)["members"])
+        raise KeyboardInterrupt
+
+    monitor = Interrupting(440, read)
 
     class Impatient(Autosave):
         """It writes as often as it can."""
 
         def __init__(self, checkpoint, snapshot):
-            super().__init__(checkpoint, snapshot, 1e-4)
+            super().__init__(checkpoint, snapshot, 0.01)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(polish_module, "Autosave", Impatient)
@@ -418,6 +425,25 @@ def test_what_batches_have_reached_is_in_the_file(random, tmp_path):
     (members,) = files
     assert len(members) == 2
     assert (members[0] != members[1]).any()
+
+
+@on_one_backend
+def test_an_interrupt_at_any_moment_leaves_the_penalties(random, monkeypatch):
+    """Here in the middle of giving them back, so that the second layer has lost its own."""
+    model, x, y = network(random)
+    latents = [parameter.latent for parameter in quantal.parameters_of(model)]
+    penalties = [keras.regularizers.L2(0.01), keras.regularizers.L1(0.02)]
+    for latent, penalty in zip(latents, penalties, strict=True):
+        latent.regularizer = penalty
+
+    @contextlib.contextmanager
+    def losing(parameters):
+        yield
+        latents[1].regularizer = None
+
+    monkeypatch.setattr(compiled_loss_module, "_without_penalties", losing)
+    polished(model, x, y, evaluations=20)
+    assert [latent.regularizer for latent in latents] == penalties
 
 
 @on_one_backend

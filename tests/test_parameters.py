@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from keras import layers, ops
 
-from conftest import numpy
+import quantal
+from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
@@ -213,3 +214,97 @@ def test_parameters_of_refuses_what_has_none_yet():
 def test_reading_before_building_is_refused():
     with pytest.raises(ValueError, match="is not built, so it has no values yet"):
         _ = LearnableMultiplier().codes
+
+
+# Diverged parameters: everything says NaN, or refuses by name before it changes anything.
+
+
+LEARNED_LIST = Values([-1.0, 0.25, 1.0], learnable=True)
+
+
+def spoiled(what, number=np.nan):
+    layer = Discrete(layers.Dense(3), LEARNED_LIST, scale="learned", estimator="annealed")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    (parameter,) = parameters_of(model)
+    variable = {
+        "latents": parameter.latent, "numbers of the scale": parameter.scale_state.relative,
+        "numbers of the list": parameter.entries, "numbers of the estimator": parameter.state,
+    }[what]  # fmt: skip
+    numbers_of = np.array(numpy(variable))
+    numbers_of.reshape(-1)[:1] = number
+    variable.assign(numbers_of)
+    return model, parameter
+
+
+@on_one_backend
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "what", ["latents", "numbers of the scale", "numbers of the list", "numbers of the estimator"]
+)
+def test_a_diverged_parameter_is_refused_by_name(what, number, tmp_path):
+    model, parameter = spoiled(what, number)
+    words = rf"1 of \d+ {what}.* of dense.*/kernel are not finite, such as {number}"
+    path = tmp_path / "good.quantal"
+    path.write_bytes(b"good")
+    for use in (
+        lambda: parameter.check_finite(),
+        lambda: parameter.codes,
+        lambda: quantal.save(model, path),
+        lambda: quantal.finalize(model),
+        lambda: quantal.bake(model),
+        lambda: quantal.export(model, tmp_path / "model.npz"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            use()
+    assert path.read_bytes() == b"good"
+    assert [file.name for file in tmp_path.iterdir()] == ["good.quantal"]
+
+
+def test_predictions_and_listed_values_agree_on_nan(random):
+    model, parameter = spoiled("latents")
+    assert np.isnan(numpy(model(random.normal(size=(2, 4))))[:, 0]).all()
+    for numbers_read in (parameter.listed_values, parameter.weight):
+        assert np.isnan(numpy(numbers_read)).sum() == 1
+    model, parameter = spoiled("numbers of the scale")
+    assert np.isnan(numpy(parameter.listed_values)).all()
+    assert np.isnan(numpy(parameter.weight)).all()
+
+
+@on_one_backend
+def test_nothing_starts_at_nan():
+    (parameter,) = parameters_of(
+        keras.Sequential(
+            [keras.Input((4,)), Discrete(layers.Dense(3), LEARNED_LIST, scale="learned")]
+        )
+    )
+    before = [numpy(v).copy() for v in (parameter.latent, *parameter.other_variables)]
+    with pytest.raises(ValueError, match=r"12 of 12 weights of .*/kernel are not finite"):
+        parameter.start_from(np.full((4, 3), np.nan))
+    with pytest.raises(ValueError, match=r"1 of 3 numbers of .*/kernel are not finite"):
+        parameter.set_values([0, np.inf, 1])
+    for old, variable in zip(before, (parameter.latent, *parameter.other_variables), strict=True):
+        np.testing.assert_array_equal(numpy(variable), old)
+    parameter.scale_state.relative.assign(np.nan)
+    with pytest.raises(ValueError, match=r"latents of these codes of .* are not finite"):
+        parameter.set_codes(np.zeros((4, 3), int))
+    plain = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="plain")])
+    plain.set_weights([np.full((4, 3), np.nan), np.zeros(3)])
+    with pytest.raises(ValueError, match=r"12 of 12 weights of .*plain/kernel are not finite"):
+        quantal.discretize(plain, "ternary")
+    with pytest.raises(ValueError, match=r"12 of 12 weights of .*plain/kernel are not finite"):
+        Discrete(plain.layers[0], "ternary")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_latents_are_read_in_float32_within_a_layer_of_half_precision(policy):
+    class Tied(layers.Layer):
+        def call(self, x):
+            return ops.matmul(x, ops.cast(self.tied.kernel, self.compute_dtype))
+
+    discrete = Discrete(layers.Dense(2, use_bias=False), [0, 1], dtype=policy)
+    tied = Tied(dtype=policy)
+    discrete(np.eye(2))
+    tied.tied = discrete
+    # In half precision these numbers would be the midpoint.
+    discrete.discrete_parameters[0].start_from(np.full((2, 2), 0.49999))
+    assert not numpy(tied(np.eye(2))).any()

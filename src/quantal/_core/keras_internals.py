@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.backend.common.variables import AutocastScope, get_autocast_scope
 from keras.src.saving.serialization_lib import SafeModeScope
 
 _LATE_VARIABLES = "uninitialized_variables"
@@ -54,6 +55,21 @@ def training_of_call() -> bool:
     """
     context = global_state.get_global_attribute("current_call_ctx")
     return context is not None and bool(context.get_value("training"))
+
+
+def is_inherited(training: bool | None) -> bool:
+    """Return whether a layer that is called now inherits this argument from the call around it."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return (
+        training is not None and context is not None and context.get_value("training") is training
+    )
+
+
+def without_autocast() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which variables are read in their own dtype, not a layer's."""
+    if get_autocast_scope() is None:
+        return contextlib.nullcontext()
+    return AutocastScope(None)
 
 
 def untrack(layer: keras.Layer, inner: keras.Layer) -> None:

@@ -24,9 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers, training_of_call
+from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
+from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
+from quantal._core.tensors.backend import has_numbers
+from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
 from quantal._core.types import Tensor
@@ -84,6 +87,8 @@ class Parameter:
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
         # Created here, outside any compiler's trace.
+        self._sources = [latent, *self.other_variables]
+        self._kept = KeptTensor()
         self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
     @property
@@ -150,9 +155,11 @@ class Parameter:
         """The listed values that the elements have, without the scale.
 
         They are members of the list: float32 tensor in the parameter's shape, without
-        gradient. `weight` is what meets the data.
+        gradient. They are NaN where the latent is not finite, as `weight` is, which is what
+        meets the data.
         """
-        return self._projection().nearest(self.latent_in_list_units)
+        latent = ops.stop_gradient(self.latent_in_list_units)
+        return ops.where(ops.isfinite(latent), self._projection().nearest(latent), math.nan)
 
     @property
     def weight(self) -> Tensor:
@@ -179,8 +186,15 @@ class Parameter:
 
     @property
     def codes(self) -> Tensor:
-        """The positions of the elements' values in the user's list: int32 tensor."""
-        return self._projection().codes(self.latent_in_list_units)
+        """The positions of the elements' values in the user's list: int32 tensor.
+
+        Raises:
+            ValueError: A number of the parameter is not finite; see `check_finite`.
+        """
+        latent = self.latent_in_list_units
+        if has_numbers(latent):
+            self.check_finite()
+        return self._projection().codes(latent)
 
     @property
     def latent_in_list_units(self) -> Tensor:
@@ -191,6 +205,26 @@ class Parameter:
         numbers = self._latent_in_start_units()
         return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
 
+    def check_finite(self) -> None:
+        """Refuse a parameter whose training has diverged.
+
+        Whatever writes, bakes or exports a parameter asks this before it changes anything.
+
+        Raises:
+            ValueError: A latent, or a number of the scale, the list or the estimator's state
+                is NaN or infinite, or the scale is not positive.
+        """
+        scale = self.scale_state
+        self._check("latents", self.latent)
+        if scale is not None:
+            for variable in (scale.start, scale.relative):
+                self._check("numbers of the scale", variable)
+            self._check("scales", scale.value(), positive=True)
+        if self.entries is not None:
+            self._check("numbers of the list", self.entries)
+        if self.state is not None:
+            self._check("numbers of the estimator's state", self.state)
+
     def set_codes(self, codes: ArrayLike, where: ArrayLike | None = None) -> None:
         """Move each latent onto the value with the given code.
 
@@ -200,7 +234,8 @@ class Parameter:
 
         Raises:
             TypeError: The codes are not integers.
-            ValueError: Their shape is another, or a code is not in the list.
+            ValueError: Their shape is another, a code is not in the list, or the scale or the
+                list is not finite.
         """
         codes = np.asarray(ops.convert_to_numpy(codes))
         if codes.shape != self.shape:
@@ -219,7 +254,9 @@ class Parameter:
         if self.scale_state is not None:
             relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
             numbers = numbers * ops.convert_to_numpy(relative)
-        return self._units.latents_of(numbers)
+        latents = self._units.latents_of(numbers)
+        self._check("latents of these codes", latents)
+        return latents
 
     def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
         """Return the codes that other latents than the present ones would have."""
@@ -235,7 +272,7 @@ class Parameter:
             numbers: Real numbers in the shape of the list, (K,) or (channels, K).
 
         Raises:
-            ValueError: The list is not learnable, or the shape is another.
+            ValueError: The list is not learnable, the shape is another, or a number is not finite.
         """
         numbers = np.asarray(numbers, np.float32)
         if self.entries is None or numbers.shape != tuple(self.entries.shape):
@@ -244,6 +281,7 @@ class Parameter:
                 "Expected a learnable list and numbers in its shape. Create the list with "
                 "Values(..., learnable=True)."
             )
+        self._check("numbers", numbers)
         self.entries.assign(self._entry_units.latents_of(numbers))
 
     def refresh_values(self) -> None:
@@ -277,8 +315,12 @@ class Parameter:
 
         Args:
             weights: Real numbers of the parameter's shape.
+
+        Raises:
+            ValueError: A weight is NaN or infinite.
         """
         weights = np.asarray(ops.convert_to_numpy(weights), np.float32)
+        self._check("weights", weights)
         if self.scale_state is not None:
             state = self.scale_state
             scales = state.scale.fitted(weights, self.values, tuple(state.start.shape))
@@ -289,7 +331,10 @@ class Parameter:
     def compute(self, training: bool) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
 
-        A frozen parameter computes the same in training as in inference.
+        A frozen parameter computes the same in training as in inference. Outside a compiler
+        the weight of inference is computed once and kept until a variable changes: do not
+        change the tensor in place.
+
         It moves neither state nor scale: `advance` does. A random estimator draws from
         the layer's seed generator. Within `weights_replaced` the weight is the tensor
         given there, times the scale.
@@ -304,9 +349,15 @@ class Parameter:
         replacement = replacement_of(self)
         if replacement is not None:
             return replacement if self.scale is None else self.scale * replacement
+        if training and not self.is_frozen:
+            self._kept.forget()
+            return self._compute(training=True)
+        with without_autocast():
+            return self._kept.get(self._sources, self._compute)
+
+    def _compute(self, training: bool = False) -> Tensor:
         projection, latent = self._projection(), self.latent_in_list_units
         state = None if self.state is None else ops.convert_to_tensor(self.state)
-        training = bool(training) and not self.is_frozen
         value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
             # An entry gets the sum of the gradients of all elements that have it.
@@ -343,8 +394,13 @@ class Parameter:
         scale = self.scale_state.value()
         return scale * mean, scale * scale * variance
 
+    def _check(self, what: str, numbers: Any, positive: bool = False) -> None:
+        check_finite_numbers(f"{what} of {self.path}", ops.convert_to_numpy(numbers), positive)
+
     def _latent_in_start_units(self) -> Tensor:
-        return self._units.values_of(self.latent)
+        # Latents are read in float32, also where a layer of another dtype asks for the weight.
+        with without_autocast():
+            return self._units.values_of(self.latent)
 
     def _projection(self) -> Projection:
         if self._fixed is not None:

@@ -9,7 +9,13 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers, is_allocated, training_of_call
+from quantal._core.keras_internals import (
+    flatten_layers,
+    is_allocated,
+    is_inherited,
+    training_of_call,
+)
+from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.scale import Scale
@@ -281,6 +287,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """Turn a weight that the layer brought along into a latent near its values."""
         self.values.check_channels(latent.shape)
         trained, scale = ops.convert_to_numpy(latent), self._resolved_scale
+        path = latent.path.removesuffix(LATENT_SUFFIX)
+        check_finite_numbers(f"weights of {path}", trained)
         self._first_scales[latent] = one
         if scale is not None:
             shape = scale.shape(trained.shape, output_axes(self.layer, latent))
@@ -315,7 +323,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """Call the wrapped layer with listed values in place of the latents."""
         self._refuse_other_kernels()
         training = bool(kwargs.get("training"))
-        if not self._layer_takes_training:
+        # What a layer inherits from the call around it costs less than an argument.
+        if not self._layer_takes_training or is_inherited(kwargs.get("training")):
             kwargs.pop("training", None)
         parameters = self.discrete_parameters or []
         if training and passes_moments(self.layer, parameters):

@@ -51,6 +51,29 @@ def checked_list(values: Any) -> NDArray[np.float32]:
     return numbers
 
 
+def check_finite_numbers(what: str, numbers: NDArray[Any], positive: bool = False) -> None:
+    """Refuse the numbers of a parameter that training has let diverge.
+
+    Args:
+        what: Words that name the numbers and their parameter, such as "latents of dense/kernel".
+        numbers: The numbers.
+        positive: Whether they must be positive, too.
+
+    Raises:
+        ValueError: One of them is NaN or infinite, or not positive where it must be.
+    """
+    usable = np.isfinite(numbers)
+    usable = usable & (numbers > 0) if positive else usable
+    if usable.all():
+        return
+    first, kind = np.asarray(numbers)[~usable][0], "finite and positive" if positive else "finite"
+    raise ValueError(
+        f"{np.sum(~usable):,} of {np.size(numbers):,} {what} are not {kind}, such as {first}. "
+        f"Expected {kind} numbers. Training has diverged: take weights from before that, and "
+        "train with a lower learning rate."
+    )
+
+
 def checked_axis(axis: Any) -> int:
     """Return an axis as an integer.
 

@@ -326,6 +326,23 @@ def _gradient_in_torch(function: Function, point: NDArray[Any], compile: bool) -
     return None if result is None else result.cpu().numpy()
 
 
+def has_numbers(tensor: Tensor) -> bool:
+    """Return whether a tensor has numbers, and is no symbol within a compiler's trace."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return not isinstance(tensor, jax.core.Tracer)
+    if backend == "tensorflow":
+        import tensorflow
+
+        return not tensorflow.is_symbolic_tensor(tensor)
+    import torch
+
+    is_symbol = torch.compiler.is_compiling() or tensor.device.type == "meta"
+    return not (is_symbol or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
 def eager_section() -> AbstractContextManager[Any]:
     """Return a context in which variables hold numbers, also while TensorFlow traces a graph.
 

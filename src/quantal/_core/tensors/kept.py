@@ -1,0 +1,212 @@
+"""A tensor that is computed from variables is kept until one of them changes.
+
+Outside a compiler a model computes each weight anew in every call. In inference that is
+most of the time of a small model, so the weight is kept. A kept tensor is never stale:
+
+| backend | how a change is seen |
+|---|---|
+| JAX | arrays do not change: an assignment puts another one in the variable's place |
+| TensorFlow | tensors do not change: while one is kept, an assignment writes into other memory |
+| PyTorch | tensors change, also by ways that leave no trace (`.data`, NumPy): numbers are compared |
+
+Nothing is kept within a compiler's trace, where tensors have no numbers, nor on a device
+other than the processor, where comparing costs more than it saves.
+"""  # noqa: E501 (a table)
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import keras
+import numpy as np
+
+from quantal._core.types import Tensor
+
+Compute = Callable[[], Tensor]
+
+
+class _Kept(NamedTuple):
+    """What is kept: the sources in the form in which they are compared, and the result."""
+
+    sources: list[Any]
+    result: Tensor
+    version: int = 0
+
+
+class KeptTensor:
+    """A kept tensor is the result of a computation, as long as its sources stay the same.
+
+    Copies and pickles of it are empty. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: _Kept | None = None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
+
+    def forget(self) -> None:
+        """Forget what is kept."""
+        self._kept = None
+
+    def get(self, variables: Sequence[keras.Variable], compute: Compute) -> Tensor:
+        """Return what a function computes from variables, with its gradient to them.
+
+        Args:
+            variables: All variables that the result depends on, in value and gradient.
+            compute: The function. It reads the variables' values itself.
+        """
+        backend = keras.config.backend()
+        if backend == "jax":
+            return self._get_in_jax(variables, compute)
+        if backend == "tensorflow":
+            return self._get_in_tensorflow(variables, compute)
+        if backend == "torch":
+            return self._get_in_torch(variables, compute)
+        return compute()
+
+    def _get_in_jax(self, variables: Sequence[keras.Variable], compute: Compute) -> Tensor:
+        import jax
+
+        values = [variable.value for variable in variables]
+        # Within a trace that takes gradients, values are tracers. Deleted arrays were given away.
+        if not all(map(_is_array_of_jax, values)):
+            return compute()
+        kept = self._kept
+        if kept is not None and all(
+            reference() is value for reference, value in zip(kept.sources, values, strict=True)
+        ):
+            return kept.result
+        result = compute()
+        if not isinstance(result, jax.core.Tracer):
+            # Weak references: whoever replaces an array frees its memory.
+            self._kept = _Kept([weakref.ref(value) for value in values], result)
+        return result
+
+    def _get_in_tensorflow(self, variables: Sequence[keras.Variable], compute: Compute) -> Tensor:
+        import tensorflow
+        from tensorflow.python.eager import record
+
+        if not tensorflow.executing_eagerly() or record.could_possibly_record():
+            return compute()
+        values = [variable.value for variable in variables]
+        tensors = [v.value() if isinstance(v, tensorflow.Variable) else v for v in values]
+        if not all(map(_is_on_processor_in_tensorflow, tensors)):
+            return compute()
+        kept = self._kept
+        if kept is not None and all(map(_share_memory_in_tensorflow, kept.sources, tensors)):
+            return kept.result
+        result = compute()
+        # The tensors themselves are kept: nothing else gets their memory meanwhile.
+        self._kept = _Kept(tensors, result)
+        return result
+
+    def _get_in_torch(self, variables: Sequence[keras.Variable], compute: Compute) -> Tensor:
+        import torch
+
+        values = [variable.value for variable in variables]
+        if _transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
+            return compute()
+        arrays = [value.detach().numpy() for value in values]
+        kept = self._kept
+        if (
+            kept is None
+            # The version counts changes of the result itself, by whoever got it.
+            or kept.result._version != kept.version
+            or not all(map(np.array_equal, kept.sources, arrays))
+        ):
+            # Outside inference mode, so that gradients may pass through its users later.
+            with torch.inference_mode(False), torch.no_grad():
+                result = compute().detach()
+            kept = self._kept = _Kept([array.copy() for array in arrays], result, result._version)
+        if torch.is_grad_enabled() and any(value.requires_grad for value in values):
+            return _recomputed_in_torch().apply(kept.result, variables, compute, *values)
+        return kept.result.detach()
+
+
+def _is_array_of_jax(value: Any) -> bool:
+    import jax
+
+    is_array = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    return is_array and not value.is_deleted()
+
+
+def _is_on_processor_in_tensorflow(tensor: Any) -> bool:
+    return hasattr(tensor, "_numpy_internal") and "CPU" in tensor.device
+
+
+def _share_memory_in_tensorflow(one: Tensor, other: Tensor) -> bool:
+    first, second = (np.asarray(t).__array_interface__["data"][0] for t in (one, other))
+    return bool(first == second)
+
+
+def _is_on_processor_in_torch(tensor: Any) -> bool:
+    import torch
+
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+
+
+def _transforms_in_torch() -> bool:
+    """Return whether PyTorch does something else with operations than to compute them."""
+    import torch
+    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or is_in_torch_dispatch_mode()
+    )
+
+
+def _recomputed_in_torch() -> Any:
+    """Return the function whose value is kept and whose gradient is that of a computation."""
+    global _recomputed
+    if _recomputed is None:
+        _recomputed = _create_recomputed()
+    return _recomputed
+
+
+_recomputed: Any = None
+
+
+def _create_recomputed() -> Any:
+    import torch
+
+    class Recomputed(torch.autograd.Function):
+        """A kept result costs a computation in the backward pass alone."""
+
+        # The gradients' context comes first: PyTorch's other form costs four times as much.
+        @staticmethod
+        def forward(
+            ctx: Any,
+            result: Tensor,
+            variables: Sequence[keras.Variable],
+            compute: Compute,
+            *values: Tensor,
+        ) -> Tensor:
+            ctx.variables, ctx.compute = variables, compute
+            ctx.save_for_backward(*values)
+            return result.detach()
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+            values, is_differentiated = ctx.saved_tensors, torch.is_grad_enabled()
+            needed = [value for value in values if value.requires_grad]
+            mapping = list(zip(ctx.variables, values, strict=True))
+            with torch.enable_grad(), keras.StatelessScope(mapping):
+                result = ctx.compute()
+            gradients = iter(
+                torch.autograd.grad(
+                    result, needed, upstream, allow_unused=True, create_graph=is_differentiated
+                )
+            )
+            # In the order of the values; there is none to the first three arguments.
+            return (
+                None,
+                None,
+                None,
+                *(next(gradients) if value.requires_grad else None for value in values),
+            )
+
+    return Recomputed

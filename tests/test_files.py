@@ -272,7 +272,7 @@ def test_a_diverged_model_is_not_saved(name, tmp_path):
     parameter = parameters_of(model)[1]
     DIVERGED[name](parameter)
     (tmp_path / "model").write_bytes(b"good")
-    with pytest.raises(ValueError, match=rf"{parameter.path}: .* NaN or infinite. Expected finite"):
+    with pytest.raises(ValueError, match=rf"of {parameter.path} are not finite"):
         quantal.save(model, tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == b"good"
 

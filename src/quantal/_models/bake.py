@@ -36,7 +36,8 @@ def bake(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: The model is no Keras model.
-        ValueError: It is not built, or a layer in it cannot be created from its config.
+        ValueError: It is not built, a number of a discrete weight is NaN or infinite, or a
+            layer in it cannot be created from its config.
 
     Example:
     >>> import keras, quantal
@@ -65,7 +66,12 @@ def plain_clone(
         replace: Returns the replacement of a multiplier.
         factors: Arrays that weights are multiplied by, as a `ByIdentity` of their
             variables.
+
+    Raises:
+        ValueError: A number of a parameter is not finite.
     """
+    for parameter in parameters_of(model):
+        parameter.check_finite()
     listed = ByIdentity(
         [
             (parameter.latent, ops.convert_to_numpy(parameter.weight))

@@ -54,9 +54,9 @@ def record_of(parameter: Parameter) -> Record:
     """Return the record of a parameter.
 
     Raises:
-        ValueError: The latent, the list or the scale has numbers that are not finite.
+        ValueError: A number of the parameter is not finite; see `Parameter.check_finite`.
     """
-    _check_finite(parameter)
+    parameter.check_finite()
     packed = pack(ops.convert_to_numpy(parameter.codes), len(parameter.values))
     scale = parameter.scale
     return Record(
@@ -65,26 +65,6 @@ def record_of(parameter: Parameter) -> Record:
         scale=None if scale is None else np.asarray(ops.convert_to_numpy(scale), np.float32),
         coded=packed.coded,
     )
-
-
-def _check_finite(parameter: Parameter) -> None:
-    """Refuse a parameter that has diverged: its elements have no value of the list."""
-    parts = {
-        "latent": parameter.latent,
-        "list": parameter.entries,
-        "scale": parameter.scale,
-    }
-    for part, tensor in parts.items():
-        if tensor is None:
-            continue
-        numbers = np.asarray(ops.convert_to_numpy(tensor))
-        bad = numbers.size - np.count_nonzero(np.isfinite(numbers))
-        if bad:
-            raise ValueError(
-                f"{parameter.path}: {bad} of {numbers.size} numbers of its {part} are NaN or "
-                "infinite. Expected finite ones: training has diverged. Take the weights of an "
-                "earlier epoch, or train with a smaller learning rate."
-            )
 
 
 def restore(parameter: Parameter, record: Record) -> None:

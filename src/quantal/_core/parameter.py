@@ -244,6 +244,7 @@ class Parameter:
                 f"{self.shape}. Give one code for each element."
             )
         latents = self.latents_of(codes)
+        self._check("latents of these codes", latents)
         if where is not None:
             latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
         self.latent.assign(latents)
@@ -254,9 +255,7 @@ class Parameter:
         if self.scale_state is not None:
             relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
             numbers = numbers * ops.convert_to_numpy(relative)
-        latents = self._units.latents_of(numbers)
-        self._check("latents of these codes", latents)
-        return latents
+        return self._units.latents_of(numbers)
 
     def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
         """Return the codes that other latents than the present ones would have."""

@@ -129,7 +129,7 @@ def run(name: str, folder: pathlib.Path) -> None:
         return
     trial.report(
         listed=len(quantal.parameters_of(discrete)),
-        **{"class": "+" if type(discrete) is type(model) else type(discrete).__name__},
+        **{"class": "+" if isinstance(discrete, type(model)) else type(discrete).__name__},
     )
     trial.stage("assert_listed", lambda: assert_listed(discrete, x))
     trial.stage("fit", lambda: fit_a_step(discrete, x))

@@ -39,6 +39,21 @@ def test_every_code_at_the_end_of_a_word(base):
     np.testing.assert_array_equal(unpack(pack(codes, base)), codes)
 
 
+@pytest.mark.parametrize(("base", "coded"), [(1, False), (2, True), (4096, True), (4097, False)])
+def test_lists_of_2_to_4096_values_are_coded_where_that_is_shorter(base, coded):
+    codes = np.zeros(50_000, int)
+    codes[7] = base - 1
+    packed = pack(codes, base)
+    assert packed.coded is coded
+    np.testing.assert_array_equal(unpack(packed), codes)
+
+
+@pytest.mark.parametrize(("base", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_codes_come_back_in_the_smallest_dtype(base, dtype):
+    for codes in (np.arange(base), np.zeros(5000, int)):
+        assert unpack(pack(codes, base)).dtype == dtype
+
+
 def test_words_are_as_dense_as_is_known():
     densest = [Words.densest(base) for base in (1, 2, 3, 4, 5, 16, 256, 65536)]
     bits = {words.base: 8 * words.size / words.digits for words in densest}

@@ -48,6 +48,47 @@ def test_latent_units_are_exact_both_ways_on_the_list(values, others):
     np.testing.assert_array_equal(numpy(units.values_of(latents)), values.numbers)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "offset", "unit"),
+    [
+        ([0.3], 0.3, 1),
+        ([0.0], 0, 1),
+        ([1, -1, 0.5, -0.5], 0, 1),
+        ([0.01, -0.01], 0, 2**-6),
+        ([8, -8], 0, 8),
+        ([-5, 5.5], 0, 8),
+        ([0, 40], 0, 32),
+        ([1000, 1002], 1001, 1),
+        ([-1000, -1002], -1001, 1),
+        # Nearest to zero is twice half the range away, and no more: no offset.
+        ([2, 4], 0, 1),
+        ([2.01, 4], 3.005, 1),
+        # A quotient could leave float32's normal range.
+        ([1e-37, -1e-37], 0, 1),
+        ([3e38, -3e38], 0, 1),
+        ([1, 1e-37, -1], 0, 1),
+        ([2.0**40, 1e-37], 0, 1),
+    ],
+)
+def test_units_of_a_list(numbers, offset, unit):
+    units = LatentUnits(Values(numbers))
+    assert (units.offset, units.unit) == (np.float32(offset), unit)
+    numbers = np.float32(numbers)
+    latents = units.latents_of(numbers)
+    np.testing.assert_array_equal(numpy(units.latents_of(ops.convert_to_tensor(numbers))), latents)
+    np.testing.assert_allclose(
+        latents.astype(float) * unit + offset, numbers.astype(float), rtol=1e-6, atol=1e-7
+    )
+    np.testing.assert_array_equal(numpy(units.values_of(latents)), numbers)
+
+
+def test_units_of_lists_per_channel():
+    values = Values([[1, -1], [1000, 1002], [0.01, -0.01]], axis=1)
+    units = LatentUnits(values, 3)
+    np.testing.assert_array_equal(units.unit, np.reshape([1, 1, 2**-6], (1, 3, 1)))
+    np.testing.assert_array_equal(units.offset, np.reshape([0, 1001, 0], (1, 3, 1)))
+
+
 def test_latents_are_of_order_one():
     for values in NAMED.values():
         if len(values) > 1:
@@ -81,6 +122,24 @@ def test_first_latents_of_a_binary_list_are_a_fortieth_of_it_wide():
     draws = numpy(draw_latents(Values("binary"), (10_000,), seed=0))
     assert 0.049 < np.abs(draws).max() <= 0.05
     assert abs(draws.mean()) < 0.002
+
+
+def test_first_latents_lie_in_bands_around_the_midpoints():
+    values = Values([[0, 1, 4], [-3, 5, 6]], axis=1)
+    draws = numpy(draw_latents(values, (3000, 2, 2), seed=0, spread=0.1))
+    numbers = numpy(LatentUnits(values, 3).values_of(draws))
+    for channel, (midpoints, gaps) in enumerate([([0.5, 2.5], [1, 3]), ([1, 5.5], [8, 1])]):
+        x = numbers[:, channel].ravel()
+        index = np.argmin(np.abs(x[:, None] - midpoints), axis=1)
+        shift = (x - np.take(midpoints, index)) / np.take(gaps, index)
+        assert 0.049 < np.abs(shift).max() < 0.0501
+        assert abs(index.mean() - 0.5) < 0.02
+        assert abs(shift.mean()) < 0.002
+    only = draw_latents(Values([[3], [7]], axis=0), (2, 5), seed=0)
+    np.testing.assert_array_equal(
+        numpy(LatentUnits(Values([[3], [7]], axis=0), 2).values_of(only)),
+        np.repeat([[3], [7]], 5, axis=1),
+    )
 
 
 def test_seeds():

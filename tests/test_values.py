@@ -72,6 +72,11 @@ def test_negative_zero_is_zero():
     assert str(Values([-0.0, 1]).numbers[0]) == "0.0"
 
 
+def test_numbers_further_apart_than_float32_reaches():
+    values = Values([3e38, -3e38])
+    np.testing.assert_array_equal(values.nearest([1, -1, 0]), np.float32([3e38, -3e38, 3e38]))
+
+
 def test_longest_list():
     values = Values(np.arange(65_536))
     assert values.bits == 16

@@ -186,7 +186,8 @@ def _refuse_duplicates(array: NDArray[np.float64], numbers: NDArray[np.float32])
     """Raise a ValueError if two numbers of one list are equal in float32."""
     for channel, row in enumerate(np.atleast_2d(numbers)):
         order = np.argsort(row, kind="stable")
-        same = np.flatnonzero(np.diff(row[order]) == 0)
+        ascending = row[order]  # Not their differences, which may overflow.
+        same = np.flatnonzero(ascending[1:] == ascending[:-1])
         if same.size:
             first, second = (
                 (int(position),) if numbers.ndim == 1 else (channel, int(position))

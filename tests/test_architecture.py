@@ -40,7 +40,8 @@ _models                 inputs typical_inputs batches named_metric compiled_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
-_optimize.methods       enumeration restarts exact increasing magnitude_fit quadratic_fit
+_optimize.methods       enumeration restarts exact increasing magnitude_fit stand_in
+_optimize.methods       quadratic_fit autocorrelation_fit
 _optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish

@@ -8,6 +8,7 @@ from quantal._optimize.evaluator import Evaluator
 from quantal._optimize.incumbent import Incumbent
 from quantal._optimize.linear_constraints import LinearConstraints
 from quantal._optimize.methods import population, quadratic_fit
+from quantal._optimize.methods.autocorrelation_fit import fit_autocorrelation
 from quantal._optimize.methods.compiled_steps import CompiledSteps
 from quantal._optimize.methods.enumeration import Enumeration
 from quantal._optimize.methods.full_deltas import FullDeltas
@@ -112,6 +113,80 @@ def test_other_losses_are_not_taken_for_quadratic():
     assert fit_quadratic(separable, problem, lambda: True) is None
     assert fit_quadratic(other, problem, lambda: True) is None
     assert 0 < sum(evaluated) < 100  # Few vectors reject it.
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.sqrt,
+        lambda x: 3 * np.sqrt(x) - 1,
+        lambda x: 10 * np.log10(x),
+        np.log,
+        lambda x: -1 / x,
+        np.cbrt,
+    ],
+    ids=["norm", "constants", "decibels", "logarithm", "reciprocal", "no known form"],
+)
+def test_an_increasing_function_of_a_quadratic_loss_is_recognized(form, random):
+    matrix, target = random.normal(size=(40, 20)), 3 * random.normal(size=40)
+    problem = Problem([1, -1, 0.5, -0.5], 20)
+
+    def losses(codes):
+        return form(((problem.values(codes) @ matrix.T - target) ** 2).sum(axis=1))
+
+    spending = Spending(Budget(evaluations=3000))
+    evaluator = Evaluator(losses, spending, Incumbent(problem.start, spending))
+    members = population.Population(problem, None, random)
+    fit = quadratic_fit.QuadraticFit(problem, evaluator, members, 0, 0.0)
+    stand_in = fit._fit(spending)
+    if form is np.cbrt:
+        assert stand_in is None
+        return
+    drawn = random.integers(0, 4, (9, 20))
+    numbers = [stand_in.number(problem.values(codes)) for codes in drawn]
+    np.testing.assert_allclose(numbers, stand_in.form.function(losses(drawn)), rtol=1e-6)
+    assert (np.argsort(numbers) == np.argsort(losses(drawn))).all()
+
+
+def by_transform(periodic, v):
+    """The energies by Fourier transforms, as users write them."""
+    n = v.shape[1]
+    spectra = np.abs(np.fft.fft(v, n if periodic else 2 * n, axis=1)) ** 2
+    return (np.abs(np.fft.ifft(spectra, axis=1)[:, 1:n]) ** 2).sum(axis=1)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("lists", [[1, -1], [1, 1j, -1, -1j]], ids=["signs", "phases"])
+def test_energies_of_autocorrelations_are_recognized(lists, periodic, random):
+    problem = Problem(lists, 30)
+    forms = [
+        lambda energies: energies,
+        lambda energies: 3 * energies + 1,
+        np.sqrt,
+        lambda energies: -900 / (2 * energies),  # the merit factor, negative
+        lambda energies: 10 * np.log10(energies / 900),
+    ]
+    drawn = random.integers(0, len(lists), (9, 30))
+    for form in forms:
+
+        def losses(codes, form=form):
+            return form(by_transform(periodic, problem.values(codes)))
+
+        stand_in = fit_autocorrelation(losses, problem)
+        assert stand_in.objective.periodic == periodic
+        numbers = [stand_in.number(problem.values(codes)) for codes in drawn]
+        np.testing.assert_allclose(numbers, stand_in.form.function(losses(drawn)))
+    for other in (lambda e: -e, lambda e: np.sin(e), lambda e: 0 * e):
+        assert fit_autocorrelation(lambda c, f=other: f(losses(c)), problem) is None
+
+
+def test_a_plain_function_of_autocorrelations_is_searched_as_such():
+    result = search(lambda v: by_transform(False, v), [1, -1], 27, 200_000)
+    assert result.loss == pytest.approx(37)
+    # All but a few evaluations are differences of a compiled loop.
+    calls = []
+    search(lambda v: calls.append(len(v)) or by_transform(False, v), [1, -1], 27, 200_000)
+    assert sum(calls) < 500
 
 
 def test_what_stands_for_a_loss_does_not_decide(random, monkeypatch):

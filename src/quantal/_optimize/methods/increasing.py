@@ -17,13 +17,15 @@ _TRIALS = 4
 TOLERANCE, TOLERANCE_OF_SINGLE = 1e-7, 1e-4
 """How far numbers may differ, relative to their range, for a loss in double and in single
 precision."""
-_LOGARITHMS = tuple(
+LOGARITHMS = tuple(
     factor * base
     for base in (1.0, math.log(2), math.log(10), math.log(10) / 10)
     for factor in (1, 2)
 )
 """What `-log(x**2)` and `-log(x)` are multiplied by to be natural logarithms of squares, for the
 bases e, 2 and 10, and in decibels."""
+_MOST_EXPONENT = 300.0
+"""Larger exponents are left out: their powers leave the range of a float."""
 _SMALLEST_RANGE = 1e-300
 """A range below this is none: all losses are the same."""
 
@@ -38,6 +40,10 @@ class Increasing(NamedTuple):
 
     name: str
     function: Callable[[Floats], Floats]
+
+
+AS_IT_IS = Increasing("as it is", lambda losses: losses)
+"""The loss itself."""
 
 
 def tolerance_of(losses: Floats) -> float:
@@ -89,20 +95,29 @@ class ThirdDifferences:
 
 def _forms(losses: Floats, differences: ThirdDifferences) -> Iterator[Increasing]:
     """Yield increasing functions that may make losses quadratic."""
-    yield Increasing("a quadratic function", lambda x: x)
+    yield AS_IT_IS
     yield from _squares(losses, differences)
+    yield from reciprocals(losses)
+    yield from powers(losses)
+
+
+def reciprocals(losses: Floats) -> Iterator[Increasing]:
+    """Yield increasing reciprocals of losses that are all of one sign."""
     if (losses > 0).all():
-        yield Increasing("the reciprocal of a square", lambda x: -1 / x)
-        yield Increasing("the reciprocal of a magnitude", lambda x: -1 / x**2)
+        yield Increasing("a reciprocal of a square", lambda x: -1 / x)
+        yield Increasing("a reciprocal of a magnitude", lambda x: -1 / x**2)
+    if (losses < 0).all():
+        yield Increasing("a negative reciprocal of a square", lambda x: -1 / x)
+        yield Increasing("a negative reciprocal of a magnitude", lambda x: 1 / x**2)
+
+
+def powers(losses: Floats) -> Iterator[Increasing]:
+    """Yield increasing powers, for losses that are logarithms."""
     middle = float(np.median(losses))
-    for factor in _LOGARITHMS:
-        if np.abs(factor * (losses - middle)).max() < 300:
-
-            def power(x: Floats, factor: float = factor) -> Floats:
-                with np.errstate(over="ignore"):
-                    return np.asarray(-np.exp(-factor * (x - middle)))
-
-            yield Increasing("the logarithm of a square", power)
+    for factor in LOGARITHMS:
+        if np.abs(factor * (losses - middle)).max() < _MOST_EXPONENT:
+            yield Increasing("a negative logarithm", partial(_power, -factor, middle))
+            yield Increasing("a logarithm", partial(_power, factor, middle))
 
 
 def _squares(losses: Floats, differences: ThirdDifferences) -> Iterator[Increasing]:
@@ -124,3 +139,8 @@ def _squares(losses: Floats, differences: ThirdDifferences) -> Iterator[Increasi
 
 def _square(constant: float, sign: float, losses: Floats) -> Floats:
     return np.asarray(sign * (losses - constant) ** 2)
+
+
+def _power(factor: float, middle: float, losses: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sign(factor) * np.exp(factor * (losses - middle)))

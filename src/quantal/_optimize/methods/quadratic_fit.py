@@ -7,10 +7,10 @@ import numpy as np
 
 from quantal._optimize.budget import Spendable
 from quantal._optimize.evaluator import Evaluator
-from quantal._optimize.methods.compiled_steps import CompiledSteps
-from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
-from quantal._optimize.methods.method import OnImprovement, run_in_turn
+from quantal._optimize.methods.increasing import Increasing, ThirdDifferences
+from quantal._optimize.methods.method import OnImprovement
 from quantal._optimize.methods.population import Population
+from quantal._optimize.methods.stand_in import StandIn, StandInSearch
 from quantal.objectives._algorithms.solution import Solution
 from quantal.objectives.problem import Floats, Integers, Problem
 from quantal.objectives.quadratic import Quadratic
@@ -25,23 +25,6 @@ _TOLERANCE = 1e-4
 """How far fit and loss may differ, relative to the losses' range: functions give float32."""
 _TRIALS, _CHECKED = 4, 64
 """How many third differences and, in the end, how many random vectors have to agree."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FittedQuadratic:
-    """A fitted quadratic agrees with a loss on the lists, up to a tolerance.
-
-    Attributes:
-        objective: The quadratic.
-        tolerance: By how much the two may differ.
-    """
-
-    objective: Quadratic
-    tolerance: float
-
-    def loss(self, vector: Floats) -> float:
-        """Return the quadratic of one vector (n,)."""
-        return float(self.objective(vector[None])[0])
 
 
 class QuadraticFit:
@@ -66,8 +49,9 @@ class QuadraticFit:
         seed: int,
         seconds_each: float,
     ) -> None:
-        self._problem, self._evaluator, self._population = problem, evaluator, population
-        self._seed, self._seconds_each = seed, seconds_each
+        self._problem, self._losses = problem, evaluator.losses
+        self._search = StandInSearch(problem, evaluator, population, seed)
+        self._seconds_each = seconds_each
 
     def run(self, start: Integers, budget: Spendable, on_improvement: OnImprovement) -> Solution:
         """Fit, and minimize the fit as long as it agrees with the loss.
@@ -75,50 +59,36 @@ class QuadraticFit:
         The solution is complete if no vector is better by the fit, and fit and loss agree
         there. It is no proof, since the loss may differ from the fit elsewhere.
         """
-        fitted = self._fit(budget)
-        if fitted is None:
+        stand_in = self._fit(budget)
+        if stand_in is None:
             return Solution(None)
-        try:
-            began = budget.seconds
-            loop = fitted.objective.compiled_loop(self._problem, self._seed)
-            steps = CompiledSteps(self._problem, loop, self._seed)
-            budget.exclude_seconds(budget.seconds - began)
-        except ImportError:  # Without the extra `search`, it is searched as any other loss.
-            return Solution(None)
-        incumbent, trusted = self._evaluator.incumbent, True
+        return self._search.run(stand_in, budget, on_improvement)
 
-        def check(codes: Integers, fitted_loss: float) -> None:
-            nonlocal trusted
-            if fitted_loss < incumbent.loss:
-                loss = self._evaluator.loss(codes)
-                on_improvement(codes, loss)
-                trusted = bool(abs(loss - fitted_loss) <= fitted.tolerance)
-
-        limited = budget.limited(condition=lambda: trusted)
-        exact = None
-        if budget.seconds_left < np.inf:
-            exact = ExactMethod(fitted.objective, self._problem, self._evaluator, self._population)
-        methods = restarts_with_exact(steps, exact, self._population)
-        solutions = run_in_turn(methods, incumbent, limited, check)
-        solution = [Solution(None), *solutions][-1]
-        if not trusted:
-            self._population.forget_members()  # Their losses are those of the fit.
-        if solution.codes is None or not solution.proved:
-            return Solution(None)
-        check(solution.codes, fitted.loss(self._problem.values(solution.codes)))
-        return Solution(solution.codes, complete=trusted)
-
-    def _fit(self, budget: Spendable) -> FittedQuadratic | None:
+    def _fit(self, budget: Spendable) -> StandIn | None:
         n = len(self._problem)
         evaluations = n * (n + 5) // 2 + 100
         if n > LARGEST_FITTED or not budget.affords(2 * evaluations, self._seconds_each):
             return None
-        return fit_quadratic(self._evaluator.losses, self._problem, budget.has_budget)
+        stand_in = fit_quadratic(self._losses, self._problem, budget.has_budget)
+        if stand_in is not None or not budget.affords(2 * evaluations, self._seconds_each):
+            return stand_in
+        # A norm, its logarithm or reciprocal.
+        differences = ThirdDifferences(self._problem, np.random.default_rng(0))
+        forms = differences.quadratic_forms(self._losses(differences.codes))
+        for form in forms[:1]:
+
+            def losses(codes: Integers, form: Increasing = form) -> Floats:
+                return form.function(self._losses(codes))
+
+            stand_in = fit_quadratic(losses, self._problem, budget.has_budget)
+            if stand_in is not None:
+                return dataclasses.replace(stand_in, form=form)
+        return None
 
 
 def fit_quadratic(
     losses: Callable[[Integers], Floats], problem: Problem, has_budget: Callable[[], bool]
-) -> FittedQuadratic | None:
+) -> StandIn | None:
     """Return the quadratic that agrees with a loss on the lists; None if none does.
 
     Formula: let `d[i]` be the step of element `i` from its first value to a second one, and
@@ -165,7 +135,7 @@ def fit_quadratic(
     drawn_losses = losses(drawn)
     tolerance = _TOLERANCE * float(np.ptp(drawn_losses))
     close = np.abs(quadratic(problem.values(drawn)) - drawn_losses) <= tolerance
-    return FittedQuadratic(quadratic, tolerance) if tolerance > 0 and close.all() else None
+    return StandIn(quadratic, tolerance) if tolerance > 0 and close.all() else None
 
 
 class _Differences:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from quantal._optimize.methods.autocorrelation_fit import AutocorrelationFit
 from quantal._optimize.methods.compiled_steps import CompiledSteps
 from quantal._optimize.methods.enumeration import LONGEST_CALL, Enumeration, largest_batch
 from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
@@ -56,6 +57,8 @@ def choose_methods(task: Task) -> Iterator[Method]:
             yield QuadraticFit(
                 task.problem, task.evaluator, task.population, task.seed, seconds_each
             )
+            if len(task.problem) == len(task.objective):
+                yield AutocorrelationFit(task.problem, task.evaluator, task.population, task.seed)
         descents = _gradient_starts(task, random)
         if descents is not None:
             yield descents

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 
 BACKEND = keras.config.backend()
 CONVERTER = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}[BACKEND]
@@ -243,6 +243,7 @@ def test_openvino_is_right_at_every_batch(size, values, tmp_path, random):
 
 @onnx_target
 @needs("openvino")
+@on_one_backend
 def test_a_form_that_the_runtime_computes_wrongly_is_exchanged(tmp_path, monkeypatch):
     from quantal._export import openvino
 
@@ -295,3 +296,136 @@ def test_numbers_are_converted(random):
     largest, mean = difference([expected[0], expected[1] + 1], expected)
     assert largest == pytest.approx(1 / np.sqrt(np.mean((100 * x) ** 2)), rel=1e-3)
     assert mean == pytest.approx(largest / 2, rel=1e-3)
+
+
+@onnx_target
+def test_what_keras_itself_varies_is_allowed(tmp_path):
+    # Layers of ±1 without scales: large sums, whose roundings differ between batches.
+    def on_signs(layer):
+        return quantal.Discrete(layer, [-1, 1], weight_names=("kernel", "bias"))
+
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            on_signs(layers.Conv2D(16, 3)),
+            layers.BatchNormalization(),
+            layers.Activation("tanh"),
+            layers.MaxPooling2D(),
+            on_signs(layers.Conv2D(12, 3)),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            on_signs(layers.Dense(10)),
+            layers.Softmax(),
+        ]
+    )
+    report = quantal.export(model, tmp_path / "m.onnx")
+    assert report.largest <= report.bound < 0.01
+
+
+@onnx_target
+def test_a_wrong_file_is_refused_whatever_keras_varies(tmp_path, monkeypatch):
+    from quantal._export import fidelity
+
+    monkeypatch.setattr(fidelity.Reference, "variation", lambda self: 100.0)
+    x = np.ones((8, 4), "f4")
+    reference = fidelity.Reference(keras.Sequential([keras.Input((4,)), layers.Dense(2)]), x)
+    assert reference.bound(1e-5, largest=1e-6) == 1e-5
+    assert reference.bound(1e-5, largest=5.0) == pytest.approx(0.1)
+    assert list(reference.batches.sizes) == [1, 7, 8, 64]
+    assert reference.batches.timed == 8
+
+
+def stack(*stack_of_layers, shape):
+    return keras.Sequential([keras.Input(shape), *stack_of_layers])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+@pytest.mark.parametrize("target", ["onnx", "c", "openvino"])
+@pytest.mark.filterwarnings("ignore")
+def test_half_precision_is_exported_as_float32(target, policy, tmp_path):
+    package = {"onnx": "onnxruntime", "openvino": "openvino", "c": "keras"}[target]
+    for name in (package, *(() if target == "c" else ("onnx", CONVERTER))):
+        pytest.importorskip(name)
+    keras.config.set_dtype_policy(policy)
+    model = stack(
+        layers.Normalization(mean=[1.0] * 16, variance=[4.0] * 16),
+        quantal.Discrete(layers.Dense(32, activation="relu"), [-1, 1]),
+        layers.Dense(4),
+        shape=(16,),
+    )
+    ending = {"onnx": ".onnx", "c": ".c", "openvino": ".xml"}[target]
+    report = quantal.export(model, tmp_path / f"m{ending}")
+    if report.bound is None and target == "c":
+        pytest.skip(report.remark)
+    assert report.largest <= 1e-5
+    assert keras.config.dtype_policy().name == policy
+
+
+def wide_inputs():
+    inputs = [keras.Input((3,), name=f"in_{12 - i}") for i in range(12)]
+    joined = layers.Concatenate()(inputs)
+    outputs = [quantal.Discrete(layers.Dense(i + 1), "ternary")(joined) for i in range(12)]
+    return keras.Model(inputs, outputs)
+
+
+@onnx_target
+def test_inputs_and_outputs_keep_their_order(tmp_path):
+    assert quantal.export(wide_inputs(), tmp_path / "m.onnx").largest <= 1e-5
+    if BACKEND == "tensorflow" and importlib.util.find_spec("ai_edge_quantizer"):
+        assert quantal.export(wide_inputs(), tmp_path / "m.tflite").largest <= 0.1
+
+
+ONE_NETWORK = {
+    "two poolings": lambda: stack(
+        layers.MaxPooling2D(), layers.MaxPooling2D(), layers.AveragePooling2D(2), shape=(16, 16, 2)
+    ),
+    "gelu": lambda: stack(layers.Dense(9, activation="gelu"), shape=(6,)),
+    "statistics": lambda: stack(
+        layers.Normalization(mean=[3.0, 900.0], variance=[1.0, 4.0]), layers.Dense(3), shape=(2,)
+    ),
+    "causal": lambda: stack(
+        layers.Conv1D(4, 3, padding="causal", dilation_rate=2), layers.Flatten(), shape=(12, 3)
+    ),
+}
+
+
+@onnx_target
+@pytest.mark.product
+@pytest.mark.parametrize("name", ONE_NETWORK)
+def test_networks_that_exporters_write_wrongly_are_repaired(name, tmp_path):
+    assert quantal.export(ONE_NETWORK[name](), tmp_path / "m.onnx").largest <= 1e-5
+
+
+@onnx_target
+def test_what_an_exporter_cannot_convert_is_named(tmp_path):
+    grouped = stack(layers.Conv2D(6, 3, groups=3), layers.Flatten(), shape=(5, 5, 6))
+    backwards = stack(layers.Bidirectional(layers.LSTM(2)), shape=(4, 3))
+    lengths = stack(layers.LSTM(2), shape=(None, 3))
+    model, words = {
+        "tensorflow": (grouped, r"'PartitionedCall', which is none of ONNX's.*KERAS_BACKEND="),
+        "jax": (backwards, r"cannot be converted to ONNX on the backend 'jax': Reverse scan"),
+        "torch": (lengths, r"Fix the open lengths of the inputs \[\(None, None, 3\)\]"),
+    }[BACKEND]
+    with pytest.raises(ValueError, match=words) as error:
+        quantal.export(model, tmp_path / "m.onnx")
+    assert "Traceback" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@needs("ai_edge_quantizer", "ai_edge_litert")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="LiteRT files are written on TensorFlow")
+def test_litert_names_the_layers_that_it_cannot_hold(tmp_path):
+    def network(unroll):
+        recurrent = quantal.Discrete(layers.LSTM(4, unroll=unroll, name="memory"), "ternary")
+        return stack(recurrent, quantal.Discrete(layers.Dense(40), [-1, 1]), shape=(5, 3))
+
+    with pytest.raises(
+        ValueError, match=r"'memory' \(LSTM\): Flex.*Create .* unroll=True"
+    ) as error:
+        quantal.export(network(unroll=False), tmp_path / "m.tflite")
+    assert "Traceback" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    assert quantal.export(network(unroll=True), tmp_path / "m.tflite").largest <= 0.1

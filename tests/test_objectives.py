@@ -178,7 +178,12 @@ REFUSED = {
     "n is 0": lambda: Autocorrelation(0),
     "target has the shape": lambda: Minimax(np.eye(2), [1]),
     r"matrix has the shape \(2,\)": lambda: Minimax([1.0, 2.0], [1, 0]),
-    "or it or target is complex": lambda: Minimax(1j * np.eye(2), [1, 0]),
+    "or it, target or weights is complex": lambda: Minimax(1j * np.eye(2), [1, 0]),
+    "target or weights is complex": lambda: Minimax(np.eye(2), [1, 0], [1j, 1]),
+    "matrix, vector or constant is complex": lambda: Quadratic(1j * np.eye(2)),
+    "or constant is complex. Expected real": lambda: Quadratic(csr_array(1j * np.eye(2))),
+    "is complex. Expected real numbers. Of a Hermitian": lambda: Quadratic(np.eye(2), [1j, 0]),
+    "The vectors are complex": lambda: Quadratic(np.eye(2))(1j * np.eye(2)),
     "weights has -1": lambda: Minimax(np.eye(2), [1, 1], [1, -1]),
     r"The function of sums .* gave the shape": lambda: Sums(np.eye(2), lambda sums: sums)(
         np.eye(2)

@@ -43,10 +43,12 @@ class Minimax(AffineObjective):
     def __init__(
         self, matrix: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None
     ) -> None:
-        if np.ndim(matrix) != 2 or np.iscomplexobj(matrix) or np.iscomplexobj(target):
+        is_complex = any(np.iscomplexobj(part) for part in (matrix, target, weights))
+        if np.ndim(matrix) != 2 or is_complex:
             raise ValueError(
-                f"matrix has the shape {np.shape(matrix)}, or it or target is complex. Expected "
-                "real numbers (errors, elements). Give the real and the imaginary part as rows."
+                f"matrix has the shape {np.shape(matrix)}, or it, target or weights is complex. "
+                "Expected real numbers (errors, elements). Give the real and the imaginary part as "
+                "rows."
             )
         rows = np.array(matrix, np.float64)
         targets = np.array(target, np.float64)

@@ -42,6 +42,11 @@ class Quadratic(Objective):
         # scipy is an extra: its matrices are recognized without importing it.
         self.sparse = hasattr(matrix, "tocsr")
         matrix = matrix.tocsr() if self.sparse else np.array(matrix)
+        if any(np.iscomplexobj(part) for part in (matrix, vector, constant)):
+            raise ValueError(
+                "matrix, vector or constant is complex. Expected real numbers. Of a Hermitian form "
+                "of real vectors the real part alone counts; for complex ones give a function."
+            )
         matrix = matrix.astype(np.float64)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"matrix has the shape {matrix.shape}. Expected a square one, (n, n).")
@@ -81,7 +86,12 @@ class Quadratic(Objective):
         return len(self.vector)
 
     def __call__(self, vectors: ArrayLike) -> NDArray[np.float64]:
-        return self._form.losses(np.asarray(vectors, np.float64))
+        vectors = np.asarray(vectors)
+        if np.iscomplexobj(vectors):
+            raise ValueError(
+                "The vectors are complex, and the objective is a Quadratic. Expected real numbers."
+            )
+        return self._form.losses(vectors.astype(np.float64))
 
     def deltas(self, problem: Problem) -> QuadraticDeltas:
         return QuadraticDeltas(self._form, problem)

@@ -181,11 +181,11 @@ def test_energies_of_autocorrelations_are_recognized(lists, periodic, random):
 
 
 def test_a_plain_function_of_autocorrelations_is_searched_as_such():
-    result = search(lambda v: by_transform(False, v), [1, -1], 27, 200_000)
+    result = search(lambda v: by_transform(False, v), [1, -1], 27, 3_000_000)
     assert result.loss == pytest.approx(37)
     # All but a few evaluations are differences of a compiled loop.
     calls = []
-    search(lambda v: calls.append(len(v)) or by_transform(False, v), [1, -1], 27, 200_000)
+    search(lambda v: calls.append(len(v)) or by_transform(False, v), [1, -1], 27, 3_000_000)
     assert sum(calls) < 500
 
 

@@ -69,7 +69,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "stackwise_strides": [1, 2],
         "stackwise_num_filters": [8, 16],
         "block_type": "dark_block",
-        "stage_type": "csp",
+        "stage_type": "dark",
         "image_shape": IMAGE,
     },
     "DebertaV3": _ENCODER,

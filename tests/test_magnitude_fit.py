@@ -107,6 +107,15 @@ def test_other_quadratic_losses_are_no_magnitude(sign, random):
     assert (fit_magnitude(losses, problem, lambda count: True) is None) == (sign == 1)
 
 
+def test_a_note_names_the_objective_that_would_fit(random):
+    rows = np.stack([normal(random, 30) for _ in range(3)])
+    result = search(lambda v: (np.abs(v @ rows.T) ** 2).sum(axis=1), phases(4), 30)
+    assert "looks like a quadratic function of sums" in result.note
+    assert "quantal.objectives.Sums" in str(result)
+    assert "Quadratic" not in result.note  # which is for real lists
+    assert not search(lambda v: np.cbrt(v.real.sum(axis=1)), phases(4), 30).note
+
+
 def test_what_the_budget_does_not_afford_is_not_evaluated(random):
     problem, vector, asked = Problem(phases(4), 30), normal(random, 30), []
 

@@ -42,7 +42,7 @@ class Increasing(NamedTuple):
     function: Callable[[Floats], Floats]
 
 
-AS_IT_IS = Increasing("as it is", lambda losses: losses)
+AS_IT_IS = Increasing("a quadratic function", lambda losses: losses)
 """The loss itself."""
 
 

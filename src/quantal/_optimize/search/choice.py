@@ -11,6 +11,7 @@ from quantal._optimize.methods.enumeration import LONGEST_CALL, Enumeration, lar
 from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
 from quantal._optimize.methods.full_deltas import FullDeltas
 from quantal._optimize.methods.gradient_starts import Gradients, GradientStarts
+from quantal._optimize.methods.increasing import ThirdDifferences
 from quantal._optimize.methods.magnitude_fit import MagnitudeFit
 from quantal._optimize.methods.method import Method
 from quantal._optimize.methods.quadratic_fit import QuadraticFit
@@ -25,6 +26,8 @@ _ENUMERATED_OF_A_FUNCTION = 2**9
 """Search spaces of a user's function may be so many times as large: no method is much faster."""
 _LARGEST_SHARE = 0.25
 """A step of tabu search evaluates at most this share of all moves by whole vectors."""
+_SHARE_OF_NOTES = 50
+"""Whether another objective fits is asked for this part of the budget at most."""
 _FIRST_BATCH, _BATCH_GROWTH = 8, 8
 """The seconds of a loss are measured on batches of 8, 64, 512, ... vectors."""
 _MEASURABLE = LONGEST_CALL / 4
@@ -59,6 +62,7 @@ def choose_methods(task: Task) -> Iterator[Method]:
             )
             if len(task.problem) == len(task.objective):
                 yield AutocorrelationFit(task.problem, task.evaluator, task.population, task.seed)
+        task.notes.extend(_notes(task, seconds_each))
         descents = _gradient_starts(task, random)
         if descents is not None:
             yield descents
@@ -69,6 +73,24 @@ def choose_methods(task: Task) -> Iterator[Method]:
     yield from restarts_with_exact(
         heuristic, _exact_method(task), task.population, task.objective.exact_is_fast
     )
+
+
+def _notes(task: Task, seconds_each: float) -> Iterator[str]:
+    """Yield which objective would fit a function that nothing was recognized in."""
+    differences = ThirdDifferences(task.problem, np.random.default_rng(0))
+    if not task.spending.affords(_SHARE_OF_NOTES * len(differences.codes), seconds_each):
+        return
+    codes = np.stack([task.population.repaired(row) for row in differences.codes])
+    if (codes != differences.codes).any():
+        return  # With a total or counts, elements do not change alone.
+    forms = differences.quadratic_forms(task.evaluator.losses(codes))
+    if forms:
+        is_complex = np.iscomplexobj(task.problem.lists)
+        other = "" if is_complex else "quantal.objectives.Quadratic, or, of few sums, "
+        yield (
+            f"The function looks like {forms[0].name} of sums with a term for each element. As "
+            f"{other}quantal.objectives.Sums it is searched faster."
+        )
 
 
 def _seconds_of_a_loss(task: Task) -> float:

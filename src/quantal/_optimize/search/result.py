@@ -25,6 +25,8 @@ class SearchResult:
             than some millionths.
         history: The pairs (seconds, loss) of each better vector.
         evaluations: The number of losses and differences of losses that were computed.
+        note: What would make the search faster, such as an objective with a structure; empty
+            where nothing is known.
     """
 
     vector: NDArray[Any]
@@ -34,6 +36,7 @@ class SearchResult:
     proved: bool
     history: list[tuple[float, float]]
     evaluations: int
+    note: str = ""
 
     @property
     def gap(self) -> float | None:
@@ -48,7 +51,7 @@ class SearchResult:
         seconds = self.history[-1][0] if self.history else 0.0
         return (
             f"loss {self.loss:.9g} ({quality}), reached after {seconds:.2f} s, "
-            f"{self.evaluations:,} evaluations"
+            f"{self.evaluations:,} evaluations{f'. {self.note}' if self.note else ''}"
         )
 
 
@@ -70,5 +73,5 @@ def conclude(task: Task, solution: Solution) -> SearchResult:
         bound = loss if bound is None else min(bound, loss)
     return SearchResult(
         task.groups.values(codes), task.groups.codes(codes), loss, bound, proved,
-        task.incumbent.history, task.spending.evaluations,
+        task.incumbent.history, task.spending.evaluations, " ".join(task.notes),
     )  # fmt: skip

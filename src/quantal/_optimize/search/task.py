@@ -67,6 +67,7 @@ class Task:
         progress: The line of progress.
         checkpoint: The file.
         seed: The seed of the random numbers.
+        notes: What the user could do for a faster search.
     """
 
     objective: Objective
@@ -80,6 +81,7 @@ class Task:
     progress: Progress
     checkpoint: Checkpoint
     seed: int
+    notes: list[str] = dataclasses.field(default_factory=list, kw_only=True)
 
     @property
     def spending(self) -> Spending:

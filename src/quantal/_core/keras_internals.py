@@ -271,6 +271,17 @@ def inputs_of_graph(model: keras.Model) -> list[Any]:
     return list(getattr(getattr(model, "_functional", model), "inputs", []))
 
 
+def input_shapes(layer: keras.Layer) -> list[tuple[int | None, ...]]:
+    """Return the shape of the first input of each symbolic call of a layer."""
+    return [tuple(node.input_tensors[0].shape) for node in layer._inbound_nodes]
+
+
+def takes_masks(layer: keras.Layer) -> bool:
+    """Return whether an input of a symbolic call of a layer has a mask."""
+    inputs = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs)
+
+
 def graph_of(model: keras.Layer) -> Any:
     """Return what holds the graph of a model: the model inside a Sequential, or the model."""
     return getattr(model, "_functional", None) or model

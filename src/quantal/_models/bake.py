@@ -8,13 +8,17 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import clone_replacing, compile_like, copy_value
 from quantal._models.finalize import trainable
 from quantal._models.parts import Replacement
 from quantal._models.walk import check_model
-from quantal.layers.discrete import unwrapped
+from quantal.layers.discrete import Discrete, unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
+
+_CALLS = ("__call__", "call", "compute_output_shape", "compute_mask", "_call_listed")
+"""The methods that say what a discrete layer computes."""
 
 
 def bake(model: keras.Model) -> keras.Model:
@@ -22,7 +26,8 @@ def bake(model: keras.Model) -> keras.Model:
 
     Use it to hand a model on: nothing in it is quantal's. Every discrete weight becomes
     an ordinary one that holds the listed values (times their scale); a
-    `LearnableMultiplier` becomes an EinsumDense. Predictions are equal to the bit.
+    `LearnableMultiplier` becomes an EinsumDense, or where masks pass through it a
+    Rescaling by constants. Predictions are equal to the bit.
 
     `discretize` puts the weights back on their list: a raw list with `scale=None`. With a
     fitted scale the codes come back where the weights determine them. A channel that
@@ -36,8 +41,9 @@ def bake(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: The model is no Keras model.
-        ValueError: It is not built, a number of a discrete weight is NaN or infinite, or a
-            layer in it cannot be created from its config.
+        ValueError: It is not built, a number of a discrete weight is NaN or infinite, a
+            layer in it cannot be created from its config, or is of a class derived from
+            quantal's that computes in a way of its own.
 
     Example:
     >>> import keras, quantal
@@ -48,7 +54,7 @@ def bake(model: keras.Model) -> keras.Model:
     """
     check_model(model)
     model = trainable(model)
-    new = plain_clone(model, _einsum_dense)
+    new = plain_clone(model, _plain_multiplier)
     if model.compiled:
         compile_like(model, new)
     return new
@@ -68,8 +74,10 @@ def plain_clone(
             variables.
 
     Raises:
-        ValueError: A number of a parameter is not finite.
+        ValueError: A number of a parameter is not finite, or a layer's class computes in a
+            way of its own.
     """
+    _refuse_other_calls(model)
     for parameter in parameters_of(model):
         parameter.check_finite()
     listed = ByIdentity(
@@ -98,18 +106,54 @@ def plain_clone(
     return clone.model
 
 
-def _einsum_dense(layer: LearnableMultiplier) -> Replacement:
-    """Replace a multiplier by an EinsumDense that multiplies as it does."""
-    rank = layer.input_spec.ndim
-    labels = "abcdefghijklmnopqrstuvwxyz"[:rank]
+def _plain_multiplier(layer: LearnableMultiplier) -> Replacement:
+    """Replace a multiplier by a plain layer that multiplies as it does."""
+    if takes_masks(layer):
+        return _rescaling(layer)
+    sizes = _sizes(layer)
+    labels = "abcdefghijklmnopqrstuvwxyz"[: len(sizes)]
     kernel = "".join(labels[axis] for axis in layer.kernel_axes)
-    sizes = layer.input_spec.axes
     plain = keras.layers.EinsumDense(
         f"{labels},{kernel}->{labels}",
-        output_shape=tuple(sizes.get(axis) for axis in range(1, rank)),
+        output_shape=sizes[1:],
         activity_regularizer=layer.activity_regularizer,
         dtype=layer.dtype_policy,
         name=layer.name,
         trainable=layer.trainable,
     )
     return Replacement(plain, plain, [parameter.latent for parameter in parameters_of(layer)])
+
+
+def _rescaling(layer: LearnableMultiplier) -> Replacement:
+    """Replace a multiplier by a Rescaling, since an EinsumDense stops masks."""
+    (parameter,) = parameters_of(layer)
+    factors = np.reshape(ops.convert_to_numpy(parameter.weight), layer.broadcast_shape[1:])
+    plain = keras.layers.Rescaling(
+        factors.tolist(),
+        activity_regularizer=layer.activity_regularizer,
+        dtype=layer.dtype_policy,
+        name=layer.name,
+    )
+    return Replacement(plain, plain, [])
+
+
+def _sizes(layer: LearnableMultiplier) -> tuple[int | None, ...]:
+    """Return the sizes that all inputs of a multiplier share; None where they differ."""
+    built = (layer.get_build_config() or {})["input_shape"]
+    shapes = [tuple(built), *input_shapes(layer)]
+    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
+
+
+def _refuse_other_calls(model: keras.Model) -> None:
+    """Refuse layers of derived classes that compute in a way of their own."""
+    for layer in flatten_layers(model):
+        for kind in (LearnableMultiplier, Discrete):
+            if isinstance(layer, kind) and any(
+                getattr(type(layer), name, None) is not getattr(kind, name, None) for name in _CALLS
+            ):
+                raise ValueError(
+                    f"The layer {layer.name!r} of type {type(layer).__name__} derives from "
+                    f"{kind.__name__} and computes in a way of its own, which no plain layer "
+                    f"has. Expected {kind.__name__} itself, or a class with its call. Put what "
+                    "your class adds into a layer before or behind it."
+                )

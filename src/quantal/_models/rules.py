@@ -194,8 +194,16 @@ def _refuse_unreached(
 
 def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Match]) -> None:
     """Refuse rules that name no weight, as misspelled ones do."""
-    paths = list(paths_of(model).values())
+    paths_by_weight = paths_of(model)
+    paths = list(paths_by_weight.values())
     matched = {match.pattern for match in matches.values()}
+    # None leaves free what no rule would take, too, such as a multiplier's gain.
+    free = [path for weight, path in paths_by_weight.items() if matches[weight].pattern is None]
+    matched |= {
+        pattern
+        for pattern, rule in rules.by_pattern.items()
+        if rule is None and any(re.search(pattern, path) for path in free)
+    }
     for pattern in rules.by_pattern:
         if pattern in matched:
             continue

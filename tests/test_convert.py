@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from models import (
     WHOLE_MODELS,
     Block,
@@ -29,6 +29,7 @@ from quantal import (
     discretize,
     parameters_of,
 )
+from quantal._core.keras_internals import nodes_of
 from quantal._core.scale import has_natural_unit
 from quantal._models.weight_decay import exclude_from_weight_decay
 
@@ -295,6 +296,83 @@ def test_a_multiplier_is_baked(layer, shape, random):
     plain = bake(model)
     assert type(plain.layers[0]) is layers.EinsumDense
     assert_equal(outputs_of(plain, x), outputs_of(model, x))
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "behind"),
+    [
+        (1, (5, 3), lambda: layers.Dense(2)),
+        (1, (5, 3), lambda: layers.LSTM(2)),
+        ((1, 2), (4, 4, 2), lambda: layers.Conv2D(2, 2)),
+        (-1, (4, 4, 2), lambda: keras.Sequential([layers.Flatten(), layers.Dense(2)])),
+        (-1, (None, 3), lambda: layers.LSTM(2)),
+    ],
+)
+def test_a_multiplier_is_baked_before_anything(axis, shape, behind, random):
+    model = keras.Sequential([keras.Input(shape), LearnableMultiplier(axis=axis), behind()])
+    x = rows(random, *(size or 6 for size in shape))
+    assert_equal([numpy(bake(model)(x))], [numpy(model(x))])
+
+
+def test_masks_pass_a_baked_multiplier_in_files_too(random, tmp_path):
+    embedding = layers.Embedding(7, 4, mask_zero=True)
+    model = keras.Sequential(
+        [keras.Input((None,), dtype="int32"), embedding, LearnableMultiplier(), layers.LSTM(2)]
+    )
+    x = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
+    bake(model).save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert_equal([numpy(loaded(x))], [numpy(model(x))])
+
+
+@on_one_backend
+def test_a_multiplier_shared_by_inputs_of_two_lengths_is_baked(random):
+    multiplier, inputs = LearnableMultiplier(), [keras.Input((n, 3)) for n in (4, 6)]
+    outputs = [layers.LSTM(2)(multiplier(inputs[0])), layers.Dense(2)(multiplier(inputs[1]))]
+    model = keras.Model(inputs, outputs)
+    x = [rows(random, n, 3) for n in (4, 6)]
+    assert_equal(outputs_of(bake(model), x), outputs_of(model, x))
+
+
+@on_one_backend
+def test_a_class_with_a_call_of_its_own_is_not_baked(random):
+    class Doubled(LearnableMultiplier):
+        def call(self, inputs, training=None):
+            return 2 * super().call(inputs, training=training)
+
+    class Same(Discrete):
+        pass
+
+    model = keras.Sequential([keras.Input((3,)), Same(layers.Dense(2), "binary")])
+    x = rows(random, 3)
+    assert_equal(outputs_of(bake(model), x), outputs_of(model, x))
+    model.add(Doubled())
+    with pytest.raises(ValueError, match=r"of type Doubled derives from LearnableMultiplier.*way"):
+        bake(model)
+
+
+@on_one_backend
+def test_none_names_a_weight_that_stays_free_anyway(random):
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.BatchNormalization(), layers.Dense(2, name="head")]
+    )
+    discrete = discretize(model, {"gamma": None, "": "binary"})
+    assert len(parameters_of(discrete)) == 1
+    with pytest.raises(ValueError, match="'hed' names no weight"):
+        discretize(model, {"": "binary", "hed": None})
+    with pytest.raises(ValueError, match="that a rule before it leaves"):
+        discretize(model, {"": "binary", "head/kernel": None})
+
+
+@on_one_backend
+def test_arguments_of_calls_stay_in_graphs(random):
+    base = keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.BatchNormalization()])
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2)(base(inputs, training=False)))
+    discrete = discretize(model, "binary")
+    for other in (discrete, bake(discrete), quantal.finalize(discrete)):
+        (node,) = (n for n in nodes_of(other) if isinstance(n.operation, keras.Sequential))
+        assert node.arguments.kwargs == {"training": False}
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])

@@ -47,6 +47,16 @@ def test_it_predicts_the_same_before_and_after_a_file(arguments, tmp_path, rando
         np.testing.assert_array_equal(numpy(old.listed_values), numpy(new.listed_values))
 
 
+def test_it_predicts_the_same_on_sequences(random):
+    """PyTorch multiplies matrices in other ways where a weight requires no gradient."""
+    recurrent = Discrete(
+        layers.LSTM(28, return_sequences=True), "ternary", ("kernel", "recurrent_kernel")
+    )
+    model = keras.Sequential([keras.Input((12, 9)), recurrent, Discrete(layers.Dense(23), "nf4")])
+    x = random.normal(size=(3, 12, 9)).astype("float32")
+    np.testing.assert_array_equal(outputs(model, x), outputs(quantal.finalize(model), x))
+
+
 def test_the_file_is_small(tmp_path, random):
     model = keras.Sequential([keras.Input((400,)), Discrete(layers.Dense(500), [1, -1])])
     model.compile("adam", "mse")

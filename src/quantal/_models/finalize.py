@@ -20,7 +20,8 @@ def finalize(model: keras.Model) -> keras.Model:
 
     Use it on a trained model before `model.save`: the file then holds packed codes, the
     list and the scale in place of latents, 1 bit a weight for ±1 and 2 for four values.
-    It loads where quantal is installed, on any backend, and predicts the same to the bit.
+    It loads where quantal is installed, on any backend, and predicts the same to the bit (on
+    PyTorch a call that records gradients may differ in the last bit, as any frozen layer's).
     Keep the model that you gave for more training.
 
     Args:

@@ -337,10 +337,11 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     def _weights(self, training: bool) -> ByIdentity[Tensor]:
         """Return what meets the data, by latent."""
+        is_trained = self.finalized and self.trainable
         return ByIdentity(
             [
-                (parameter.latent, like_variable(parameter.compute(training), parameter.latent))
-                for parameter in self.discrete_parameters or ()
+                (p.latent, like_variable(p.compute(training), p.latent, is_trained))
+                for p in self.discrete_parameters or ()
             ]
         )
 

@@ -251,12 +251,18 @@ def with_gradients_enabled(function: Function) -> Function:
     return enabled
 
 
-def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
+def like_variable(value: Tensor, variable: keras.Variable, is_trained: bool = False) -> Tensor:
     """Return the value; in PyTorch it requires a gradient if the variable does, also in inference.
 
     PyTorch chooses between ways to multiply matrices by whether the weight requires a gradient, and
     they differ in the last bit. So a discrete layer computes as the plain layer with the listed
     weights does.
+
+    Args:
+        value: The tensor.
+        variable: The variable that it stands for.
+        is_trained: Whether the variable counts as one that requires a gradient anyway: that
+            of a finalized layer computes as it did before.
     """
     if keras.config.backend() != "torch":
         return value
@@ -266,7 +272,7 @@ def like_variable(value: Tensor, variable: keras.Variable) -> Tensor:
         return value
     if torch.compiler.is_compiling() or value.device.type == "meta":
         return value
-    return value.detach().requires_grad_(variable.value.requires_grad)
+    return value.detach().requires_grad_(is_trained or variable.value.requires_grad)
 
 
 def gradient_of(

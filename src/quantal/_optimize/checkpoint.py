@@ -143,10 +143,10 @@ class Checkpoint:
 
 def distinct(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return assignments (count, n) in their order, each once, at most `_MOST_ROWS` of them."""
-    different = {row.tobytes(): row for row in reversed(rows)}
-    return np.stack(
-        [different.pop(row.tobytes()) for row in rows if row.tobytes() in different][:_MOST_ROWS]
-    )
+    different: dict[str, NDArray[np.int64]] = {}
+    for row in rows:
+        different.setdefault(fingerprint(row), row)
+    return np.stack(list(different.values())[:_MOST_ROWS])
 
 
 def fingerprint(*parts: Any) -> str:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from conftest import numpy
+from conftest import gradient_to, numpy
 from lists import NAMED
-from quantal import Discrete, LearnableMultiplier, Values, testing
+from quantal import Discrete, LearnableMultiplier, Scale, Values, testing
 from quantal._core.tensors.projection import projection_of
 from quantal.estimators import MODERATION, MeanField
 
@@ -99,6 +99,44 @@ def test_a_linear_layer_passes_mean_and_variance_on(name, scale, random):
     # In inference the nearest values, as everywhere.
     plain.set_weights([factor * numpy(layer.listed_values), *with_bias])
     np.testing.assert_allclose(numpy(layer(x)), numpy(plain(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("power_of_two", [False, True])
+def test_a_learned_scale_gets_the_true_gradient(power_of_two, random):
+    x = random.normal(size=(6, 4)).astype("float32")
+    layer = Discrete(
+        layers.Dense(3, use_bias=False), FOUR, estimator=MeanField(0.3),
+        scale=Scale("learned", power_of_two=power_of_two),
+    )  # fmt: skip
+    layer(x)
+    (parameter,) = layer.discrete_parameters
+    state, upstream = parameter.scale_state, random.normal(size=(6, 3))
+    state.begin(np.float32(0.5))
+    latent = numpy(parameter.latent).astype(float)
+
+    def loss(relative):
+        mean, variance = moments_of(latent / relative, FOUR, 0.3)
+        scale = 0.5 * relative
+        outputs = x @ (scale * mean)
+        outputs = outputs / np.sqrt(1 + MODERATION * (x**2 @ (scale**2 * variance)))
+        return np.sum(outputs * upstream)
+
+    true = (loss(1 + 1e-6) - loss(1 - 1e-6)) / 2e-6
+    tensor = ops.convert_to_tensor(upstream.astype("float32"))
+    gradient = gradient_to(state.relative, lambda: ops.sum(layer(x, training=True) * tensor))
+    assert abs(true) > 0.01
+    np.testing.assert_allclose(gradient, true / np.sqrt(12), rtol=2e-2)
+
+
+def test_a_learned_scale_is_learned(random):
+    x = random.normal(size=(512, 8)).astype("float32")
+    signs = random.choice([-1, 1], size=(8, 1))
+    layer = Discrete(layers.Dense(1, use_bias=False), "binary", scale="learned",
+                     estimator="mean_field", seed=0)  # fmt: skip
+    model = keras.Sequential([keras.Input((8,)), layer])
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    model.fit(x, 3 * x @ signs, batch_size=64, epochs=30, verbose=0)
+    assert numpy(layer.discrete_parameters[0].scale) == pytest.approx(3, rel=0.2)
 
 
 def test_elsewhere_training_sees_the_means(random):

@@ -529,7 +529,7 @@ def test_a_multiplier_computes_with_its_values_times_their_scale(method, random)
     layer(x)
     layer.discrete_parameters[0].scale_state.relative.assign(np.float32(0.3))
     assert float(numpy(layer.discrete_parameters[0].scale)) == np.float32(0.3)
-    expected = x * (np.float32(0.3) * numpy(layer.kernel))
+    expected = x * (np.float32(0.3) * numpy(layer.listed_values))
     np.testing.assert_array_equal(numpy(layer(x)), expected)
 
 
@@ -658,7 +658,7 @@ def test_keras_file(tmp_path, random):
     for one, other in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(numpy(one), numpy(other))
     for one, other in zip(parameters_of(model), parameters_of(again), strict=True):
-        for name in ("scale", "kernel", "codes"):
+        for name in ("scale", "listed_values", "codes"):
             np.testing.assert_array_equal(numpy(getattr(one, name)), numpy(getattr(other, name)))
         assert one.values == other.values
         assert not np.array_equal(numpy(one.scale_state.relative), np.ones(one.scale.shape))

@@ -386,12 +386,13 @@ class Parameter:
         It is for a parameter with the estimator `MeanField`; both are float32, in the
         latent's shape.
         """
-        latent, projection = self.latent_in_list_units, self._projection()
+        latent, projection, scale = self._latent_in_start_units(), self._projection(), None
+        if self.scale_state is not None:
+            elements = math.prod(self.shape)
+            scale, relative = self.scale_state.differentiable(elements, projection)
+            latent = latent * (1.0 / relative)
         mean, variance = self.estimator.moments(latent, projection)  # type: ignore[attr-defined]
-        if self.scale_state is None:
-            return mean, variance
-        scale = self.scale_state.value()
-        return scale * mean, scale * scale * variance
+        return (mean, variance) if scale is None else (scale * mean, scale * scale * variance)
 
     def _check(self, what: str, numbers: Any, positive: bool = False) -> None:
         check_finite_numbers(f"{what} of {self.path}", ops.convert_to_numpy(numbers), positive)

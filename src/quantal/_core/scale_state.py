@@ -66,11 +66,13 @@ class ScaleState:
 
     def to_list_units(self, numbers: Tensor) -> Tensor:
         """Convert weights in units of the start to weights in units of the scale."""
+        return numbers * (1.0 / self._relative_value())
+
+    def _relative_value(self) -> Tensor:
+        """Return the scale divided by its start, without gradient."""
         if self._nearest_power is None:
-            relative = _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
-        else:
-            relative = self.value() / ops.convert_to_tensor(self.start)
-        return numbers * (1.0 / relative)
+            return _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
+        return self.value() / ops.convert_to_tensor(self.start)
 
     def apply(self, value: Tensor, latent: Tensor, projection: Projection) -> Tensor:
         """Compute `scale * value`, with the gradient to both.
@@ -86,13 +88,33 @@ class ScaleState:
             latent = ops.stop_gradient(latent)
             inside = ops.logical_and(latent >= projection.low, latent <= projection.high)
             slope = ops.stop_gradient(value) - ops.where(inside, latent, 0.0)
-            elements = math.prod(value.shape) / max(math.prod(self.relative.shape), 1)
-            largest = ops.maximum(ops.abs(projection.low), ops.abs(projection.high))
-            damping = 1.0 / ops.sqrt(elements * ops.maximum(largest, _SMALLEST_MAGNITUDE))
-            # A product: TensorFlow takes no variable itself into a custom gradient.
-            relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
-            surrogate = surrogate + slope * damping * (self.start * relative)
+            damped = self.start * self._damped(math.prod(value.shape), projection)
+            surrogate = surrogate + slope * damped
         return as_if(scale * value, surrogate)
+
+    def differentiable(self, elements: int, projection: Projection) -> tuple[Tensor, Tensor]:
+        """Return the scale and the relative scale, with the true gradient to a learned one.
+
+        The gradient has the damping of LSQ's, so that one learning rate suits both.
+
+        Args:
+            elements: The number of elements of the weight.
+            projection: The list.
+        """
+        scale, relative = self.value(), self._relative_value()
+        if self.scale.method != "learned":
+            return scale, relative
+        damped = self._damped(elements, projection)
+        return as_if(scale, self.start * damped), as_if(relative, damped)
+
+    def _damped(self, elements: int, projection: Projection) -> Tensor:
+        """Return the relative scale times LSQ's damping, with the gradient to it."""
+        elements_of_scale = elements / max(math.prod(self.relative.shape), 1)
+        largest = ops.maximum(ops.abs(projection.low), ops.abs(projection.high))
+        damping = 1.0 / ops.sqrt(elements_of_scale * ops.maximum(largest, _SMALLEST_MAGNITUDE))
+        # A product: TensorFlow takes no variable itself into a custom gradient.
+        relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+        return damping * relative
 
     def advance(self, numbers: Tensor, nearest: Tensor) -> None:
         """Set a computed scale for the next training step.

@@ -38,8 +38,10 @@ class MeanField(SoftmaxEstimator):
     In training, a Dense, EinsumDense or convolution without activation passes mean and
     variance of its output on, as one number: with the weights' means `m` and variances
     `s`, it gives `z / sqrt(1 + pi / 8 V)` with `z = layer(x; m)` and `V = layer(x^2; s)`
-    without bias. So the logistic loss sees the expected probability. A scale that training
-    steps compute (`quantal.Scale`) stays at its start in these layers. Elsewhere the
+    without bias. So the logistic loss sees the expected probability. A learned scale gets
+    the true gradient there, too, with the factor of `quantal.Scale`'s. A scale that training
+    steps compute stays at its start in these layers: latents say how sure a value is, and not
+    how large, so that a fit to them has no limit. Elsewhere the
     forward pass in training sees the means. In inference it is the nearest value,
     which for even gaps is the most probable one.
 

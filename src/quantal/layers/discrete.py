@@ -328,6 +328,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             kwargs.pop("training", None)
         parameters = self.discrete_parameters or []
         if training and passes_moments(self.layer, parameters):
+            # A computed scale does not advance: these latents say how sure a value is, and
+            # not how large, so that a fit to them has no limit.
             return self._call_moderated(*args, **kwargs)
         weights = self._weights(training)
         if training:

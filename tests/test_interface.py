@@ -303,3 +303,178 @@ def test_a_multiplier_and_several_weights_take_listed_values(random):
         np.testing.assert_array_equal(numpy(parameter.listed_values), listed.astype("float32"))
     with pytest.raises(ValueError, match="shape"):
         multiplier.set_weights([np.zeros(4)])
+
+
+# What frameworks track and transform.
+
+
+def several_layers():
+    """Layers with every kind of variable: scales, learned lists, states, seeds, wrappers inside."""
+    recurrent = layers.LSTM(2, name="recurrent")
+    inner = Discrete(recurrent, "ternary", "kernel", scale="learned")
+    learned = Values([0.1, -0.2, 0.3], learnable=True)
+    return [
+        Discrete(inner, [-0.5, 0.25, 1], "recurrent_kernel", estimator="settling"),
+        Discrete(layers.Dense(3), learned, scale="learned"),
+        LearnableMultiplier([1, -1], estimator="gumbel_softmax", scale="least_squares"),
+    ]
+
+
+def model_of_several(is_final=False):
+    model = keras.Sequential([keras.Input((4, 3)), *several_layers()])
+    return quantal.finalize(model) if is_final else model
+
+
+def shuffle(model, random):
+    for variable in model.variables:
+        if "float" in str(variable.dtype):
+            variable.assign(random.uniform(0.5, 1.5, size=variable.shape))
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's checkpoints")
+@pytest.mark.parametrize("is_final", [False, True])
+def test_checkpoints_of_tensorflow_hold_every_variable(is_final, tmp_path, random):
+    import tensorflow as tf
+
+    model = model_of_several(is_final)
+    shuffle(model, random)
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "checkpoint"))
+    keys = [key for key, _ in tf.train.list_variables(path)]
+    stored = [key for key in keys if "VARIABLE_VALUE" in key and "save_counter" not in key]
+    assert len(stored) == len(model.variables)
+    again = model_of_several(is_final)
+    tf.train.Checkpoint(model=again).restore(path).assert_existing_objects_matched()
+    for old, new in zip(model.variables, again.variables, strict=True):
+        np.testing.assert_array_equal(old.numpy(), new.numpy())
+    if not is_final:
+        tf.saved_model.save(model, str(tmp_path / "saved"))
+        served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
+        x = random.normal(size=(2, 4, 3)).astype("float32")
+        (outputs,) = served(tf.constant(x)).values()
+        np.testing.assert_allclose(outputs.numpy(), numpy(model(x)), rtol=1e-5)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="PyTorch's dictionaries")
+def test_the_state_dict_of_pytorch_holds_every_variable(random):
+    import copy
+
+    import torch
+
+    model, again = model_of_several(), model_of_several()
+    shuffle(model, random)
+    state = model.state_dict()
+    tensors = {tensor.data_ptr() for tensor in state.values()}
+    assert {variable.value.data_ptr() for variable in model.variables} <= tensors
+    renamed = dict(zip(again.state_dict(), state.values(), strict=True))
+    again.load_state_dict(renamed)
+    x = torch.tensor(random.normal(size=(2, 4, 3)).astype("float32"))
+    for other in (again, copy.deepcopy(model)):
+        torch.testing.assert_close(other(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="PyTorch's transforms")
+@pytest.mark.parametrize("kind", ["wrapped", "scaled", "learned", "multiplier"])
+def test_the_transforms_of_pytorch_work(kind, random):
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    layer = {
+        "wrapped": lambda: Discrete(layers.Dense(5), [-1, 1]),
+        "scaled": lambda: Discrete(layers.Dense(5), "ternary", scale="learned"),
+        "learned": lambda: Discrete(layers.Dense(5), Values([0.1, -0.2], learnable=True)),
+        "multiplier": lambda: LearnableMultiplier([-1, 1, 0.5]),
+    }[kind]()
+    model = keras.Sequential([keras.Input((5,)), layer])
+    x = torch.tensor(random.normal(size=(3, 5)).astype("float32"))
+    rows = torch.stack([model(row[None])[0] for row in x])
+    for grad_mode in (torch.enable_grad, torch.no_grad):
+        with grad_mode():
+            torch.testing.assert_close(torch.vmap(lambda row: model(row[None])[0])(x), rows)
+    jacobians = [
+        transform(lambda row: model(row[None])[0])(x[0])
+        for transform in (torch.func.jacrev, torch.func.jacfwd)
+    ]
+    torch.testing.assert_close(*jacobians)
+
+    def loss(weights, row):
+        others = [variable.value for variable in model.non_trainable_variables]
+        outputs, _ = model.stateless_call(weights, others, row[None], training=True)
+        return (outputs**2).sum()
+
+    weights = [variable.value for variable in model.trainable_variables]
+    each = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    total = torch.autograd.grad(sum(loss(weights, row) for row in x), weights)
+    for gradients, gradient in zip(each, total, strict=True):
+        torch.testing.assert_close(gradients.sum(0), gradient)
+    checkpoint(model, x.clone().requires_grad_(), use_reentrant=False).sum().backward()
+    assert layer.discrete_parameters[0].latent.value.grad is not None
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX's trees")
+def test_the_state_of_a_model_is_a_tree_of_jax(random):
+    import jax
+
+    model = model_of_several()
+    x = random.normal(size=(2, 4, 3)).astype("float32")
+    both = (model.trainable_variables, model.non_trainable_variables)
+    tree = [[variable.value for variable in variables] for variables in both]
+    assert len(jax.tree.leaves(tree)) == len(model.variables)
+    outputs, _ = model.stateless_call(*tree, x)
+    np.testing.assert_allclose(outputs, model(x), rtol=1e-6)
+    moved = jax.tree.map(lambda leaf: 1.25 * leaf if leaf.dtype == "float32" else leaf, tree)
+    outputs, _ = jax.jit(model.stateless_call)(*moved, x)
+    for variable, leaf in zip([*both[0], *both[1]], jax.tree.leaves(moved), strict=True):
+        variable.assign(leaf)
+    np.testing.assert_allclose(outputs, model(x), rtol=1e-5, atol=1e-6)
+
+
+# What a wrapped layer keeps besides its listed variables.
+
+
+@keras.saving.register_keras_serializable("quantal tests")
+class Counting(layers.Dense):
+    """A layer that updates a metric, which Keras does not list among its variables."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.mean = keras.metrics.Mean(name="size")
+
+    def call(self, inputs, training=None):
+        outputs = super().call(inputs)
+        self.mean.update_state(ops.mean(ops.abs(inputs)))
+        return outputs
+
+
+def test_a_stateful_layer_remembers(random):
+    x = random.normal(size=(2, 3, 4)).astype("float32")
+    plain = layers.LSTM(3, stateful=True)
+    discrete = Discrete(layers.LSTM(3, stateful=True), "ternary", ("kernel", "recurrent_kernel"))
+    plain(x), discrete(x)
+    plain.set_weights(
+        [numpy(p.weight) for p in discrete.discrete_parameters] + [numpy(discrete.layer.cell.bias)]
+    )
+    for layer in (plain, discrete):
+        layer.reset_state()
+    outputs = [[numpy(layer(x)) for _ in range(3)] for layer in (plain, discrete)]
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(outputs[0][0], outputs[0][1])
+    if keras.config.backend() != "tensorflow":
+        return  # A plain stateful layer cannot be trained there, or forgets.
+    model = keras.Sequential([keras.Input(batch_shape=(2, 3, 4)), discrete])
+    discrete.reset_state()
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((2, 3)), batch_size=2, verbose=0)
+    assert np.any(numpy(discrete.states[0]))
+
+
+def test_a_metric_inside_a_wrapped_layer_counts(random):
+    x = random.normal(size=(8, 4)).astype("float32")
+    discrete = Discrete(Counting(3), "ternary")
+    model = keras.Sequential([keras.Input((4,)), discrete])
+    model(x)
+    assert float(discrete.mean.result()) == pytest.approx(abs(x).mean(), rel=1e-5)
+    if keras.config.backend() == "jax":
+        return  # A plain layer with a metric cannot be trained there.
+    model.compile("sgd", "mse")
+    logs = model.fit(x, np.zeros((8, 3)), batch_size=4, verbose=0).history
+    assert logs["size"][0] == pytest.approx(abs(x).mean(), rel=1e-5)

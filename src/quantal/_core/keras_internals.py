@@ -48,6 +48,12 @@ def refresh_names(layer: keras.Layer) -> None:
         layer._track_variables()
 
 
+def track_state(layer: keras.Layer, name: str, variable: keras.Variable) -> None:
+    """Let TensorFlow's checkpoints hold a variable that is no weight of a layer, as a seed is."""
+    if keras.config.backend() == "tensorflow":
+        layer._track_trackable(variable, name=name, overwrite=True)
+
+
 def training_of_call() -> bool:
     """Return whether the call of a layer trains within which this is asked.
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.companion import add_companion
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import refresh_names, rename
+from quantal._core.keras_internals import refresh_names, rename, track_state
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
@@ -102,6 +102,10 @@ class DiscreteLayer(keras.layers.Layer):
             freeze(parameters, owners)
         for layer in owners:
             refresh_names(layer)
+        listed_by_keras = ByIdentity.of_keys(self.weights)
+        seeds = [variable for variable in self.variables if variable not in listed_by_keras]
+        for index, seed in enumerate(seeds):
+            track_state(self, f"_seed_{index}", seed)
 
     def _create_parameter(
         self,
@@ -127,7 +131,11 @@ class DiscreteLayer(keras.layers.Layer):
         # A layer that had a wrapper before has its latents' names already.
         if not latent.name.endswith(LATENT_SUFFIX):
             rename(latent, f"{latent.name}{LATENT_SUFFIX}")
-        return Parameter(latent, self.values, estimator, state, scale, entries, seed)
+        parameter = Parameter(latent, self.values, estimator, state, scale, entries, seed)
+        for variable in parameter.other_variables:
+            # TensorFlow tracks attributes alone.
+            setattr(self, f"_{variable.name}_variable", variable)
+        return parameter
 
     def _create_state(self, estimator: Estimator, prefix: str) -> keras.Variable | None:
         initial = estimator.initial_state

@@ -107,7 +107,8 @@ class LearnableMultiplier(DiscreteLayer):
         self.broadcast_shape = tuple(
             size if axis in kernel_axes else 1 for axis, size in enumerate(input_shape)
         )
-        latent = self.add_weight(
+        # TensorFlow tracks attributes alone.
+        self._latent = latent = self.add_weight(
             name="kernel",
             shape=shape,
             initializer=self._first_latents,

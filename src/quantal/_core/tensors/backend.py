@@ -5,6 +5,7 @@ vectorization to each of them. Whatever needs these asks here and names no frame
 """
 
 import contextlib
+import functools
 import traceback
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.tensors.torch_gradient import custom_gradient_class
 from quantal._core.types import Tensor
 
 Function = Callable[..., Any]
@@ -272,7 +274,10 @@ def like_variable(value: Tensor, variable: keras.Variable, is_trained: bool = Fa
         return value
     if torch.compiler.is_compiling() or value.device.type == "meta":
         return value
-    return value.detach().requires_grad_(is_trained or variable.value.requires_grad)
+    try:
+        return value.detach().requires_grad_(is_trained or variable.value.requires_grad)
+    except RuntimeError:  # Within a transform of torch.func, which has gradients of its own.
+        return value
 
 
 def gradient_of(
@@ -347,6 +352,20 @@ def has_numbers(tensor: Tensor) -> bool:
 
     is_symbol = torch.compiler.is_compiling() or tensor.device.type == "meta"
     return not (is_symbol or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def custom_gradient(function: Function) -> Function:
+    """Return the function with the gradient that it defines, as `keras.ops.custom_gradient` does.
+
+    PyTorch's transforms (`torch.func`) know the gradient, too; they do not know that of Keras.
+
+    Args:
+        function: A function of tensors that returns a tensor and a function from the gradient
+            to that tensor to the gradients to its arguments. Neither may use other tensors.
+    """
+    if keras.config.backend() != "torch":
+        return ops.custom_gradient(function)
+    return functools.partial(custom_gradient_class().apply, function)
 
 
 def eager_section() -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from quantal._core.tensors.backend import custom_gradient
 from quantal._core.types import Tensor
 
 SMALLEST_WIDTH = 1e-30
@@ -68,7 +69,7 @@ def inward(x: Tensor, low: Any, high: Any) -> Tensor:
         low = ops.stop_gradient(low)
         return low + width * inward((x - low) / width, 0.0, 1.0)
 
-    @ops.custom_gradient
+    @custom_gradient
     def limited(x: Tensor) -> Any:
         def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
             upstream = _dense_upstream(arguments, upstream, x)
@@ -84,7 +85,7 @@ def inward(x: Tensor, low: Any, high: Any) -> Tensor:
     return limited(x)
 
 
-@ops.custom_gradient
+@custom_gradient
 def pulled(x: Tensor, direction: Tensor) -> Any:
     """Return `x`, and add `direction` times the gradient's root mean square to the gradient.
 
@@ -111,7 +112,7 @@ def pulled(x: Tensor, direction: Tensor) -> Any:
     return ops.add(x, ops.zeros_like(x)), gradient
 
 
-@ops.custom_gradient
+@custom_gradient
 def stretched(x: Tensor, share: Tensor) -> Any:
     """Return `x`, and make its gradient `g` into `g (1 + share sign(g))`.
 

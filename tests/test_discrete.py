@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from models import CASES, VALUES, KerasTestCase, every_case, model_of, targets
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
 from quantal._core.tensors.latent_units import LatentUnits
@@ -479,3 +479,21 @@ class TestKerasContract(KerasTestCase):
             expected_num_non_trainable_weights=4,
             supports_masking=True,
         )
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "layer",
+    [layers.MultiHeadAttention(2, 4), layers.GroupQueryAttention(4, 4, 2)],
+    ids=["multi-head", "group query"],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_layer_is_built_with_the_shapes_that_it_takes(layer, by_name):
+    shape, x = (None, 5, 8), np.ones((2, 5, 8), "float32")
+    wrapped = Discrete(type(layer).from_config(layer.get_config()), "ternary")
+    if by_name:
+        wrapped.build(query_shape=shape, value_shape=shape)
+    else:
+        wrapped.build(shape, shape)
+    assert len(parameters_of(wrapped)) == 4
+    assert wrapped(x, x).shape == (2, 5, 8)

@@ -206,13 +206,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             self.build()
         return super().__call__(*args, **kwargs)
 
-    def build(self, input_shape: Any = None) -> None:
-        """Build the wrapped layer, if need be, and restrict its weights."""
+    def build(self, input_shape: Any = None, *shapes: Any, **named_shapes: Any) -> None:
+        """Build the wrapped layer, if need be, and restrict its weights.
+
+        Args:
+            input_shape: The shape of the layer's input.
+            *shapes: Those of its other inputs.
+            **named_shapes: Those that its `build` takes by name, such as `query_shape`.
+        """
         if self.discrete_parameters is not None:
             return
         if not self.layer.built:
             with eager_section():
-                self.layer.build(input_shape)
+                first = () if input_shape is None and named_shapes else (input_shape,)
+                self.layer.build(*first, *shapes, **named_shapes)
             self.layer.built = True
             self._begin_weights()
         self._refuse_other_kernels()

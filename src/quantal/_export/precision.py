@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from quantal._core.keras_internals import flatten_layers
+from quantal._core.types import Tensor
 from quantal._models.layer_state import LayerPair, copy_state
 
 _FLOAT32 = "float32"
@@ -48,8 +49,24 @@ def in_float32(model: keras.Model) -> keras.Model:
         for variable, other in zip(new.weights, model.weights, strict=True):
             variable.assign(ops.cast(other, variable.dtype))
 
-    copy_state(map(LayerPair, flatten_layers(model), flatten_layers(new)), set_weights)
+    layers = flatten_layers(new)
+    tensors = [_tensors_of(layer) for layer in layers]
+    copy_state(map(LayerPair, flatten_layers(model), layers), set_weights)
+    for layer, tensors_of_layer in zip(layers, tensors, strict=True):
+        # What a layer created in float32 itself is more exact than what was copied to it.
+        for name, tensor in _tensors_of(layer).items():
+            if _is_half(keras.backend.standardize_dtype(tensor.dtype)):
+                setattr(layer, name, tensors_of_layer.get(name, ops.cast(tensor, _FLOAT32)))
     return new
+
+
+def _tensors_of(layer: keras.Layer) -> dict[str, Tensor]:
+    """Return the attributes of a layer that are tensors and no variables, by their names."""
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if ops.is_tensor(value) and not hasattr(value, "assign")
+    }
 
 
 def _is_half(dtype: Any) -> bool:

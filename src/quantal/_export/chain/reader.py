@@ -110,8 +110,8 @@ def _refusal(target: str, layer: Any, why: str = "") -> ValueError:
         f"{target!r} holds one chain of layers, with the channels last and a fixed "
         "input shape: Dense, convolution and pooling over one or two axes, BatchNormalization, "
         "Normalization, Rescaling, LearnableMultiplier, activations, Flatten, Reshape, dropout "
-        "and noise. Put one of these in its place, or export to '.keras', which holds every "
-        "model."
+        "and noise. Put one of these in its place; or export to '.onnx' or '.xml', which hold "
+        "graphs with branches, too; or export to '.keras', which holds every model."
     )
 
 

@@ -354,6 +354,34 @@ def test_k_means_per_channel(random):
         assert np.sum((weights - values.nearest(weights)) ** 2) < together
 
 
+def test_k_means_keeps_the_zeros_of_a_pruned_kernel(random):
+    kernel = random.normal(size=(60, 20)) * (random.random((60, 20)) < 0.2)
+    assert 0 not in Values.k_means(kernel, 15)
+    values = Values.k_means(kernel, 16, keep=[0])
+    assert len(values) == 16
+    assert (values.nearest(kernel)[kernel == 0] == 0).all()
+    # One more value than without, and no worse.
+    assert loss(kernel, values) <= 1.001 * loss(kernel, Values.k_means(kernel, 15))
+    kept = values.numbers[values.numbers != 0]
+    codes = values.nearest(kernel)
+    means = [kernel[codes == number].mean() for number in kept]
+    np.testing.assert_allclose(means, kept, rtol=1e-5)
+    assert Values.k_means([0.0, 0, 0], 4, keep=[0]).tolist() == [0]
+    assert Values.k_means([1.0, 2], 1, keep=[5]).tolist() == [5]
+    assert Values.k_means(kernel, 4, keep=[0], axis=1).numbers.shape == (20, 4)
+
+
+def test_k_means_of_a_dead_channel(random):
+    weights = random.normal(size=(30, 4))
+    weights[:, 2] = 0
+    values = Values.k_means(weights, 5, axis=-1)
+    assert values.numbers.shape == (4, 5)
+    assert (values.nearest(weights)[:, 2] == 0).all()
+    alone = Values.k_means(np.delete(weights, 2, 1), 5, axis=-1)
+    np.testing.assert_array_equal(np.delete(values.numbers, 2, 0), alone.numbers)
+    assert Values.k_means([[1, 2], [3, 3]], 2, axis=0).tolist() == [[1, 2], [1, 3]]
+
+
 def test_k_means_is_learnable_if_asked():
     assert not Values.k_means([1, 2, 3], 2).learnable
     assert Values.k_means([1, 2, 3], 2, learnable=True).learnable
@@ -374,7 +402,8 @@ def test_k_means_of_few_different_numbers():
         ([1.0], {"count": True}, "count is True. Expected an integer"),
         ([], {"count": 2}, "weights holds no finite number.*Give a trained weight"),
         ([np.nan], {"count": 2}, "weights holds no finite number"),
-        ([[1, 2], [3, 3]], {"count": 2, "axis": 0}, "rows of 2, 1 entries.*equally long"),
+        ([1.0, 2], {"count": 1, "keep": [0, 1]}, "keep has 2 numbers, and count is 1"),
+        ([1.0, 2], {"count": 3, "keep": [np.nan]}, "finite"),
     ],
 )
 def test_k_means_refuses(weights, arguments, words):

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.numbers.checks import checked_list
+
 MOST_CELLS = 2048
 """The cells into which the numbers are gathered before the best K intervals are sought:
 time and memory of the dynamic programme grow with their square."""
@@ -13,7 +15,7 @@ _MOST_ITERATIONS = 1000
 """At most so many of Lloyd's iterations are run; some tens are usual."""
 
 
-def k_means(weights: ArrayLike, count: int) -> NDArray[np.float32]:
+def k_means(weights: ArrayLike, count: int, keep: ArrayLike = ()) -> NDArray[np.float32]:
     """Return the `count` numbers that stand for the weights with the least squared error.
 
     In one dimension clusters are intervals of the sorted numbers. The weights are
@@ -24,13 +26,16 @@ def k_means(weights: ArrayLike, count: int) -> NDArray[np.float32]:
     Args:
         weights: Real numbers of any shape; not all of them NaN or infinite.
         count: How many numbers to return, at least 1.
+        keep: Numbers that are among them in any case; the others are fitted to what lies
+            nearer to them.
 
     Returns:
         float32 of shape (count,), ascending; shorter where the weights have fewer
         different numbers.
 
     Raises:
-        ValueError: `count` is below 1, or no weight is finite.
+        ValueError: `count` is below 1 or the number of those to keep, or no weight is
+            finite.
 
     Source: the dynamic programme is that of Wang and Song, "Ckmeans.1d.dp", The R
     Journal 2011.
@@ -47,12 +52,41 @@ def k_means(weights: ArrayLike, count: int) -> NDArray[np.float32]:
             "weights holds no finite number. The values are fitted to the weights. Give a "
             "trained weight."
         )
+    if np.size(keep):
+        return _with_kept(numbers, int(count), keep)
     different = np.unique(numbers.astype(np.float32))
     if len(different) <= count:
         return different
     ends = _lloyd(numbers, _best_intervals(numbers, int(count)))
     # Two means may fall together in float32.
     return np.unique(_means(numbers, ends).astype(np.float32))
+
+
+def _with_kept(numbers: NDArray[np.float64], count: int, keep: ArrayLike) -> NDArray[np.float32]:
+    """Return the numbers to keep, and those that stand best for what is not equal to them."""
+    kept = np.unique(checked_list(keep))
+    if len(kept) > count:
+        raise ValueError(
+            f"keep has {len(kept)} numbers, and count is {count}. Expected no more than count. "
+            "Give a larger count."
+        )
+    others = numbers[~np.isin(numbers.astype(np.float32), kept)]
+    if len(kept) == count or not others.size:
+        return kept
+    fitted = k_means(others, count - len(kept)).astype(float)
+    for _ in range(_MOST_ITERATIONS):
+        centres = np.sort(np.concatenate([kept.astype(float), fitted]))
+        inner = np.searchsorted(numbers, (centres[1:] + centres[:-1]) / 2)
+        ends = np.concatenate([[0], inner, [len(numbers)]])
+        is_free = ~np.isin(centres, kept) & (np.diff(ends) > 0)
+        moved = np.array([
+            numbers[begin:end].mean()
+            for begin, end in zip(ends[:-1][is_free], ends[1:][is_free], strict=True)
+        ])  # fmt: skip
+        if np.array_equal(moved, fitted):
+            break
+        fitted = moved
+    return np.unique(np.concatenate([kept, fitted.astype(np.float32)]))
 
 
 def _means(numbers: NDArray[Any], ends: NDArray[np.intp]) -> NDArray[np.float64]:

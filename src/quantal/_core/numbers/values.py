@@ -188,7 +188,13 @@ class Values:
 
     @classmethod
     def k_means(
-        cls, weights: ArrayLike, count: int, *, axis: int | None = None, learnable: bool = False
+        cls,
+        weights: ArrayLike,
+        count: int,
+        *,
+        keep: ArrayLike = (),
+        axis: int | None = None,
+        learnable: bool = False,
     ) -> Self:
         """Return the `count` values that stand for weights with the least squared error.
 
@@ -200,15 +206,19 @@ class Values:
             weights: Real numbers of any shape; not all of them NaN or infinite.
             count: How many values, at least 1. The list is shorter where the weights
                 have fewer different numbers.
-            axis: The axis of the channels that get lists of their own; None for one list.
+            keep: Numbers that are in the list in any case, such as `[0]` for a pruned kernel:
+                its zeros stay zeros, and the other values are fitted to the rest.
+            axis: The axis of the channels that get lists of their own; None for one list. A
+                channel with too few different numbers, such as one that is all zero, has
+                numbers of the whole weight in addition.
             learnable: Whether training moves the values.
 
         Returns:
             The values in ascending order.
 
         Raises:
-            ValueError: `count` is below 1, no weight is finite, or a channel has fewer
-                different numbers than another.
+            ValueError: `count` is below 1 or that of the numbers to keep, or no weight is
+                finite.
 
         Source: the use, Han, Mao, Dally, "Deep Compression", ICLR 2016; the exact
         method, Wang and Song, "Ckmeans.1d.dp", The R Journal 2011.
@@ -217,10 +227,17 @@ class Values:
         Values([1.1, 5.1, 9.0])
         """
         if axis is None:
-            return cls(k_means(weights, count), learnable=learnable)
+            return cls(k_means(weights, count, keep), learnable=learnable)
         rows = np.moveaxis(np.asarray(weights, float), axis, 0)
-        lists = [k_means(row, count).tolist() for row in rows]
-        return cls(lists, axis=axis, learnable=learnable)
+        lists = [k_means(row, count, keep) for row in rows]
+        length = max(map(len, lists))
+        if any(len(entries) < length for entries in lists):
+            more = k_means(weights, 2 * length)
+            lists = [
+                np.sort([*entries, *np.setdiff1d(more, entries)[: length - len(entries)]])
+                for entries in lists
+            ]
+        return cls(np.stack(lists).tolist(), axis=axis, learnable=learnable)
 
     @classmethod
     def get(cls, identifier: "ValuesLike | dict[str, Any]") -> "Values":

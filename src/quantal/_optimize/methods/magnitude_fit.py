@@ -83,7 +83,7 @@ class MagnitudeFit:
         """
 
         def affords(evaluations: int) -> bool:
-            return budget.has_budget() and budget.affords(2 * evaluations, self._seconds_each)
+            return budget.has_budget() and budget.affords(evaluations, self._seconds_each)
 
         fitted = fit_magnitude(self._evaluator.losses, self._problem, affords)
         if fitted is None:

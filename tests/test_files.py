@@ -1,6 +1,10 @@
 """A model on disk: the same numbers again, in few bytes; nothing but ValueError on others."""
 
+import contextlib
 import json
+import os
+import re
+import sys
 import threading
 import zlib
 
@@ -13,12 +17,14 @@ from keras import layers
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import hostile
 import quantal
 from conftest import numpy, on_one_backend
 from lists import lists
 from models import CASES, assert_same, model_of
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.numbers.entropy import entropy
+from quantal._models.config_limits import check_config
 from quantal._storage import atomic, container
 
 
@@ -594,6 +600,60 @@ def attacked(attack, whole, tmp_path):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(name, whole, tmp_path):
     refusal(tmp_path, attacked(ATTACKS[name], whole, tmp_path))
+
+
+def check_hostile_files(folder):
+    """No file takes much before it is refused; some sizes cost nothing, and load."""
+    outcomes = {name: hostile.attack(path) for name, path in hostile.write_all(folder).items()}
+    for name, (error, seconds, megabytes) in outcomes.items():
+        assert error == "none" or re.search("ValueError: .* is not readable", error), (name, error)
+        assert seconds < 5, name
+        assert megabytes < 200, name
+    assert sum(error != "none" for error, *_ in outcomes.values()) >= 40
+
+
+@on_one_backend
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux reports it")
+def test_hostile_files(tmp_path):
+    check_hostile_files(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux reports it")
+def test_hostile_files_on_every_backend(tmp_path):
+    check_hostile_files(tmp_path)
+
+
+@on_one_backend
+def test_what_is_no_file_is_refused(tmp_path):
+    path = tmp_path / "bad.quantal"
+    os.mkfifo(path)
+    for wrong in (path, "/dev/zero", tmp_path):
+        with pytest.raises(ValueError, match=r"is not readable: it is a (folder|device).*Take an"):
+            quantal.load(wrong)
+        with pytest.raises(OSError, match="Expected the path of a file"):
+            quantal.save(small(), wrong)
+
+
+@on_one_backend
+def test_a_layer_that_is_called_often_is_no_attack(tmp_path):
+    shared, x = Discrete(layers.Dense(7), "ternary"), keras.Input((7,))
+    inner = keras.Model(x, shared(shared(x)))
+    y = x
+    for _ in range(100):
+        y = inner(y)
+    model = keras.Model(x, y)
+    assert_same(model, saved_and_loaded(model, tmp_path), np.ones((1, 7)))
+
+
+@on_one_backend
+@pytest.mark.parametrize(("calls", "words"), [(2000, "layers and calls"), (1000, "")])
+def test_the_limit_of_layers(calls, words):
+    layer = {"class_name": "ReLU", "config": {}, "inbound_nodes": [0] * calls}
+    model = {"class_name": "Functional", "config": {"layers": [layer]}}
+    refused = pytest.raises(ValueError, match=words) if words else contextlib.nullcontext()
+    with refused:
+        check_config(model, 1, 0)
 
 
 def test_a_wide_architecture_is_refused_before_it_is_built(whole, tmp_path):

@@ -1,6 +1,7 @@
 """Save a model on disk as inference needs it, and load it: codes, lists, scales, weights."""
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Container
@@ -12,6 +13,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._models.config_limits import check_config
 from quantal._models.layer_state import assets_of, load_assets, refresh_state
 from quantal._models.skeleton import (
     Skeleton,
@@ -27,13 +29,19 @@ from quantal._models.skeleton import (
 from quantal._models.walk import check_model
 from quantal._storage import container
 from quantal._storage.names import unused_name
+from quantal._storage.packing import most_codes
 from quantal._storage.record import Record, record_of, restore
+
+Arrays = dict[str, NDArray[Any]]
+"""The arrays of a file by their names."""
 
 VERSION = 1
 """The version of the format, which docs/format.md describes."""
 _KINDS = ("codes", "values", "scale")
-_DENSEST = 2**16
-"""The most elements that a byte may stand for: nearly equal codes take next to nothing."""
+_MOST_UNSAVED = 2**20
+"""The most numbers that a model has besides those of the file: states, seeds."""
+_MOST_OF_ONE = 2**20
+"""The most elements of a weight on a list of one value, which takes no bytes."""
 
 
 def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
@@ -74,9 +82,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     check_model(model)
     slots = slots_of(model)
     config = config_of(model)
-    arrays: dict[str, NDArray[Any]] = {"architecture": _deflated(config)}
+    arrays: Arrays = {"architecture": _deflated(config)}
     assets = assets_of(model)
-    _prove(model, slots, config, assets)
     weights: list[dict[str, Any]] = []
     for slot in slots:
         name = unused_name(slot.path, _taken_names(arrays))
@@ -92,6 +99,7 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
         name = unused_name(f"assets/{file}", arrays)
         arrays[name] = np.frombuffer(zlib.compress(data, 9), np.uint8)
         metadata.setdefault("assets", {})[file] = name
+    _prove(model, slots, arrays, metadata)
     return container.write(path, arrays, metadata)
 
 
@@ -116,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     """
     arrays, metadata = container.read(path)
     entries = _checked_entries(path, metadata)
-    skeleton = _skeleton(path, arrays, entries)
+    skeleton = _built(path, arrays, entries)
     _compare(path, skeleton.slots, entries, arrays)
     name_slots(skeleton.slots, [entry["name"] for entry in entries])
     skeleton.allocate()
@@ -148,17 +156,13 @@ def _taken_names(arrays: dict[str, Any]) -> Container[str]:
     return {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
 
 
-def _prove(
-    model: keras.Model, slots: list[Slot], config: dict[str, Any], assets: dict[str, bytes]
-) -> None:
-    """Build the model from its config, as `load` will, and refuse it if another one comes out.
-
-    Keras changes the config.
+def _prove(model: keras.Model, slots: list[Slot], arrays: Arrays, metadata: dict[str, Any]) -> None:
+    """Build the model as `load` will, and refuse it if another one comes out.
 
     Raises:
         ValueError: Keras cannot make the model again. Nothing was written.
     """
-    codes = names_of_code(config)
+    codes = names_of_code(json.loads(zlib.decompress(arrays["architecture"].tobytes())))
     if codes:
         raise ValueError(
             f"{model.name!r} is not saved, since quantal.load runs no code of a file, and "
@@ -166,9 +170,11 @@ def _prove(
             "as a class of your own, registered with keras.saving.register_keras_serializable."
         )
     try:
-        again = skeleton_of(config)
+        entries = metadata["weights"]
+        numbers = sum(_claimed(entry, arrays) for entry in entries)
+        again = _skeleton(arrays, len(entries), numbers)
         problem = first_difference(slots, again.slots)
-        load_assets(again.model, assets)
+        load_assets(again.model, _assets(arrays, metadata))
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
         raise _cannot_be_loaded(model, cause_of(error)) from error
@@ -186,7 +192,7 @@ def _cannot_be_loaded(model: keras.Model, problem: str) -> ValueError:
     )
 
 
-def _assets(arrays: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> dict[str, bytes]:
+def _assets(arrays: Arrays, metadata: dict[str, Any]) -> dict[str, bytes]:
     """Return the files that layers keep, such as vocabularies, by their names."""
     size = sum(array.nbytes for array in arrays.values())
     return {
@@ -201,25 +207,62 @@ def _deflated(config: dict[str, Any]) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
 
 
-def _skeleton(
-    path: Any, arrays: dict[str, NDArray[Any]], entries: list[dict[str, Any]]
-) -> Skeleton:
-    """Return the model of a file's architecture, without numbers."""
+def _skeleton(arrays: Arrays, weights: int, numbers: int) -> Skeleton:
+    """Return the model of a file's architecture, without numbers.
+
+    Args:
+        arrays: The file's arrays.
+        weights: How many weights the file has.
+        numbers: How many numbers they have together.
+
+    Raises:
+        Exception: Keras and the layers' own constructors raise errors of many kinds.
+    """
     size = sum(array.nbytes for array in arrays.values())
-    most_elements = _DENSEST * size
+    text = container.inflated(arrays["architecture"], container.most_json(size))
+    config = container.loaded_json(text, size)
+    check_config(config, weights, size)
+    # Scales and other weights are there; states of estimators and layers are small.
+    return skeleton_of(config, 2 * numbers + size + _MOST_UNSAVED)
+
+
+def _claimed(entry: dict[str, Any], arrays: Arrays) -> int:
+    """Return how many numbers a weight has, if its arrays are large enough for so many.
+
+    Raises:
+        KeyError: They are missing.
+        TypeError: The entry is no weight's.
+        ValueError: They are too small.
+    """
+    name = entry["name"]
+    if "base" not in entry:
+        return arrays[name].size
+    shape, base = entry["shape"], entry["base"]
+    if not all(type(number) is int and number >= 0 for number in [*shape, base]):
+        raise ValueError(f"the shape {shape} and a list of {base}")
+    count, stored = math.prod(shape), arrays[f"{name}.codes"].nbytes
+    most = _MOST_OF_ONE if base == 1 else most_codes(base, stored, entry["packing"] == "coded")
+    if count > most:
+        raise ValueError(f"{count} codes in {stored} bytes, which hold {most}")
+    return count
+
+
+def _built(path: Any, arrays: Arrays, entries: list[dict[str, Any]]) -> Skeleton:
+    """Return the model of a file's architecture, or refuse the file."""
+    numbers = 0
+    for entry in entries:
+        try:
+            numbers += _claimed(entry, arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise container.refusal(path, repr(entry["name"]), error) from error
     try:
-        text = container.inflated(arrays["architecture"], container.most_json(size))
-        config = container.loaded_json(text, size)
-        _refuse_huge(config, most_elements)
-        return skeleton_of(config, most_elements)
+        return _skeleton(arrays, len(entries), numbers)
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
         raise container.refusal(path, "the architecture", cause_of(error)) from error
 
 
-def _compare(
-    path: Any, slots: list[Slot], entries: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]
-) -> None:
+def _compare(path: Any, slots: list[Slot], entries: list[dict[str, Any]], arrays: Arrays) -> None:
     """Refuse a file whose arrays are not those of its architecture's weights."""
     if len(slots) != len(entries):
         raise container.refusal(
@@ -236,19 +279,6 @@ def _compare(
             shape = arrays[name].shape if name in arrays else None
             problem = f"the shape {shape} for {tuple(slot.shape)}"
             raise container.refusal(path, repr(name), problem)
-
-
-def _refuse_huge(config: Any, most: int) -> None:
-    """Refuse an architecture with a size beyond all that the file can hold."""
-    if isinstance(config, dict):
-        for name, value in config.items():
-            if "seed" not in name:
-                _refuse_huge(value, most)
-    elif isinstance(config, list):
-        for value in config:
-            _refuse_huge(value, most)
-    elif type(config) is int and abs(config) > most:
-        raise ValueError(f"it has the size {config}")
 
 
 def _entry(parameter: Parameter, record: Record) -> dict[str, Any]:
@@ -276,7 +306,7 @@ def _checked_entries(path: Any, metadata: dict[str, Any]) -> list[dict[str, Any]
     return entries
 
 
-def _record(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
+def _record(entry: dict[str, Any], arrays: Arrays) -> Record:
     """Return the record of a parameter from the arrays of its entry."""
     name = entry["name"]
     by_kind = {kind: arrays[key] for kind in _KINDS if (key := f"{name}.{kind}") in arrays}

@@ -19,6 +19,23 @@ A change of the bytes raises this one, and the one of `_models/files.py` for sav
 WORTH = 0.99
 """Coded bytes are taken below this share of the words' size: words unpack faster."""
 
+MOST_CODES_A_BYTE = 256
+"""Coded bytes are not taken where each stands for more codes: a small file is no large model."""
+
+
+def most_codes(base: int, stored: int, coded: bool) -> int:
+    """Return how many codes of a list of two values or more so many bytes can hold.
+
+    Args:
+        base: The length of the list.
+        stored: The number of bytes.
+        coded: Whether an entropy coder wrote them.
+    """
+    if coded or not 2 <= base <= LONGEST:
+        return MOST_CODES_A_BYTE * stored if coded else 0
+    words = radix.Words.densest(base)
+    return stored // words.size * words.digits
+
 
 def pack(codes: ArrayLike, base: int) -> Packed:
     """Pack codes into words, or code them where that is shorter by a hundredth.
@@ -43,7 +60,7 @@ def pack(codes: ArrayLike, base: int) -> Packed:
     # Skip the entropy coder where the values are used nearly evenly.
     if 2 <= base <= rans.LONGEST_CODED and flat.size and entropy(flat) * flat.size / 8 < longest:
         coded = rans.encode(flat, base)
-        if len(coded) < longest:
+        if len(coded) < longest and flat.size <= MOST_CODES_A_BYTE * len(coded):
             return Packed(coded, base, flat.size, True)
     return Packed(radix.encode(flat, words), base, flat.size, False)
 

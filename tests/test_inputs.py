@@ -25,6 +25,14 @@ def test_structure_shapes_and_dtypes():
     assert not zero_inputs(symbolic_inputs(model))["b"].any()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype):
+    model = keras.Sequential([keras.Input((3,), dtype=dtype), layers.Dense(1)])
+    for drawn in (random_inputs(model.inputs[0], batch=2), zero_inputs(model.inputs[0])):
+        assert str(drawn.dtype) == dtype
+        model(drawn)
+
+
 def test_a_batch_of_fixed_size_stays():
     model = keras.Sequential([keras.Input(batch_shape=(3, 2)), layers.Dense(1)])
     assert random_inputs(symbolic_inputs(model), batch=64).shape == (3, 2)

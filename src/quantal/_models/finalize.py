@@ -89,7 +89,7 @@ def _clone(model: keras.Model, is_final: bool, kept: ByIdentity[None]) -> Clone:
         ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(m)])
         for m in (model, clone.model)
     )
-    listed = ByIdentity.of_keys(v for p in parameters.values() for v in p.variables)
+    listed = [variable for p in parameters.values() for variable in p.variables]
 
     def set_weights() -> None:
         for old_variable, variable in clone.pairs:
@@ -98,7 +98,7 @@ def _clone(model: keras.Model, is_final: bool, kept: ByIdentity[None]) -> Clone:
             if variable in parameters:
                 restore(parameters[variable], record_of(old_parameters[old_variable]))
 
-    clone.set_state(set_weights, except_for=listed)
+    clone.set_state(set_weights, except_for=ByIdentity.of_keys(listed))
     if is_final:
         for variable in listed:
             variable.trainable = False

@@ -62,8 +62,7 @@ def random_inputs(symbolic: Any, batch: int, open_length: int = 16, seed: int = 
         seed: The same seed draws the same numbers.
 
     Returns:
-        NumPy arrays in the structure of `symbolic`; float32 where bfloat16 is expected,
-        which NumPy lacks.
+        NumPy arrays in the structure of `symbolic`, in its dtypes (`ml_dtypes` has bfloat16).
 
     >>> random_inputs(keras.Input((None, 2)), batch=5, open_length=3).shape
     (5, 3, 2)
@@ -73,7 +72,7 @@ def random_inputs(symbolic: Any, batch: int, open_length: int = 16, seed: int = 
     def draw(shape: tuple[int, ...], dtype: str) -> Array:
         if "int" in dtype or dtype == "bool":
             return generator.integers(0, 2, shape).astype(dtype)
-        return generator.standard_normal(shape).astype("float32" if "bfloat" in dtype else dtype)
+        return generator.standard_normal(shape).astype(dtype)
 
     return inputs_like(symbolic, draw, batch, open_length)
 

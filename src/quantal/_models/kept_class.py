@@ -54,7 +54,8 @@ class ModelOnLists:
 
     def __reduce__(self) -> Any:
         """Return what pickle makes the model from: the loader of its own class, and a file."""
-        loader, arguments = super().__reduce__()
+        reduced: Any = super().__reduce__()
+        loader, arguments = reduced
         return getattr(class_of(self), loader.__name__), arguments
 
 
@@ -96,10 +97,11 @@ def remade(model: keras.Model) -> keras.Model | None:
     try:
         described = without_compile_config(keras.saving.serialize_keras_object(model))
         config = _on_no_list(described)["config"]
-        new = class_of(model).from_config(config)  # type: ignore[attr-defined]
+        kind: Any = class_of(model)
+        new: Any = kind.from_config(config)
     except Exception:  # Whatever a class raises: the graph is cloned then.
         return None
-    if not (isinstance(new, class_of(model)) and new.built and _are_alike(model, new)):
+    if not (isinstance(new, kind) and new.built and _are_alike(model, new)):
         return None
     return new
 

@@ -478,3 +478,56 @@ def test_a_metric_inside_a_wrapped_layer_counts(random):
     model.compile("sgd", "mse")
     logs = model.fit(x, np.zeros((8, 3)), batch_size=4, verbose=0).history
     assert logs["size"][0] == pytest.approx(abs(x).mean(), rel=1e-5)
+
+
+# Discrete layers inside Keras's own.
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_attention_is_built_with_all_its_shapes(named):
+    discrete = Discrete(layers.MultiHeadAttention(2, 3), "ternary")
+    shape = (None, 4, 6)
+    if named:
+        discrete.build(query_shape=shape, value_shape=shape)
+    else:
+        discrete.build(shape, shape)
+    assert len(discrete.discrete_parameters) == 4
+
+
+def test_a_discrete_layer_runs_in_both_directions(random):
+    x = random.normal(size=(2, 4, 3)).astype("float32")
+    recurrent = Discrete(layers.LSTM(2, return_sequences=True), "ternary", ("kernel",))
+    both = layers.Bidirectional(recurrent)
+    model = keras.Sequential([keras.Input((4, 3)), both])
+    assert both.backward_layer.layer.go_backwards
+    forward, backward = (numpy(layer(x)) for layer in (both.forward_layer, both.backward_layer))
+    expected = np.concatenate([forward, backward[:, ::-1]], axis=-1)
+    np.testing.assert_allclose(numpy(model(x)), expected, rtol=1e-5, atol=1e-6)
+    assert len(parameters_of(model)) == 2
+
+
+@on_one_backend
+def test_a_discrete_cell_is_refused():
+    for cells in (lambda cell: cell, lambda cell: [cell]):
+        with pytest.raises(ValueError, match=r"Write Discrete\(RNN\(cell\)"):
+            layers.RNN(cells(Discrete(layers.LSTMCell(2), "ternary")))(keras.Input((4, 3)))
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
+def test_quantization_and_lora_are_refused_before_anything_changes():
+    dense = layers.Dense(3)
+    discrete = Discrete(dense, "ternary")
+    model = keras.Sequential([keras.Input((4,)), discrete])
+    before = [numpy(variable).copy() for variable in model.variables]
+    for change in (
+        lambda: model.quantize("int8"),
+        lambda: discrete.quantize("int8"),
+        lambda: dense.quantize("int8"),
+        lambda: discrete.enable_lora(2),
+        lambda: dense.enable_lora(2),
+    ):
+        with pytest.raises(ValueError, match="would put other numbers in their place"):
+            change()
+    for old, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, numpy(variable))

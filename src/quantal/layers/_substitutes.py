@@ -1,5 +1,8 @@
 """Features of Keras that compute with other numbers than a layer's kernel."""
 
+import functools
+from typing import Any
+
 import keras
 
 LORA = "LoRA"
@@ -18,6 +21,32 @@ def substitutes_of(layer: keras.Layer) -> list[str]:
     if getattr(layer, "quantization_mode", None) is not None:
         substitutes.append(QUANTIZATION)
     return substitutes
+
+
+def forbid_substitutes(layer: keras.Layer) -> None:
+    """Let a layer whose weights are latents refuse LoRA and quantization before it changes."""
+    for method, feature in (("enable_lora", LORA), ("quantize", QUANTIZATION)):
+        if hasattr(layer, method):
+            # The layer may be of any class, so its methods are replaced on the instance.
+            setattr(layer, method, functools.partial(refuse_use, layer.name, feature))
+
+
+def refuse_use(name: str, feature: str, *args: Any, **kwargs: Any) -> None:
+    """Refuse a feature that would put other numbers in place of listed weights.
+
+    Args:
+        name: The layer's name.
+        feature: The name of the feature.
+        *args: What the feature's method was given.
+        **kwargs: Alike.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"The layer {name!r} has weights on a list, and {feature} would put other numbers in "
+        "their place. Expected plain weights. Apply it to the model that quantal.bake returns."
+    )
 
 
 def refuse_substitute(layer: keras.Layer, advice: str, where: str = "") -> None:

@@ -13,6 +13,7 @@ from quantal._core.keras_internals import (
     flatten_layers,
     is_allocated,
     is_inherited,
+    own_variables,
     training_of_call,
 )
 from quantal._core.numbers.checks import check_finite_numbers
@@ -37,7 +38,13 @@ from quantal.layers._first_values import (
 from quantal.layers._moments import moderated_call, passes_moments
 from quantal.layers._scoped_call import call_with
 from quantal.layers._signature import symbolic, with_signature, with_training
-from quantal.layers._substitutes import refuse_substitute
+from quantal.layers._substitutes import (
+    LORA,
+    QUANTIZATION,
+    forbid_substitutes,
+    refuse_substitute,
+    refuse_use,
+)
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -234,6 +241,35 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for index, latent in enumerate(latents)
         ]
         self._set_parameters(parameters, owners=flatten_layers(self.layer))
+        for owner in flatten_layers(self.layer):
+            if any(variable in self._parameters_by_latent() for variable in own_variables(owner)):
+                forbid_substitutes(owner)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse Keras's quantization; see `refuse_use`."""
+        refuse_use(self.name, QUANTIZATION)
+
+    def enable_lora(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse LoRA; see `refuse_use`."""
+        refuse_use(self.name, LORA)
+
+    @property
+    def state_size(self) -> Any:
+        """The state size of a wrapped recurrent layer; a cell is refused.
+
+        Raises:
+            ValueError: The wrapped layer is a cell, which an RNN would call in each time step.
+        """
+        if not hasattr(self.layer, "state_size"):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute 'state_size'")
+        if not isinstance(unwrapped(self.layer), keras.layers.RNN):
+            raise ValueError(
+                f"The layer {self.name!r} wraps the cell {self.layer.name!r}, whose values would "
+                "be computed anew in each time step. Expected a wrapper around the whole "
+                "recurrent layer. Write Discrete(RNN(cell), ...) instead of RNN(Discrete(cell, "
+                "...))."
+            )
+        return self.layer.state_size
 
     def get_build_config(self) -> dict[str, Any] | None:
         """Return what a built wrapper is built again from; None before."""
@@ -391,7 +427,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
                 config names.
             **kwargs: Alike.
         """
-        discrete = super().from_config(config, *args, **kwargs)
+        discrete = super().from_config(_for_wrapper(cls, config), *args, **kwargs)
         # Keras has built the layer from its config; those random weights mean nothing.
         discrete._first_scales = ByIdentity()
         discrete._draw_first_latents()
@@ -413,6 +449,24 @@ def _freeze_inside(layer: keras.Layer) -> None:
     """
     for inner in flatten_layers(layer):
         inner.trainable = False
+
+
+def _for_wrapper(cls: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose arguments for the wrapped layer are handed on to it.
+
+    Keras's Bidirectional puts `go_backwards` into the config of the layer that it is given.
+    """
+    known = {"name", "trainable", "dtype", "finalized", "activity_regularizer"}
+    for kind in cls.__mro__:
+        if issubclass(kind, Discrete):
+            known.update(inspect.signature(kind.__init__).parameters)
+    arguments = dict(config)
+    layer = arguments.get("layer")
+    inner = layer.get("config", {}) if isinstance(layer, dict) else {}
+    handed_on = {name: arguments.pop(name) for name in set(config) - known if name in inner}
+    if handed_on:
+        arguments["layer"] = {**layer, "config": {**inner, **handed_on}}
+    return arguments
 
 
 def _is_built(layer: keras.Layer) -> bool:

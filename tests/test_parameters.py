@@ -10,7 +10,7 @@ import quantal
 from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal._core.tensors.latent_units import LatentUnits, draw_latents
+from quantal._core.tensors.latent_units import LatentUnits, draw_latents, entry_units
 from quantal._core.weight_scope import weights_replaced
 
 EVERY = {**NAMED, **LONG}
@@ -87,6 +87,11 @@ def test_units_of_lists_per_channel():
     units = LatentUnits(values, 3)
     np.testing.assert_array_equal(units.unit, np.reshape([1, 1, 2**-6], (1, 3, 1)))
     np.testing.assert_array_equal(units.offset, np.reshape([0, 1001, 0], (1, 3, 1)))
+
+
+def test_entries_of_lists_per_channel_have_units_in_rows():
+    values = Values([[1, -1], [0.01, -0.01]], axis=-1, learnable=True)
+    np.testing.assert_array_equal(entry_units(values).unit, [[1], [2**-6]])
 
 
 def test_latents_are_of_order_one():

@@ -182,6 +182,7 @@ def test_entropy_and_usage():
     codes = np.array([[0, 0], [1, 2]])
     assert values.entropy(codes) == 1.5
     np.testing.assert_array_equal(values.usage(codes), [2, 1, 1])
+    np.testing.assert_array_equal(values.usage([1]), [0, 1, 0])
     assert values.entropy(np.zeros(5, int)) == 0
     assert values.entropy([]) == 0
 

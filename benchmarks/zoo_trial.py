@@ -149,8 +149,7 @@ def run(name: str, folder: pathlib.Path) -> None:
         copy = trial.stage(kind, function, after="save" if kind == "load" else "")
         trial.stage(f"{kind}_equal", partial(check_equal, copy, x, expected), after=kind)
     if hasattr(discrete, "generate"):
-        prompt = {"token_ids": x["token_ids"], "padding_mask": x["padding_mask"]}
-        trial.stage("generate", lambda: discrete.generate(prompt))
+        trial.stage("generate", lambda: discrete.generate(x))
 
 
 def main() -> None:

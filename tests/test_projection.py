@@ -10,7 +10,7 @@ from conftest import numpy
 from lists import LONG, NAMED, lists
 from quantal import Values, testing
 from quantal._core.tensors import projection
-from quantal._core.tensors.projection import offsets_in_half_gaps, projection_of
+from quantal._core.tensors.projection import projection_of
 from quantal._core.tensors.step_functions import Buckets, Chain, Grid, step_function
 
 EVERY = {**NAMED, **LONG}
@@ -133,14 +133,6 @@ def test_the_ends_and_gaps_of_a_list():
         np.testing.assert_array_equal(numpy(getattr(rows, name)), np.reshape(expected, (2, 1)))
     np.testing.assert_array_equal(numpy(rows.normalized), [[[-0.5, 0.5]]] * 2)
     assert len(rows) == 2
-
-
-def test_offsets_are_in_half_gaps():
-    values = Values([0, 1, 4])
-    x = np.float32([-9, 0, 0.25, 0.5, 1, 2, 2.5, 3.7, 4, 9])
-    offsets = offsets_in_half_gaps(x, values.nearest(x), projection_of(values))
-    expected = np.float32([0, 0, 0.5, -1, 0, 2 / 3, -1, -0.2, 0, 0])
-    np.testing.assert_allclose(numpy(offsets), expected, atol=1e-6)
 
 
 def test_forms():

@@ -152,6 +152,7 @@ def adapted():
     return keras.Model(inputs, layers.Dense(2)(inner(inputs)))
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # Of lookups on JAX.
 def test_what_layers_keep_besides_weights_comes_back(tmp_path):
     model, x = adapted(), np.array([[10, 20, 99], [30, 40, 10]])
     again = saved_and_loaded(model, tmp_path)

@@ -11,6 +11,7 @@ JOBS: what it does in an endless loop, and how its files are read.
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -127,7 +128,65 @@ def check_train(folder):
     assert (folder / "values.png").read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
+def prepare_export(folder, ending):
+    import keras
+
+    import quantal
+
+    model = a_model()
+    if ending == ".csv":
+        model = keras.Sequential([keras.Input((5000,)), quantal.LearnableMultiplier()])
+    return lambda: quantal.export(model, folder / f"net{ending}", check=False)
+
+
+def check_export(folder, ending):
+    """Read an exported file as its users do; C is compiled with its header."""
+    path = folder / f"net{ending}"
+    if ending == ".c":
+        subprocess.run(["cc", "-fsyntax-only", str(path)], check=True)
+    elif ending == ".onnx":
+        import onnx
+
+        onnx.checker.check_model(path, full_check=True)
+    elif ending == ".xml":
+        import openvino
+
+        openvino.Core().compile_model(path, "CPU")
+    elif ending == ".tflite":
+        from ai_edge_litert.interpreter import Interpreter
+
+        Interpreter(str(path)).allocate_tensors()
+    elif ending == ".keras":
+        import keras
+
+        keras.saving.load_model(path)
+    elif ending == ".npz":
+        import numpy as np
+
+        with np.load(path) as archive:
+            assert [archive[name].size for name in archive.files]
+    else:
+        assert path.read_text().count("\n") > 5000
+
+
+def export_job(ending, *others):
+    """Return the job of an export to files with these endings."""
+    return Job(
+        functools.partial(prepare_export, ending=ending),
+        functools.partial(check_export, ending=ending),
+        frozenset(f"net{end}" for end in (ending, *others)),
+    )
+
+
 JOBS = {
+    "c": export_job(".c", ".h"),
+    "onnx": export_job(".onnx"),
+    "openvino": export_job(".xml", ".bin"),
+    "litert": export_job(".tflite"),
+    "keras": export_job(".keras"),
+    "npz": export_job(".npz"),
+    "csv": export_job(".csv"),
+    "verilog": export_job(".mem"),
     "save": Job(prepare_save, check_save, frozenset({"model.quantal"})),
     "search": Job(prepare_search, check_members, frozenset({"good.npz"})),
     "polish": Job(prepare_polish, check_members, frozenset({"good.npz"})),

@@ -83,7 +83,8 @@ class Reference:
         if inputs is None:
             inputs = typical_inputs(self._model, SIZES[-1])
         arrays = arrays_in_order(self._model, inputs)
-        given, sizes = min(map(len, arrays)), ()
+        given = min(map(len, arrays))
+        sizes: tuple[int, ...] = ()
         # A batch of fixed size is run as it is, and so are inputs of different lengths.
         if _has_open_batch(self._model) and all(len(array) == given for array in arrays):
             most = max(given, SIZES[-1])

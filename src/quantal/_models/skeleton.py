@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 
@@ -33,7 +33,7 @@ _LONGEST_CAUSE = 300
 _CODE = ("__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 """The classes of a config that stand for code, besides `Lambda`."""
 
-Slot = Parameter | keras.Variable
+Slot: TypeAlias = Parameter | keras.Variable
 """A slot is what a file has numbers for: a parameter, or a weight that is on no list."""
 
 

@@ -71,7 +71,7 @@ def _shares(index: int, layers: list[keras.Layer], inside: list[ByIdentity[None]
     layer = layers[index]
     if isinstance(layer, Discrete):
         return False
-    inner_layers = [inner for inner in inside[index] if inner is not layer and inner.weights]
+    inner_layers = [i for i in flatten_layers(layer) if i is not layer and i.weights]
     return any(
         inner in others and layer not in others
         for other, others in enumerate(inside)

@@ -185,7 +185,8 @@ def _packed(
     table: dict[str, list[Any]] = {}
     for dtype, names in sorted(names_of_dtype.items()):
         index_of_content: dict[str, int] = {}
-        parts, entries = [np.zeros(0, dtype)], []
+        parts = [np.zeros(0, dtype)]
+        entries: list[list[Any]] = []
         for index, name in enumerate(names):
             array = arrays[name]
             first = index_of_content.setdefault(_digest_of_array("", array, 16), index)
@@ -208,7 +209,8 @@ def _unpacked(tensors: Mapping[str, NDArray[Any]]) -> Contents:
     if contents["arrays"].keys() != tensors.keys() - {CONTENTS}:
         raise ValueError("it names other tensors")
     for dtype, entries in contents["arrays"].items():
-        start, arrays_of_dtype = 0, []
+        start = 0
+        arrays_of_dtype: list[NDArray[Any]] = []
         for name, shape in entries:
             if isinstance(shape, list):
                 count = math.prod(_checked_shape(shape))

@@ -152,7 +152,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """
         try:
             # PyTorch's modules look some attributes up themselves.
-            return super().__getattr__(name)  # type: ignore[misc]
+            return super().__getattr__(name)
         except AttributeError:
             if not is_shared(name) or "_shares_attributes" not in vars(self):
                 raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}") from None
@@ -464,7 +464,7 @@ def _for_wrapper(cls: type, config: dict[str, Any]) -> dict[str, Any]:
     layer = arguments.get("layer")
     inner = layer.get("config", {}) if isinstance(layer, dict) else {}
     handed_on = {name: arguments.pop(name) for name in set(config) - known if name in inner}
-    if handed_on:
+    if handed_on and isinstance(layer, dict):
         arguments["layer"] = {**layer, "config": {**inner, **handed_on}}
     return arguments
 

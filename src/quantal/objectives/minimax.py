@@ -43,7 +43,8 @@ class Minimax(AffineObjective):
     def __init__(
         self, matrix: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None
     ) -> None:
-        is_complex = any(np.iscomplexobj(part) for part in (matrix, target, weights))
+        parts: tuple[Any, ...] = (matrix, target, weights)
+        is_complex = any(np.iscomplexobj(part) for part in parts)
         if np.ndim(matrix) != 2 or is_complex:
             raise ValueError(
                 f"matrix has the shape {np.shape(matrix)}, or it, target or weights is complex. "

@@ -42,7 +42,8 @@ class Quadratic(Objective):
         # scipy is an extra: its matrices are recognized without importing it.
         self.sparse = hasattr(matrix, "tocsr")
         matrix = matrix.tocsr() if self.sparse else np.array(matrix)
-        if any(np.iscomplexobj(part) for part in (matrix, vector, constant)):
+        parts: tuple[Any, ...] = (matrix, vector, constant)
+        if any(np.iscomplexobj(part) for part in parts):
             raise ValueError(
                 "matrix, vector or constant is complex. Expected real numbers. Of a Hermitian form "
                 "of real vectors the real part alone counts; for complex ones give a function."

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from quantal._storage import atomic
-from quantal._storage.atomic import folder_beside, move_file, replace_file
+from quantal._storage.atomic import folder_beside, move_file, move_files, replace_file
 
 pytestmark = pytest.mark.without_keras  # the standard library alone
 
@@ -133,6 +133,27 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path):
     write(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "folder" / "file").read_bytes() == b"new"
+
+
+def test_links_of_several_files_stay(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(tmp_path / "folder" / name)
+        (tmp_path / f"new {name}").write_bytes(name.encode())
+    (tmp_path / "folder" / "a").write_bytes(b"old")
+    move_files({tmp_path / f"new {name}": tmp_path / name for name in ("a", "b")})
+    for name in ("a", "b"):
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "folder" / name).read_bytes() == name.encode()
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "folder"]
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(OSError, match="leads back to itself"):
+        write(tmp_path / "one", b"new")
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
 
 
 def test_pipes_devices_and_folders_are_refused(tmp_path):

@@ -850,6 +850,7 @@ def test_losses_on_validation_data_are_counted(random):
         ({"budget": None}, ValueError, "budget is None"),
         ({"parameters": []}, ValueError, "no discrete parameters"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"seed": None}, ValueError, "seed is None"),
         ({"monitor": 3}, TypeError, "monitor is a int"),
         ({"monitor": "mae"}, ValueError, "The model has no metrics"),
         ({"file": "no/such/folder.npz"}, ValueError, "no folder 'no/such'"),

@@ -219,6 +219,11 @@ REFUSED = {
     ),
     "A list is": lambda: search(len, [1, np.nan], 2),
     "jobs is 0": lambda: search(len, [1, -1], 2, jobs=0),
+    "jobs is 1.5": lambda: search(len, [1, -1], 2, jobs=1.5),
+    "jobs is None": lambda: search(len, [1, -1], 2, jobs=None),
+    "seed is -1": lambda: search(len, [1, -1], 2, seed=-1),
+    "seed is 0.5": lambda: search(len, [1, -1], 2, seed=0.5),
+    "seed is None": lambda: search(len, [1, -1], 2, seed=None),
     "of a channel|A list is": lambda: search(len, [quantal.Values([[1, 2], [3, 4]], axis=0), [1]]),
 }
 

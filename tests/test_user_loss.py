@@ -119,3 +119,21 @@ def test_a_loss_in_half_precision_is_a_number():
         return keras.ops.cast(keras.ops.sum(keras.ops.convert_to_tensor(v), axis=1), "bfloat16")
 
     assert search(loss, [1.0, -1.0], 5).loss == -5
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda v: np.full(len(v), np.inf),
+        lambda v: np.where(np.abs(v.sum(axis=1)) > 2, np.inf, v[:, 0]),
+        lambda v: np.float64(v.sum(axis=1)) ** 2 * 1e300,
+        lambda v: -np.abs(np.float64(v.sum(axis=1)) + 0.5) * 1e160,
+        lambda v: np.maximum(np.abs(v.sum(axis=1)), 1) * 1e-310,
+    ],
+    ids=["infinite", "a penalty", "large", "large magnitude", "small"],
+)
+@pytest.mark.filterwarnings("error")
+def test_extreme_losses_give_no_warnings_of_numpy(loss):
+    """What looks for a structure computes squares and reciprocals of losses."""
+    assert not np.isnan(search(loss, [1.0, -1.0], 30, evaluations=2000).loss)

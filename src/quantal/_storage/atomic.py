@@ -5,6 +5,7 @@ search and the command's results.
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import pathlib
@@ -87,7 +88,8 @@ def folder_beside(path: Path) -> Iterator[pathlib.Path]:
 def move_file(temporary: Path, path: Path) -> None:
     """Move a finished file to `path`, with the mode of the file that it replaces, if any.
 
-    Use it for files that another library wrote into a temporary folder.
+    Use it for files that another library wrote into a temporary folder. A symbolic link
+    stays one, and the file that it names is replaced.
 
     Args:
         temporary: The finished file, in the same file system as `path`.
@@ -95,14 +97,15 @@ def move_file(temporary: Path, path: Path) -> None:
     """
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
-    _move(pathlib.Path(temporary), pathlib.Path(path))
+    _move(pathlib.Path(temporary), _followed(path))
 
 
 def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
     """Move finished files to their paths, all of them or none.
 
     Where one cannot be moved, or the program is interrupted, the files that were moved
-    before it are exchanged for those that they replaced.
+    before it are exchanged for those that they replaced. Symbolic links stay, and the files
+    that they name are replaced.
 
     Args:
         files: The path that each finished file becomes, in the same file system, by the
@@ -111,6 +114,7 @@ def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
     Raises:
         OSError: A file cannot be moved; then no file has changed.
     """
+    files = {temporary: _followed(path) for temporary, path in files.items()}
     for temporary in files:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -157,8 +161,9 @@ def check_path(path: Path) -> None:
     Raises:
         FileNotFoundError: Its folder does not exist.
         IsADirectoryError: It is a folder, a device or a pipe.
+        OSError: It is a symbolic link that leads back to itself.
     """
-    path = pathlib.Path(path)
+    path = _followed(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} of the file {path.name!r} does not exist. "
@@ -173,9 +178,22 @@ def check_path(path: Path) -> None:
 
 
 def _followed(path: Path) -> pathlib.Path:
-    """Return the path of the file that a symbolic link names, or the path itself."""
+    """Return the path of the file that a symbolic link names, or the path itself.
+
+    Raises:
+        OSError: The link leads back to itself.
+    """
     path = pathlib.Path(path)
-    return path.resolve() if path.is_symlink() else path
+    if not path.is_symlink():
+        return path
+    target = pathlib.Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(
+            errno.ELOOP,
+            "A symbolic link leads back to itself. Expected a file, or a link to one. Remove it",
+            os.fspath(path),
+        )
+    return target
 
 
 def _create_beside(

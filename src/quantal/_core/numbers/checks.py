@@ -5,7 +5,7 @@ error that says what came, what was expected and how to fix it.
 """
 
 from collections.abc import Callable, Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -223,6 +223,20 @@ def checked_positive(name: str, number: float) -> float:
         ValueError: It is not above 0, or not finite.
     """
     return _checked_number(name, number, is_valid=lambda n: n > 0, expected="a positive number")
+
+
+def checked_seed(seed: int) -> int:
+    """Return the seed of random numbers as an int.
+
+    Raises:
+        ValueError: It is no whole number, or below 0.
+    """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(
+            f"seed is {seed!r}. Expected a whole number, 0 or above. Give one, say 0; another "
+            "one for other random numbers."
+        )
+    return int(seed)
 
 
 def _checked_number(

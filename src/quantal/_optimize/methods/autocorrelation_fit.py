@@ -66,9 +66,15 @@ def fit_autocorrelation(losses: Callable[[Integers], Floats], problem: Problem) 
     drawn_losses, vectors = losses(codes), problem.values(codes)
     if not np.isfinite(drawn_losses).all() or np.ptp(drawn_losses) == 0:
         return None
+    return _agreeing(drawn_losses, vectors)
+
+
+@np.errstate(all="ignore")
+def _agreeing(drawn_losses: Floats, vectors: Floats) -> StandIn | None:
+    """Return the energy of autocorrelations that agrees with losses of vectors (batch, n)."""
     tolerance = tolerance_of(drawn_losses)
     for periodic in (False, True):
-        objective = Autocorrelation(len(problem), periodic)
+        objective = Autocorrelation(vectors.shape[1], periodic)
         energies = objective(vectors)
         columns = np.stack([energies, np.ones(_DRAWN)], axis=1)
         for form in _forms(drawn_losses):

@@ -46,6 +46,7 @@ AS_IT_IS = Increasing("a quadratic function", lambda losses: losses)
 """The loss itself."""
 
 
+@np.errstate(over="ignore")
 def tolerance_of(losses: Floats) -> float:
     """Return how far numbers may differ: more where losses come in single precision."""
     is_single = bool((losses == losses.astype(np.float32)).all())
@@ -77,12 +78,17 @@ class ThirdDifferences:
         signs = [(-1) ** subset.bit_count() for subset in range(8)]
         self._signs = np.tile(signs, (_TRIALS, 1))
 
+    @np.errstate(all="ignore")
     def of(self, losses: Floats) -> Floats:
         """Return the third differences, (trials,)."""
         return np.asarray((losses.reshape(self._signs.shape) * self._signs).sum(axis=1))
 
+    @np.errstate(all="ignore")
     def quadratic_forms(self, losses: Floats) -> list[Increasing]:
-        """Return increasing functions that make the losses quadratic, the most exact first."""
+        """Return increasing functions that make the losses quadratic, the most exact first.
+
+        Infinite losses, and those whose squares leave the range of a float, give none.
+        """
         residuals = []
         for form in _forms(losses, self):
             numbers = form.function(losses)

@@ -186,6 +186,7 @@ class _Half:
         return features
 
 
+@np.errstate(all="ignore")
 def _fitted(
     form: Increasing, features: Floats, problem: Problem, drawn: Integers, losses: Floats
 ) -> FittedMagnitude | None:

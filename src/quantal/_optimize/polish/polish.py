@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss, Monitor
@@ -119,6 +120,7 @@ def polish(
     0.0
     """
     check_batch_size(batch_size)
+    seed = checked_seed(seed)
     selected, monitor = checked_parameters(model, parameters), checked_monitor(monitor)
     # Where all are frozen, they are measured, and stay as they are.
     measured = selected or parameters_of(model)

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from quantal._core.numbers.checks import checked_seed
 from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget
 from quantal._optimize.constraints import Constraints
@@ -89,7 +90,7 @@ def search(
     >>> result.vector, result.proved
     (array([ 1. , -1. ,  0.5]), True)
     """
-    settings = Settings(Budget.of(budget), seed, file, jobs, verbose)
+    settings = Settings(Budget.of(budget), checked_seed(seed), file, jobs, verbose)
     return run(parse(objective, values, n, start, constraints, settings))
 
 

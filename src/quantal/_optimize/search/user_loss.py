@@ -32,7 +32,7 @@ class UserLoss(Objective):
 
     Raises:
         TypeError: The function cannot be called.
-        ValueError: jobs is 0 or below -1.
+        ValueError: jobs is 0, below -1 or no whole number.
     """
 
     def __init__(self, function: Callable[[Any], Any], n: int, jobs: int = 1) -> None:
@@ -41,8 +41,10 @@ class UserLoss(Objective):
                 f"objective is a {type(function).__name__}. Expected one of quantal.objectives, or "
                 "a function of vectors (batch, n)."
             )
-        if jobs < 1 and jobs != -1:
-            raise ValueError(f"jobs is {jobs}. Expected 1 or more processes, or -1 for one a core.")
+        if not isinstance(jobs, numbers.Integral) or (jobs < 1 and jobs != -1):
+            raise ValueError(
+                f"jobs is {jobs!r}. Expected 1 or more processes, or -1 for one a core."
+            )
         self._function, self._n, self._jobs = function, n, jobs
         self._is_numpy: bool | None = None
         """Whether the function computes in NumPy; None before its first call."""

@@ -121,6 +121,38 @@ def test_other_weights_are_refused(tmp_path):
         quantal.finalize(network(values=[1, -1])).load_weights(tmp_path / "m.weights.h5")
 
 
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    model, path = network(values="ternary"), tmp_path / "m.keras"
+    final = quantal.finalize(model, path)
+    again = keras.models.load_model(path)
+    for old, new in zip(final.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(numpy(old), numpy(new))
+    path.chmod(0o600)
+    whole = path.read_bytes()
+
+    def save(self, file):
+        file.write_bytes(whole[:99])
+        raise OSError("no space is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", save)
+        with pytest.raises(OSError, match="no space"):
+            quantal.finalize(model, path)
+    assert path.read_bytes() == whole
+    quantal.finalize(model, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["m.keras"]
+
+
+def test_bad_paths(tmp_path):
+    model = network(values="ternary")
+    with pytest.raises(ValueError, match=r"Expected '\.keras'"):
+        quantal.finalize(model, tmp_path / "m.h5")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        quantal.finalize(model, tmp_path / "no" / "m.keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_input():
     with pytest.raises(TypeError, match="Expected a Keras model"):
         quantal.finalize(LearnableMultiplier())

@@ -1,5 +1,7 @@
 """Freeze a model's weights on their lists for a small file, and thaw them again."""
 
+import os
+import pathlib
 from typing import Any, NoReturn
 
 import keras
@@ -11,28 +13,36 @@ from quantal._models.clone import Clone, clone_replacing, copy_value
 from quantal._models.kept_class import class_of, finalize_built, without_compile_config
 from quantal._models.parts import Fresh, Replacement
 from quantal._models.walk import check_model
+from quantal._storage.atomic import check_path, folder_beside, move_files
 from quantal._storage.record import record_of, restore
 from quantal.layers._first_values import values_follow
 
+_ENDING = ".keras"
+"""The ending of Keras's own files."""
 
-def finalize(model: keras.Model) -> keras.Model:
+
+def finalize(model: keras.Model, path: str | os.PathLike[str] | None = None) -> keras.Model:
     """Return a model whose discrete weights are final: small in a `.keras` file, not trained.
 
-    Use it on a trained model before `model.save`: the file then holds packed codes, the
+    With a path it writes the file as well, whole or not at all: it holds packed codes, the
     list and the scale in place of latents, 1 bit a weight for ±1 and 2 for four values.
+    `save` of the model that it returns writes the same, but half of it where the disk is full.
     It loads where quantal is installed, on any backend, and predicts the same to the bit (on
     PyTorch a call that records gradients may differ in the last bit, as any frozen layer's).
     Keep the model that you gave for more training.
 
     Args:
         model: A built model whose layers have `get_config`.
+        path: The `.keras` file; its folder exists. None writes nothing.
 
     Returns:
         A new model, not compiled. The old one is left as it is.
 
     Raises:
         TypeError: The model is no Keras model.
-        ValueError: It is not built, or Keras cannot make it again from its config.
+        ValueError: It is not built, Keras cannot make it again from its config, or the path
+            has another ending. Nothing is written then.
+        OSError: The file cannot be written; an old one is as it was.
 
     Example:
     >>> import keras, quantal
@@ -41,7 +51,20 @@ def finalize(model: keras.Model) -> keras.Model:
     0
     """
     check_model(model)
-    return _finalized(model)
+    if path is None:
+        return _finalized(model)
+    path = pathlib.Path(path)
+    if path.suffix != _ENDING:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} ends in {path.suffix!r}. Expected {_ENDING!r}, which "
+            "Keras's own files have. For the smallest file use quantal.save."
+        )
+    check_path(path)
+    final = _finalized(model)
+    with folder_beside(path) as folder:
+        final.save(folder / path.name)
+        move_files({folder / path.name: path})
+    return final
 
 
 def trainable(model: keras.Model) -> keras.Model:

@@ -31,7 +31,7 @@ estimators              straight_through annealed settling element_wise_scaled g
 estimators              mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
-layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer
+layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
 layers                  multiplier discrete
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone

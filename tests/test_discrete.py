@@ -495,3 +495,122 @@ def test_a_layer_is_built_with_the_shapes_that_it_takes(layer, by_name):
         wrapped.build(shape, shape)
     assert len(parameters_of(wrapped)) == 4
     assert wrapped(x, x).shape == (2, 5, 8)
+
+
+# A weight is on one list, and starts where its layer's initializer says.
+
+
+def second_on_the_same_layer(discrete):
+    return Discrete(discrete.layer, "binary")
+
+
+def second_on_a_layer_inside(discrete):
+    return Discrete(keras.Sequential([keras.Input((3,)), discrete.layer]), "binary")
+
+
+@on_one_backend
+@pytest.mark.parametrize("wrap", [second_on_the_same_layer, second_on_a_layer_inside])
+def test_a_weight_is_on_the_list_of_one_wrapper(wrap):
+    first = Discrete(layers.Dense(4, name="shared"), "ternary", name="first")
+    first.build((None, 3))
+    before = numpy(first.discrete_parameters[0].latent).copy()
+    with pytest.raises(ValueError, match=r"shared/kernel is on the list of the wrapper 'first'"):
+        wrap(first)
+    np.testing.assert_array_equal(numpy(first.discrete_parameters[0].latent), before)
+    # Other weights of the layer may go on another list, and all of them once it is gone.
+    other = Discrete(first, [0, 0.5, 1], "bias")
+    other.build()
+    dense = first.layer
+    del first, other
+    Discrete(dense, "binary").build()
+
+
+@on_one_backend
+def test_the_wrapper_that_is_built_second_is_refused():
+    dense = layers.Dense(4, name="shared")
+    first, second = Discrete(dense, "ternary", name="first"), Discrete(dense, "binary")
+    first.build((None, 3))
+    with pytest.raises(ValueError, match=r"shared/kernel is on the list of the wrapper 'first'"):
+        second(np.ones((1, 3)))
+
+
+KNOWN = np.array([[1, -1, 0], [0, 1, -1]], "float32")
+
+
+@pytest.mark.parametrize("scale", [None, "learned"])
+def test_a_chosen_initializer_is_a_start(scale):
+    factor = 1 if scale is None else 0.5
+    known = keras.initializers.Constant(factor * KNOWN)
+    discrete = Discrete(layers.Dense(3, kernel_initializer=known), "ternary", scale=scale)
+    discrete.build((None, 2))
+    np.testing.assert_array_equal(numpy(discrete.kernel), factor * KNOWN)
+    # Within fit, where weights have no numbers while Keras builds the model; and from a config.
+    again = Discrete.from_config(discrete.get_config())
+    model = keras.Sequential([again])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 3)), verbose=0)
+    np.testing.assert_array_equal(numpy(again.kernel), factor * KNOWN)
+
+
+def given(layer, weight_names, shape):
+    discrete = Discrete(layer, "ternary", weight_names)
+    discrete.build(shape)
+    return [numpy(parameter.weight) for parameter in discrete.discrete_parameters]
+
+
+def test_every_layer_starts_where_its_initializer_says():
+    names = ("kernel", "recurrent_kernel")
+    kernel, recurrent = given(
+        layers.LSTM(2, kernel_initializer="ones", recurrent_initializer=minus_one),
+        names,
+        (None, 3, 2),
+    )
+    assert np.all(kernel == 1)
+    assert np.all(recurrent == -1)
+    (words,) = given(layers.Embedding(2, 3, KNOWN_START), "embeddings", (None, 4))
+    np.testing.assert_array_equal(words, KNOWN)
+    for layer in (
+        layers.Conv2D(2, 2, kernel_initializer="ones"),
+        layers.DepthwiseConv2D(2, depthwise_initializer="ones"),
+        layers.MultiHeadAttention(1, 2, kernel_initializer="ones"),
+    ):
+        shapes = [(None, 4, 4, 2)] if "conv" in layer.name else [(None, 4, 2), (None, 4, 2)]
+        discrete = Discrete(layer, "ternary")
+        discrete.build(*shapes)
+        assert all(np.all(numpy(p.weight) == 1) for p in discrete.discrete_parameters)
+    (identity,) = given(layers.Dense(3, kernel_initializer="identity"), "kernel", (None, 3))
+    np.testing.assert_array_equal(identity, np.eye(3))
+
+
+def minus_one(shape, dtype=None):
+    return -keras.ops.ones(shape, dtype)
+
+
+KNOWN_START = keras.initializers.Constant(KNOWN)
+
+
+@pytest.mark.parametrize(
+    "initializers",
+    [
+        {},
+        {"kernel_initializer": keras.initializers.GlorotUniform(seed=5)},
+        {"kernel_initializer": "he_normal"},
+        {"recurrent_initializer": keras.initializers.Orthogonal(seed=5)},
+    ],
+)
+def test_other_initializers_leave_the_start_near_midpoints(initializers):
+    names = ["kernel", "recurrent_kernel"]
+    parameters = []
+    for arguments in ({}, initializers):
+        discrete = Discrete(layers.LSTM(4, **arguments), "ternary", names, seed=3)
+        discrete.build((None, 2, 5))
+        parameters.append([numpy(p.latent) for p in discrete.discrete_parameters])
+    for expected, latents in zip(*parameters, strict=True):
+        np.testing.assert_array_equal(latents, expected)
+
+
+@on_one_backend
+def test_an_initializer_with_nan_is_refused():
+    discrete = Discrete(layers.Dense(3, kernel_initializer=lambda *_, **__: np.nan * KNOWN), "nf4")
+    with pytest.raises(ValueError, match=r"weights of .*kernel"):
+        discrete.build((None, 2))

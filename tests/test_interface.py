@@ -221,7 +221,9 @@ def test_latents_are_called_so():
     multiplier.build((None, 3))
     assert [variable.path for variable in multiplier.weights] == ["signs/kernel_latent"]
     # A second wrapper, after the first is gone, renames nothing again.
-    again = Discrete(discrete.layer, [-1, 1])
+    inner = discrete.layer
+    del discrete, parameter
+    again = Discrete(inner, [-1, 1])
     again.build()
     assert again.discrete_parameters[0].path.endswith("head/kernel")
     assert again.weights[0].name == "kernel_latent"

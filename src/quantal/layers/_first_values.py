@@ -2,18 +2,27 @@
 
 import contextlib
 import contextvars
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
-from quantal._core.keras_internals import initializer_of, is_allocated, set_initializer
+from quantal._core.keras_internals import (
+    flatten_layers,
+    initializer_of,
+    is_allocated,
+    own_variables,
+    set_initializer,
+)
 from quantal._core.numbers.values import Values
+from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.scale import Scale
 from quantal._core.scale_state import nearest_powers
-from quantal._core.tensors.backend import eager_section
+from quantal._core.tensors.backend import concrete_section, eager_section
 from quantal._core.types import Tensor
 
 FirstScale = Callable[[], Any]
@@ -22,6 +31,20 @@ FirstScale = Callable[[], Any]
 Keras asks for first values while it traces, too: tensors then hold no numbers.
 """
 
+_DRAW_BY_ELEMENT = (
+    keras.initializers.RandomNormal,
+    keras.initializers.RandomUniform,
+    keras.initializers.TruncatedNormal,
+    keras.initializers.VarianceScaling,
+)
+"""The initializers that draw each number by itself: they say how large numbers are, not which."""
+
+_SUFFIX = "_initializer"
+_STEMS_OF_KERNEL = ("kernel", "depthwise")
+"""The starts of names of arguments with the initializer of a weight called kernel.
+
+A depthwise convolution calls its weight so, but the argument `depthwise_initializer`.
+"""
 
 _values_follow = contextvars.ContextVar("values_follow", default=False)
 
@@ -54,6 +77,56 @@ def is_drawn(seed: int | None) -> bool:
 def one() -> float:
     """Return 1, the first value of a scale of which nothing is known."""
     return 1.0
+
+
+def chosen_initializer(layer: keras.Layer, variable: keras.Variable) -> Callable[..., Any] | None:
+    """Return the initializer that a user chose so that a weight has certain numbers, or None.
+
+    It is an argument of the weight's layer, other than the default of the layer's class, seeds
+    aside, and none of those that draw each number by itself.
+
+    Args:
+        layer: The layer that has the weight, or that has layers inside it of which one has it.
+        variable: The weight.
+    """
+    name = variable.name.removesuffix(LATENT_SUFFIX)
+    stems = _STEMS_OF_KERNEL if name == "kernel" else (name, name.removesuffix("_kernel"))
+    for owner in flatten_layers(layer):
+        if any(variable is own for own in own_variables(owner)):
+            for stem in stems:
+                initializer = _chosen_argument(owner, f"{stem}{_SUFFIX}")
+                if initializer is not None:
+                    return initializer
+    return None
+
+
+def _chosen_argument(layer: keras.Layer, name: str) -> Callable[..., Any] | None:
+    """Return a layer's initializer of this name, if it is a choice of certain numbers."""
+    signatures = [inspect.signature(kind.__init__).parameters for kind in type(layer).__mro__]
+    arguments = [parameters[name] for parameters in signatures if name in parameters]
+    initializer = getattr(layer, name, None)
+    if not arguments or initializer is None:
+        return None
+    default = arguments[0].default
+    initializer = keras.initializers.get(initializer)
+    is_default = default is not inspect.Parameter.empty and _is_alike(
+        initializer, keras.initializers.get(default)
+    )
+    return None if is_default or isinstance(initializer, _DRAW_BY_ELEMENT) else initializer
+
+
+def _is_alike(initializer: Any, other: Any) -> bool:
+    """Return whether two initializers are the same but for their seeds."""
+    if type(initializer) is not type(other) or not hasattr(initializer, "get_config"):
+        return initializer is other
+    configs = [{**each.get_config(), "seed": None} for each in (initializer, other)]
+    return all(np.array_equal(configs[0][name], configs[1].get(name)) for name in configs[0])
+
+
+def numbers_of(initializer: Callable[..., Any], variable: keras.Variable) -> NDArray[Any]:
+    """Return the numbers that an initializer gives a variable, also while Keras traces."""
+    with concrete_section():
+        return ops.convert_to_numpy(initializer(tuple(variable.shape), dtype=variable.dtype))
 
 
 def scale_from_initializer(variable: keras.Variable, scale: Scale, values: Values) -> FirstScale:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import keras
 from keras import ops
+from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
@@ -29,9 +30,11 @@ from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
 from quantal.layers._first_values import (
     FirstScale,
+    chosen_initializer,
     do_values_follow,
     initialize,
     is_drawn,
+    numbers_of,
     one,
     scale_from_initializer,
 )
@@ -45,6 +48,7 @@ from quantal.layers._substitutes import (
     refuse_substitute,
     refuse_use,
 )
+from quantal.layers._wrappers import note_wrapper, refuse_second_wrapper
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -56,10 +60,16 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
     its other weights, its regularizers (on the latents), its masks, losses, dtype
     policy and state work as before.
 
-    The layer belongs to the wrapper from then on: calling `layer` itself computes with
-    latents. Discrete layers inside it keep their own lists. A layer that is already
-    built keeps its weights as latents, so each starts at its nearest value; others
-    start near the list's midpoints.
+    The layer belongs to the wrapper from then on, and to no other one: calling `layer` itself,
+    or reading `discrete.layer.kernel`, computes with latents, which `assert_listed` reports.
+    Give other layers the wrapper. Discrete layers inside it keep their own lists.
+
+    A layer that is already built keeps its weights as latents, so each starts at its nearest
+    value. So does a weight whose layer was given an initializer that says which numbers it
+    shall have (`Constant`, `Identity`, an array, an orthogonal matrix). Other weights start
+    near the list's midpoints, where first steps flip them: those with their layer's default
+    initializer, seeds aside, or with one that draws each number by itself (`RandomNormal`,
+    `HeNormal`), of which a scale takes the spread.
 
     The wrapper gives the attributes of the layer that it lacks itself. Under the name of a
     listed weight (`kernel`, `embeddings`) that is what meets the data: the listed values
@@ -90,8 +100,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
     Raises:
         TypeError: The layer is no Keras layer, or weight_names, estimator or an entry of
             the list has another type.
-        ValueError: The list, estimator or scale is invalid; no weight has such a name;
-            the layer has half-precision weights, uses LoRA or Keras's quantization.
+        ValueError: The list, estimator or scale is invalid; no weight has such a name, or
+            one is on the list of another wrapper; the layer has half-precision weights, uses
+            LoRA or Keras's quantization.
 
     Example:
     >>> import keras, numpy as np
@@ -130,6 +141,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         super().__init__(layer, dtype="float32", autocast=False, **kwargs)
         self._configure(values, estimator, scale, seed)
         self.weight_names = _checked_names(weight_names)
+        refuse_second_wrapper(self, self._named_variables())
         self.supports_masking = layer.supports_masking
         if not self.trainable:
             _freeze_inside(layer)
@@ -140,7 +152,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             # While Keras builds a model without numbers no weight is trained; and where
             # values follow, what is there is overwritten.
             if is_allocated(latent) and not do_values_follow():
-                self._start_from_trained(latent)
+                self._start_from(latent, ops.convert_to_numpy(latent))
         # From here on the wrapper shares the attributes of the layer.
         self._shares_attributes = True
 
@@ -231,6 +243,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             self._begin_weights()
         self._refuse_other_kernels()
         latents = self._latents()
+        refuse_second_wrapper(self, latents)
         parameters = [
             self._create_parameter(
                 latent,
@@ -241,6 +254,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             for index, latent in enumerate(latents)
         ]
         self._set_parameters(parameters, owners=flatten_layers(self.layer))
+        note_wrapper(self, latents)
         for owner in flatten_layers(self.layer):
             if any(variable in self._parameters_by_latent() for variable in own_variables(owner)):
                 forbid_substitutes(owner)
@@ -326,10 +340,10 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             )
         return latents
 
-    def _start_from_trained(self, latent: keras.Variable) -> None:
-        """Turn a weight that the layer brought along into a latent near its values."""
+    def _start_from(self, latent: keras.Variable, trained: NDArray[Any]) -> None:
+        """Turn a weight into a latent that starts at given numbers, each near its value."""
         self.values.check_channels(latent.shape)
-        trained, scale = ops.convert_to_numpy(latent), self._resolved_scale
+        scale = self._resolved_scale
         path = latent.path.removesuffix(LATENT_SUFFIX)
         check_finite_numbers(f"weights of {path}", trained)
         self._first_scales[latent] = one
@@ -338,15 +352,21 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             scales = scale.fitted(trained, self.values, shape)
             self._first_scales[latent] = lambda: scales
             trained = trained / scales
-        latent.assign(LatentUnits(self.values, trained.ndim).latents_of(trained))
+        latents = LatentUnits(self.values, trained.ndim).latents_of(trained)
+        initialize(latent, lambda _, dtype: ops.cast(latents, dtype))
 
     def _draw_first_latents(self) -> None:
         """Draw the first latents of weights that have none yet."""
         for index, latent in enumerate(self._named_variables()):
             if latent in self._first_scales:
                 continue
-            seed = None if self.seed is None else self.seed + index
             self._first_scales[latent] = one
+            chosen = chosen_initializer(self.layer, latent)
+            if chosen is not None:
+                if not do_values_follow():
+                    self._start_from(latent, numbers_of(chosen, latent))
+                continue
+            seed = None if self.seed is None else self.seed + index
             if not is_drawn(seed):
                 continue
             scale = self._resolved_scale

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -378,6 +378,21 @@ def eager_section() -> AbstractContextManager[Any]:
     import tensorflow
 
     return tensorflow.init_scope()
+
+
+@contextlib.contextmanager
+def concrete_section() -> Iterator[None]:
+    """Let what is computed in the block have numbers, whatever a backend traces around it."""
+    with contextlib.ExitStack() as stack:
+        if keras.config.backend() == "jax":
+            import jax
+
+            stack.enter_context(jax.ensure_compile_time_eval())
+        elif keras.config.backend() == "torch":
+            # Keras traces PyTorch on a device without numbers.
+            stack.enter_context(keras.device("cpu"))
+        stack.enter_context(eager_section())
+        yield
 
 
 def _detached(result: Any) -> Any:

@@ -1,0 +1,52 @@
+"""Which wrapper has which weights, so that no weight is on the lists of two."""
+
+import gc
+import weakref
+from collections.abc import Iterable
+
+import keras
+
+from quantal._core.parameter import LATENT_SUFFIX
+from quantal.layers._discrete_layer import DiscreteLayer
+
+# By the identity of the latents, which a wrapper that lives keeps alive.
+_wrappers: "weakref.WeakValueDictionary[int, DiscreteLayer]" = weakref.WeakValueDictionary()
+
+
+def note_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variable]) -> None:
+    """Note that a wrapper has put weights on its list, as long as it lives."""
+    for latent in latents:
+        _wrappers[id(latent)] = wrapper
+
+
+def refuse_second_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variable]) -> None:
+    """Refuse weights that another wrapper has on its list.
+
+    Args:
+        wrapper: The wrapper that is to put them on its own list.
+        latents: The weights.
+
+    Raises:
+        ValueError: Another wrapper that still is in use has one of them.
+    """
+    for latent in latents:
+        if _other_wrapper(wrapper, latent) is not None:
+            # Keras's layers refer to each other in circles, which Python removes now and then.
+            gc.collect()
+        other = _other_wrapper(wrapper, latent)
+        if other is not None:
+            raise ValueError(
+                f"The weight {latent.path.removesuffix(LATENT_SUFFIX)} is on the list of the "
+                f"wrapper {other.name!r} already, so {wrapper.name!r} would compute with that "
+                "one's latents. Expected one wrapper for each weight. To share the layer, call "
+                "the first wrapper in both places; for two lists, wrap a copy of it, such as "
+                "type(layer).from_config(layer.get_config()) with its weights."
+            )
+
+
+def _other_wrapper(wrapper: DiscreteLayer, latent: keras.Variable) -> DiscreteLayer | None:
+    other = _wrappers.get(id(latent))
+    if other is None or other is wrapper:
+        return None
+    has_latent = any(p.latent is latent for p in other.discrete_parameters or ())
+    return other if has_latent else None

@@ -534,6 +534,17 @@ def test_the_wrapper_that_is_built_second_is_refused():
         second(np.ones((1, 3)))
 
 
+@on_one_backend
+def test_a_wrapper_that_is_made_again_has_the_weights():
+    dense = layers.Dense(4, name="shared")
+    first = Discrete(dense, "ternary", scale="learned", name="first")
+    first.build((None, 3))
+    second = Discrete(dense, "ternary", scale="learned", name="second")
+    assert second(np.ones((1, 3))).shape == (1, 4)
+    with pytest.raises(ValueError, match="'first' has given its weights to 'second'"):
+        first(np.ones((1, 3)))
+
+
 KNOWN = np.array([[1, -1, 0], [0, 1, -1]], "float32")
 
 

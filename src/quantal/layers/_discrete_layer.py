@@ -37,6 +37,8 @@ class DiscreteLayer(keras.layers.Layer):
     discrete_parameters: list[Parameter] | None
     seed_generator: keras.random.SeedGenerator | None
     finalized = False
+    _successor: str | None = None
+    """The name of the wrapper that has the layer's weights now; None for none."""
     _axis_of_auto_scale: Any = "output"
     """The axis of the scale that `scale="auto"` stands for."""
 
@@ -87,6 +89,18 @@ class DiscreteLayer(keras.layers.Layer):
         layer = super().from_config(arguments, *args, **kwargs)
         layer.finalized = finalized
         return layer
+
+    def give_up_to(self, other: "DiscreteLayer") -> None:
+        """Give the weights up to another wrapper around the same layer; then calls are refused."""
+        self._successor = other.name
+
+    def _refuse_if_given_up(self) -> None:
+        if self._successor is not None:
+            raise ValueError(
+                f"The wrapper {self.name!r} has given its weights to {self._successor!r}, which "
+                "was made around the same layer later. Expected one wrapper for each weight. "
+                "To share the layer, call one wrapper in both places."
+            )
 
     def _set_parameters(
         self, parameters: list[Parameter], owners: Sequence[keras.Layer] = ()

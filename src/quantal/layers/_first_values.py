@@ -92,7 +92,7 @@ def chosen_initializer(layer: keras.Layer, variable: keras.Variable) -> Callable
     name = variable.name.removesuffix(LATENT_SUFFIX)
     stems = _STEMS_OF_KERNEL if name == "kernel" else (name, name.removesuffix("_kernel"))
     for owner in flatten_layers(layer):
-        if any(variable is own for own in own_variables(owner)):
+        if any(variable is each for each in own_variables(owner)):
             for stem in stems:
                 initializer = _chosen_argument(owner, f"{stem}{_SUFFIX}")
                 if initializer is not None:

@@ -14,13 +14,19 @@ _wrappers: "weakref.WeakValueDictionary[int, DiscreteLayer]" = weakref.WeakValue
 
 
 def note_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variable]) -> None:
-    """Note that a wrapper has put weights on its list, as long as it lives."""
+    """Note that a wrapper has put weights on its list; one that had them gives them up."""
     for latent in latents:
+        other = other_wrapper(wrapper, latent)
+        if other is not None:
+            other.give_up_to(wrapper)
         _wrappers[id(latent)] = wrapper
 
 
 def refuse_second_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variable]) -> None:
-    """Refuse weights that another wrapper has on its list.
+    """Refuse weights that another wrapper has on another list.
+
+    One with the same arguments gives them up (`note_wrapper`), as where a wrapper is made
+    again around its layer.
 
     Args:
         wrapper: The wrapper that is to put them on its own list.
@@ -30,11 +36,11 @@ def refuse_second_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variab
         ValueError: Another wrapper that still is in use has one of them.
     """
     for latent in latents:
-        if _other_wrapper(wrapper, latent) is not None:
+        if _has_other_list(wrapper, other_wrapper(wrapper, latent)):
             # Keras's layers refer to each other in circles, which Python removes now and then.
             gc.collect()
-        other = _other_wrapper(wrapper, latent)
-        if other is not None:
+        other = other_wrapper(wrapper, latent)
+        if other is not None and _has_other_list(wrapper, other):
             raise ValueError(
                 f"The weight {latent.path.removesuffix(LATENT_SUFFIX)} is on the list of the "
                 f"wrapper {other.name!r} already, so {wrapper.name!r} would compute with that "
@@ -44,9 +50,14 @@ def refuse_second_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variab
             )
 
 
-def _other_wrapper(wrapper: DiscreteLayer, latent: keras.Variable) -> DiscreteLayer | None:
+def other_wrapper(wrapper: DiscreteLayer, latent: keras.Variable) -> DiscreteLayer | None:
+    """Return another wrapper that has a latent and is still in use, or None."""
     other = _wrappers.get(id(latent))
     if other is None or other is wrapper:
         return None
     has_latent = any(p.latent is latent for p in other.discrete_parameters or ())
     return other if has_latent else None
+
+
+def _has_other_list(wrapper: DiscreteLayer, other: DiscreteLayer | None) -> bool:
+    return other is not None and other.get_list_config() != wrapper.get_list_config()

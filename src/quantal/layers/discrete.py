@@ -384,6 +384,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
 
     def _call_listed(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped layer with listed values in place of the latents."""
+        self._refuse_if_given_up()
         self._refuse_other_kernels()
         training = bool(kwargs.get("training"))
         # What a layer inherits from the call around it costs less than an argument.

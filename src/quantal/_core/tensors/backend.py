@@ -354,6 +354,10 @@ def has_numbers(tensor: Tensor) -> bool:
     return not (is_symbol or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
+# Here and not when it is needed, since PyTorch's compiler warns of a cached function.
+_gradient_class: Any = custom_gradient_class() if keras.config.backend() == "torch" else None
+
+
 def custom_gradient(function: Function) -> Function:
     """Return the function with the gradient that it defines, as `keras.ops.custom_gradient` does.
 
@@ -365,7 +369,7 @@ def custom_gradient(function: Function) -> Function:
     """
     if keras.config.backend() != "torch":
         return ops.custom_gradient(function)
-    return functools.partial(custom_gradient_class().apply, function)
+    return functools.partial(_gradient_class.apply, function)
 
 
 def eager_section() -> AbstractContextManager[Any]:

@@ -310,6 +310,36 @@ HOSTILE = {
 }
 
 
+def resumed(path, members, **constraints):
+    """A search of the least sum of six elements that goes on from a file with such codes."""
+
+    def go():
+        return search(
+            lambda v: (v**3).sum(axis=1), [1, -1, 2], 6, start=[0] * 6, file=path, evaluations=300,
+            constraints=quantal.Constraints(**constraints),
+        )  # fmt: skip
+
+    go()
+    with np.load(path) as archive:
+        np.savez(path, **{**archive, "members": np.array(members, np.uint8)})
+    return go()
+
+
+def test_a_file_changes_no_fixed_elements(tmp_path):
+    with pytest.raises(ValueError, match=r"good.npz' has codes .* or change fixed elements"):
+        resumed(tmp_path / "good.npz", [[1] * 6], fixed=[True] * 2 + [False] * 4)
+
+
+def test_a_file_has_codes_of_the_lists(tmp_path):
+    with pytest.raises(ValueError, match=r"good.npz' has codes that are not in the lists"):
+        resumed(tmp_path / "good.npz", [[0, 0, 0, 0, 0, 3]])
+
+
+def test_a_file_breaks_no_constraints(tmp_path):
+    result = resumed(tmp_path / "good.npz", [[1] * 6], total=4)
+    assert result.vector.sum() == 4
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(tmp_path, name):
     """Each is the error that names the file, and takes no memory."""

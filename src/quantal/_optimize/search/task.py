@@ -147,7 +147,9 @@ def parse(
         linear.terms,
     )  # fmt: skip
     checkpoint = Checkpoint(settings.file, name, {"members": (None, len(problem))})
-    starts = _starts(evaluator, groups, problem, checkpoint, repaired, random)
+    starts = _starts(
+        evaluator, groups, problem, _members(problem, linear, checkpoint), repaired, random
+    )
     problem = problem.starting_at(starts[-1])
     negatives = None if structure is None else structure.symmetry(problem)
     population = Population(problem, negatives, random, repaired)
@@ -181,16 +183,11 @@ def _starts(
     evaluator: Evaluator,
     groups: Groups,
     problem: Problem,
-    checkpoint: Checkpoint,
+    members: list[Integers],
     repaired: Callable[[Integers], Integers],
     random: np.random.Generator,
 ) -> list[Integers]:
-    """Return the assignments of the checkpoint and the first one, evaluated."""
-    members: list[Integers] = []
-    if checkpoint.exists():
-        rows = checkpoint.read()["members"]
-        in_lists = ((rows >= 0) & (rows < problem.lengths)).all(axis=1)
-        members = list(rows[in_lists])
+    """Return the members of a checkpoint and the first assignment, evaluated."""
     start = problem.start
     loss = evaluator.loss(start)
     evaluator.incumbent.offer(start, loss)
@@ -199,6 +196,27 @@ def _starts(
     for codes in members:
         evaluator.consider(codes)
     return [*members, start]
+
+
+def _members(
+    problem: Problem, constraints: LinearConstraints, checkpoint: Checkpoint
+) -> list[Integers]:
+    """Return the assignments of a checkpoint that satisfy the constraints.
+
+    Raises:
+        ValueError: The file is damaged, of another problem, or has codes that are not in the
+            lists or change fixed elements.
+    """
+    if not checkpoint.exists():
+        return []
+    rows = checkpoint.read()["members"]
+    is_code = (rows >= 0) & (rows < problem.lengths)
+    if not (is_code & (~problem.fixed | (rows == problem.start))).all():
+        raise ValueError(
+            f"{checkpoint} has codes that are not in the lists, or change fixed elements. Expected "
+            "what search wrote. Delete it to begin anew."
+        )
+    return list(rows[constraints.satisfied(rows)])
 
 
 def _first_number(

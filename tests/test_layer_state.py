@@ -257,3 +257,94 @@ def test_a_frozen_model_stays_frozen(way):
     changed = WAYS[way](model)
     assert not changed.trainable
     assert not changed.trainable_variables
+
+
+class Settings:
+    """An object that a layer keeps."""
+
+    def __init__(self, factor):
+        self.factor, self.inner = factor, {"seen": [np.arange(2)]}
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class OfObjects(layers.Layer):
+    """A layer whose constructor sets attributes that a user may change."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.settings, self.function, self.other = Settings(2.0), ops.sin, lambda x: x
+        self.root = np.sqrt
+
+    def call(self, x):
+        return self.other(self.function(x)) * self.settings.factor
+
+
+def change_object(layer):
+    layer.settings = Settings(5.0)
+
+
+def change_inside(layer):
+    layer.settings.factor = 5.0
+
+
+def change_function(layer):
+    layer.function, layer.other, layer.root = ops.cos, lambda x: 3 * x, np.square
+
+
+CHANGES = [change_object, change_inside, change_function]
+
+
+@every_way
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_objects_and_functions_go_along(change, way, random):
+    layer, data = OfObjects(), random.normal(size=(4, 6)).astype("float32")
+    change(layer)
+    model = stack(layer, layers.Dense(2))
+    changed = WAYS[way](model)
+    np.testing.assert_array_equal(numpy(model(data)), numpy(changed(data)))
+    assert changed.layers[0].settings is not layer.settings
+    assert changed.layers[0].root is layer.root
+
+
+@on_one_backend
+def test_changed_attributes_that_are_no_data_are_refused():
+    layer = OfObjects()
+    model = stack(layer, layers.Dense(2))
+    layer.function = lambda x: x * ops.sum(model.layers[1].kernel)
+    with pytest.raises(ValueError, match="attribute 'function' of type function"):
+        quantal.discretize(model, "ternary")
+    layer.function, layer.settings.inner = ops.sin, object()
+    with pytest.raises(ValueError, match="attribute 'settings' of type Settings"):
+        quantal.discretize(model, "ternary")
+
+
+@on_one_backend
+def test_a_finalized_layer_of_a_user_is_baked(random):
+    @keras.saving.register_keras_serializable(package="quantal_tests")
+    class Scaled(layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 2))
+
+        def call(self, x):
+            return ops.matmul(x, self.kernel)
+
+    data = random.normal(size=(4, 6)).astype("float32")
+    model = stack(quantal.Discrete(Scaled(), "ternary"))
+    final = quantal.finalize(model)
+    np.testing.assert_array_equal(numpy(model(data)), numpy(quantal.bake(final)(data)))
+
+
+@on_one_backend
+def test_a_subclassed_model_on_lists_is_not_finalized(random):
+    class Pair(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.norm, self.dense = layers.Normalization(), layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(self.norm(x))
+
+    model = Pair()
+    model(np.ones((2, 6), "float32"))
+    with pytest.raises(ValueError, match=r"layers that it makes are others.*subclassed model"):
+        quantal.finalize(quantal.discretize(model, "ternary"))

@@ -78,10 +78,14 @@ def _finalized(model: keras.Model) -> keras.Model:
     kept: ByIdentity[None] = ByIdentity()
     clone = _clone(model, True, kept)
     again = _remade(clone.model)
+    if [class_of(m) for m in flatten_layers(clone.model)] != [
+        class_of(m) for m in flatten_layers(again)
+    ]:
+        _refuse(clone.model, "the layers that it makes are others")
     # A layer that creates discrete layers in its constructor creates them trainable.
     differing = ByIdentity.of_keys(
         new
-        for new, other in zip(flatten_layers(clone.model), flatten_layers(again), strict=False)
+        for new, other in zip(flatten_layers(clone.model), flatten_layers(again), strict=True)
         if getattr(new, "finalized", False) and not getattr(other, "finalized", False)
     )
     if differing:

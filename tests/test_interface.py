@@ -229,6 +229,34 @@ def test_latents_are_called_so():
     assert again.weights[0].name == "kernel_latent"
 
 
+@keras.saving.register_keras_serializable("tests")
+class Assigning(keras.Layer):
+    """A layer that assigns to its own weight in training."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1],), name="kernel")
+
+    def call(self, inputs, training=False):
+        if training:
+            self.kernel.assign(self.kernel / 2)
+        return inputs * self.kernel
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(Assigning, id="own"),
+        pytest.param(lambda: layers.SpectralNormalization(layers.Dense(2)), id="spectral"),
+    ],
+)
+def test_a_layer_that_assigns_to_a_listed_weight_is_refused(make):
+    discrete = Discrete(make(), "ternary")
+    data = np.ones((2, 3), "float32")
+    discrete(data)
+    with pytest.raises(ValueError, match=r"assigns to its weight .*kernel, which is on a list"):
+        discrete(data, training=True)
+
+
 # The arrays of `get_weights` and `set_weights`.
 
 LISTS_OF_USERS = {

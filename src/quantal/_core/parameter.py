@@ -182,7 +182,7 @@ class Parameter:
         >>> keras.ops.convert_to_numpy(parameter.weight).tolist()
         [0.5, -0.5]
         """
-        return self.compute(training_of_call())
+        return self._kept.unshared(self.compute(training_of_call()))
 
     @property
     def codes(self) -> Tensor:

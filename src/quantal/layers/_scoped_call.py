@@ -7,6 +7,7 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import outside_of, scope_outside, stored_value
+from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.types import Tensor
 
 
@@ -69,8 +70,19 @@ class ReplacingScope(keras.StatelessScope):
         return stored_value(variable) if outer is None else outer.get_current_value(variable)
 
     def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
-        """Assign a value to a variable that is not replaced; a replaced one stays as it is."""
+        """Assign a value to a variable that is not replaced.
+
+        Raises:
+            ValueError: The variable is replaced, so that what is assigned would be lost.
+        """
         variable, value = update
-        if variable not in self._tensors:
-            with outside_of(self):
-                variable.assign(value)
+        if variable in self._tensors:
+            path = str(variable.path).removesuffix(LATENT_SUFFIX)
+            raise ValueError(
+                f"The wrapped layer assigns to its weight {path}, which is on a list: what "
+                "meets the data is computed from its latent. Expected a layer that leaves "
+                "listed weights to the optimizer, other than SpectralNormalization. Leave this "
+                "weight free, or wrap a layer that assigns to none."
+            )
+        with outside_of(self):
+            variable.assign(value)

@@ -49,6 +49,17 @@ class KeptTensor:
         """Forget what is kept."""
         self._kept = None
 
+    def unshared(self, tensor: Tensor) -> Tensor:
+        """Return a tensor that shares no memory with what is kept: users may write into it.
+
+        Args:
+            tensor: What `get` returned, or another tensor, which is returned as it is.
+        """
+        if keras.config.backend() != "torch" or self._kept is None or _transforms_in_torch():
+            return tensor
+        is_shared = tensor.data_ptr() == self._kept.result.data_ptr()
+        return tensor.clone() if is_shared else tensor
+
     def get(self, variables: Sequence[keras.Variable], compute: Compute) -> Tensor:
         """Return what a function computes from variables, with its gradient to them.
 

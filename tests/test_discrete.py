@@ -416,6 +416,33 @@ def test_what_the_layer_computes_with_is_listed(dtype, compile):
     testing.assert_members((testing.compiled(discrete) if compile else discrete)(eye), VALUES)
 
 
+def test_scales_of_layers_created_from_a_config_start_at_the_spread_of_the_initializer():
+    def layer():
+        return Discrete(layers.Dense(64), "ternary", scale="learned")
+
+    def scale_of(model):
+        model.build((None, 64))
+        (parameter,) = parameters_of(model)
+        return float(numpy(parameter.scale).mean())
+
+    first = scale_of(layer())
+    built = layer()
+    built.build((None, 64))
+    trained = layers.Dense(64)
+    trained.build((None, 64))
+    sequential = keras.Sequential([keras.Input((64,)), layer()])
+    for other in (
+        Discrete.from_config(layer().get_config()),
+        Discrete.from_config(built.get_config()),
+        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(built)),
+        Discrete.from_config(Discrete(trained, "ternary", scale="learned").get_config()),
+        keras.models.clone_model(sequential),
+        keras.models.clone_model(keras.Sequential([layer()])),
+        keras.Sequential.from_config(sequential.get_config()),
+    ):
+        assert scale_of(other) == pytest.approx(first, rel=0.1)
+
+
 def test_learned_scale_multiplies_the_listed_weights():
     discrete = CASES["Dense"].wrapped(scale="learned")
     x = CASES["Dense"].data()

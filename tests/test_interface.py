@@ -1,5 +1,7 @@
 """What a discrete layer shows of itself: names, attributes, arrays and tracked variables."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -438,6 +440,49 @@ def test_the_transforms_of_pytorch_work(kind, random):
         torch.testing.assert_close(gradients.sum(0), gradient)
     checkpoint(model, x.clone().requires_grad_(), use_reentrant=False).sum().backward()
     assert layer.discrete_parameters[0].latent.value.grad is not None
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="TorchScript is PyTorch's")
+@pytest.mark.parametrize("kind", ["trained", "frozen", "finalized"])
+@pytest.mark.parametrize(
+    ("values", "arguments"),
+    [
+        ([-1, 1], {}),
+        ("ternary", {"estimator": "annealed", "scale": "learned"}),
+        ("nf4", {"estimator": "mean_field", "scale": quantal.Scale("learned", power_of_two=True)}),
+        (Values([0.1, -0.2, 1], learnable=True), {"estimator": "gumbel_softmax"}),
+    ],
+)
+def test_torch_script_traces_and_saves_discrete_models(values, arguments, kind, random, tmp_path):
+    import torch
+
+    layer = Discrete(layers.Dense(5), values, **arguments)
+    model = keras.Sequential([keras.Input((5,)), layer, LearnableMultiplier([-1, 0.5])])
+    model.trainable = kind != "frozen"
+    if kind == "finalized":
+        model = quantal.finalize(model)
+    x = torch.tensor(random.normal(size=(3, 5)).astype("float32"))
+    with warnings.catch_warnings():
+        # It warns of plain Keras layers, too.
+        warnings.simplefilter("ignore")
+        # With its check, which traces once more without gradients.
+        torch.jit.trace(model, x).save(tmp_path / "model.pt")
+    traced = torch.jit.load(tmp_path / "model.pt")
+    for inputs in (x, torch.cat([x, -x])):
+        torch.testing.assert_close(traced(inputs), model(inputs), rtol=1e-6, atol=1e-6)
+    if kind == "trained":
+        # The latents are here within the list's ends, where the gradient is the layers' own.
+        latents = [p.latent.value for p in parameters_of(model)]
+        expected = torch.autograd.grad((model(x) ** 2).sum(), latents)
+        (traced(x) ** 2).sum().backward()
+        gradients = {tuple(p.shape): p.grad for n, p in traced.named_parameters() if "latent" in n}
+        torch.testing.assert_close([gradients[tuple(p.shape)] for p in latents], [*expected])
+    # The file has the latents and computes from them.
+    with torch.no_grad():
+        for tensor in [*traced.parameters(), *model.parameters()]:
+            if tensor.shape == (5, 5):
+                tensor.neg_()
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX's trees")

@@ -233,6 +233,24 @@ class TestInPyTorch:
             latent.neg_()
         assert_fresh(model, x)
 
+    @pytest.mark.parametrize("shape", [(300, 1000), (1, 999_999), (700_001, 1)])
+    def test_each_number_of_a_large_weight_counts(self, shape, random):
+        layer = Discrete(layers.Dense(shape[1]), "ternary", scale="learned")
+        layer.build((None, shape[0]))
+        (parameter,) = parameters_of(layer)
+        numbers = parameter.latent.value.data.numpy()
+        for position in ((0, 0), (shape[0] // 2, shape[1] // 2), (-1, -1)):
+            before = parameter.compute(False)
+            assert parameter.compute(False).data_ptr() == before.data_ptr()
+            numbers[position] = -3 if numbers[position] > 0 else 3
+            after = parameter.compute(False)
+            assert np.flatnonzero(numpy(after) != numpy(before)).size == 1
+            np.testing.assert_array_equal(numpy(after), numpy(parameter._compute()))
+        parameter.latent.value.data = parameter.latent.value.data.clone().T.contiguous().T
+        parameter.compute(False)
+        parameter.latent.value.data[-1, -1] *= -1
+        np.testing.assert_array_equal(numpy(parameter.compute(False)), numpy(parameter._compute()))
+
     def test_a_result_that_is_changed_is_not_used_again(self, random):
         import torch
 

@@ -37,6 +37,7 @@ from quantal.layers._first_values import (
     numbers_of,
     one,
     scale_from_initializer,
+    values_follow,
 )
 from quantal.layers._moments import moderated_call, passes_moments
 from quantal.layers._scoped_call import call_with
@@ -448,9 +449,15 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
                 config names.
             **kwargs: Alike.
         """
-        discrete = super().from_config(_for_wrapper(cls, config), *args, **kwargs)
-        # Keras has built the layer from its config; those random weights mean nothing.
-        discrete._first_scales = ByIdentity()
+        arguments = _for_wrapper(cls, config)
+        finalized = arguments.pop("finalized", False)
+        inner = arguments.pop("layer")
+        layer = keras.saving.deserialize_keras_object(inner, *args, **kwargs)
+        # Keras has built the layer from its config. Those random weights are no start, but the
+        # scales' start has their spread: that of the layer's initializer.
+        with values_follow():
+            discrete = cls(layer, **arguments)
+        discrete.finalized = finalized
         discrete._draw_first_latents()
         return discrete
 

@@ -5,7 +5,6 @@ vectorization to each of them. Whatever needs these asks here and names no frame
 """
 
 import contextlib
-import functools
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -272,7 +271,7 @@ def like_variable(value: Tensor, variable: keras.Variable, is_trained: bool = Fa
 
     if value.requires_grad or torch.is_grad_enabled() or torch.is_inference_mode_enabled():
         return value
-    if torch.compiler.is_compiling() or value.device.type == "meta":
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.device.type == "meta":
         return value
     try:
         return value.detach().requires_grad_(is_trained or variable.value.requires_grad)
@@ -362,6 +361,8 @@ def custom_gradient(function: Function) -> Function:
     """Return the function with the gradient that it defines, as `keras.ops.custom_gradient` does.
 
     PyTorch's transforms (`torch.func`) know the gradient, too; they do not know that of Keras.
+    Files of `torch.jit.trace` have no place for a function of Python: while it traces, the
+    gradient is that of the value itself.
 
     Args:
         function: A function of tensors that returns a tensor and a function from the gradient
@@ -369,7 +370,14 @@ def custom_gradient(function: Function) -> Function:
     """
     if keras.config.backend() != "torch":
         return ops.custom_gradient(function)
-    return functools.partial(_gradient_class.apply, function)
+    import torch
+
+    def applied(*arguments: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and torch.jit.is_tracing():
+            return function(*arguments)[0]
+        return _gradient_class.apply(function, *arguments)
+
+    return applied
 
 
 def eager_section() -> AbstractContextManager[Any]:

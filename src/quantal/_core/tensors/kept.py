@@ -7,7 +7,7 @@ most of the time of a small model, so the weight is kept. A kept tensor is never
 |---|---|
 | JAX | arrays do not change: an assignment puts another one in the variable's place |
 | TensorFlow | tensors do not change: while one is kept, an assignment writes into other memory |
-| PyTorch | tensors change, also by ways that leave no trace (`.data`, NumPy): numbers are compared |
+| PyTorch | tensors change, also by ways that leave no trace (`.data`, NumPy): numbers are compared with a copy |
 
 Nothing is kept within a compiler's trace, where tensors have no numbers, nor on a device
 other than the processor, where comparing costs more than it saves.
@@ -19,10 +19,17 @@ from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from quantal._core.types import Tensor
 
 Compute = Callable[[], Tensor]
+
+_LARGE = 2**16
+"""Arrays of so many bytes are compared in blocks: smaller ones gain nothing from it."""
+
+_BLOCK = 2**17
+"""The length of a block: its comparison, one boolean a number, stays in the processor's cache."""
 
 
 class _Kept(NamedTuple):
@@ -124,7 +131,7 @@ class KeptTensor:
             kept is None
             # The version counts changes of the result itself, by whoever got it.
             or kept.result._version != kept.version
-            or not all(map(np.array_equal, kept.sources, arrays))
+            or not all(map(_are_equal, kept.sources, arrays))
         ):
             # Outside inference mode, so that gradients may pass through its users later.
             with torch.inference_mode(False), torch.no_grad():
@@ -149,6 +156,20 @@ def _is_on_processor_in_tensorflow(tensor: Any) -> bool:
 def _share_memory_in_tensorflow(one: Tensor, other: Tensor) -> bool:
     first, second = (np.asarray(t).__array_interface__["data"][0] for t in (one, other))
     return bool(first == second)
+
+
+def _are_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Return whether two arrays have the same numbers; large ones as fast as memory is read."""
+    if one.nbytes < _LARGE or not (one.flags.c_contiguous and other.flags.c_contiguous):
+        return np.array_equal(one, other)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    bits = np.uint64 if one.nbytes % 8 == 0 else one.dtype
+    first, second = one.reshape(-1).view(bits), other.reshape(-1).view(bits)
+    return all(
+        np.array_equal(first[start : start + _BLOCK], second[start : start + _BLOCK])
+        for start in range(0, len(first), _BLOCK)
+    )
 
 
 def _is_on_processor_in_torch(tensor: Any) -> bool:

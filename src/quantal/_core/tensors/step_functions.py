@@ -9,7 +9,7 @@ and its fused arithmetic:
 | up to 15 | `Chain`: a chain of selects | K per element, fused by a compiler | elements |
 | more, on a grid of powers of two | `Grid`: rounding | constant | elements |
 | more | `Buckets`: a bucket table, then binary search within the bucket | log K at worst | elements |
-| more than 7, PyTorch without its compiler | `Bisection`: its `searchsorted` | log K | elements |
+| more than 7, PyTorch where it does not trace | `Bisection`: its `searchsorted` | log K | elements |
 
 Elsewhere `searchsorted` is 5 to 400 times slower under XLA, and a sum of steps is one
 unit in the last place off the list.
@@ -192,7 +192,7 @@ class Buckets(StepFunction):
 
 
 class Bisection(StepFunction):
-    """A bisection uses PyTorch's `searchsorted`, and another form where its compiler traces.
+    """A bisection uses PyTorch's `searchsorted`, and another form where it traces.
 
     Args:
         thresholds: As in `step_function`.
@@ -208,17 +208,17 @@ class Bisection(StepFunction):
         self._sorted, self._levels = Constant(thresholds), Constant(levels)
 
     def evaluate(self, x: Tensor) -> Tensor:
-        if _torch_compiles():
+        if _torch_traces():
             return self.compiled.evaluate(x)
         # NaN counts as beyond the last threshold there, and goes below the first here.
         x = ops.where(x >= -math.inf, x, -math.inf)
         return ops.take(self._levels(), ops.searchsorted(self._sorted(), x, side="right"))
 
 
-def _torch_compiles() -> bool:
+def _torch_traces() -> bool:
     import torch
 
-    return torch.compiler.is_compiling()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:

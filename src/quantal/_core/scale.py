@@ -39,6 +39,9 @@ class Scale:
     constant. Optimizers see a learned scale relative to its start, so an Adam step of
     0.001 is a thousandth of it; it stays within a factor of 1024 of its start.
 
+    With the estimator `MeanField`, a linear layer trains a learned scale, and leaves one of the
+    other two methods at its start: the latents say how sure a value is, and not how large.
+
     Args:
         method: One of the methods above.
         axis: The parts of the weight that have a scale each. None: the whole weight has

@@ -3,6 +3,8 @@
 import csv
 import inspect
 import re
+import resource
+import signal
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from keras import layers
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from models import ARGUMENTS
 from quantal import Discrete, LearnableMultiplier, parameters_of
 from quantal._export.registry import TARGETS
@@ -93,6 +95,26 @@ def test_state_dict(tmp_path):
     assert weights
     for weight in weights.values():
         np.testing.assert_array_equal(weight.numpy(), numpy(model.layers[0].kernel))
+
+
+@on_one_backend
+@pytest.mark.parametrize("file", ["m.pt", "m.onnx", "m.c", "m.npz", "m.keras"])
+def test_a_full_disk_is_named(tmp_path, file):
+    """The model is not to blame, and an old file stays."""
+    if file == "m.pt" and keras.config.backend() != "torch":
+        pytest.skip("PyTorch's own file")
+    model = model_of(Discrete(layers.Dense(999), "ternary"))
+    (tmp_path / file).write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            quantal.export(model, tmp_path / file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / file).read_bytes() == b"old"
 
 
 def test_refusals(tmp_path):

@@ -21,12 +21,16 @@ def refused_by_name(model: keras.Model, form: str, instead: str) -> Iterator[Non
     Raises:
         ValueError: The block raised an error, which is its cause.
         ImportError: A package is not installed.
+        OSError: A file cannot be written, as on a full disk.
     """
     try:
         yield
     except (ImportError, MemoryError):
         raise
     except Exception as error:
+        # Others than the system's have no number, such as those of a missing source of code.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         why = " ".join(str(error).split())[:_MOST_CHARACTERS] or type(error).__name__
         lengths = [tuple(tensor.shape) for tensor in model.inputs if None in tensor.shape[1:]]
         fix = f"Fix the open lengths {lengths} in keras.Input. " if lengths else ""

@@ -1,5 +1,6 @@
 """Write plain models: Keras's own file, and PyTorch's state_dict."""
 
+import io
 import pathlib
 
 import keras
@@ -39,7 +40,9 @@ def write_state_dict(model: keras.Model, path: pathlib.Path) -> Written:
         )
     import torch
 
-    # To a file, not a path: the path's name would become part of the bytes.
-    with open(path, "wb") as file:
-        torch.save(bake(model).state_dict(), file)
+    # In memory first: the path's name would become part of the bytes, and PyTorch's writer hides
+    # a full disk behind errors of its own.
+    content = io.BytesIO()
+    torch.save(bake(model).state_dict(), content)
+    path.write_bytes(content.getbuffer())
     return Written([path])

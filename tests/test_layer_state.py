@@ -348,3 +348,36 @@ def test_a_subclassed_model_on_lists_is_not_finalized(random):
     model(np.ones((2, 6), "float32"))
     with pytest.raises(ValueError, match=r"layers that it makes are others.*subclassed model"):
         quantal.finalize(quantal.discretize(model, "ternary"))
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Counting(layers.Layer):
+    """A layer whose own way of saving holds a number that is no weight."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="ones")
+        self.seen = 5.0
+
+    def save_own_variables(self, store):
+        store["gain"], store["seen"] = 2 * numpy(self.gain), np.array(self.seen)
+
+    def load_own_variables(self, store):
+        self.gain.assign(np.asarray(store["gain"]) / 2)
+        self.seen = float(np.asarray(store["seen"]))
+
+    def call(self, x):
+        return x * self.gain * self.seen
+
+
+@on_one_backend
+def test_save_refuses_what_a_layer_saves_besides_its_weights(tmp_path, random):
+    model, path = discretized(stack(Counting(), layers.Dense(2))), tmp_path / "model.quantal"
+    model.layers[0].gain.assign(np.arange(6))
+    data = random.normal(size=(4, 6)).astype("float32")
+    quantal.save(model, path)
+    np.testing.assert_array_equal(numpy(model(data)), numpy(quantal.load(path)(data)))
+    before = path.read_bytes()
+    model.layers[0].seen = 7.0
+    with pytest.raises(ValueError, match=r"'counting' of type Counting keeps 'seen'.*add_weight"):
+        quantal.save(model, path)
+    assert path.read_bytes() == before

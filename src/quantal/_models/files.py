@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import tempfile
 import zlib
 from collections.abc import Container
 from typing import Any
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
 from quantal._models.config_limits import check_config
-from quantal._models.layer_state import assets_of, load_assets, refresh_state
+from quantal._models.layer_state import (
+    assets_of,
+    check_kept,
+    keeps_more,
+    load_assets,
+    refresh_state,
+)
 from quantal._models.skeleton import (
     Skeleton,
     Slot,
@@ -100,6 +107,11 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
         arrays[name] = np.frombuffer(zlib.compress(data, 9), np.uint8)
         metadata.setdefault("assets", {})[file] = name
     _prove(model, slots, arrays, metadata)
+    if keeps_more(model):
+        with tempfile.TemporaryDirectory() as folder:
+            trial = os.path.join(folder, "model.quantal")
+            container.write(trial, arrays, metadata)
+            check_kept(model, load(trial))
     return container.write(path, arrays, metadata)
 
 

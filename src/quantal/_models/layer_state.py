@@ -122,6 +122,49 @@ def load_assets(model: keras.Layer, files: Mapping[str, bytes]) -> None:
         _load_assets(layers[layer_index], files_of_one)
 
 
+def keeps_more(model: keras.Layer) -> bool:
+    """Return whether a layer's own way of saving holds more than the weights that it lists."""
+    return any(_more_than_weights(layer) for layer in flatten_layers(model))
+
+
+def check_kept(model: keras.Layer, again: keras.Layer) -> None:
+    """Refuse a model of which a file keeps less than a layer's own way of saving does.
+
+    Args:
+        model: A built model.
+        again: What is loaded from its file.
+
+    Raises:
+        ValueError: There is such a layer.
+    """
+    for old, new in map(LayerPair, flatten_layers(model), flatten_layers(again)):
+        more = _more_than_weights(old)
+        store = _own_store(new) if more else {}
+        for name, numbers in more.items():
+            if name not in store or not _same_numbers(numbers, store[name]):
+                raise ValueError(
+                    f"{model.name!r} is not saved, since its layer {old.name!r} of type "
+                    f"{type(old).__name__} keeps {name!r} by its save_own_variables, which is "
+                    "none of its weights, and files hold weights alone. Expected it among them. "
+                    "Create it with add_weight, with trainable=False, or give it a file by "
+                    "save_assets and load_assets."
+                )
+
+
+def _more_than_weights(layer: keras.Layer) -> dict[str, NDArray[Any]]:
+    """Return what a layer's class saves in its way and is none of the layer's weights."""
+    if not _saves_in_its_way(layer) or type(layer).__module__.startswith("keras."):
+        return {}
+    with _named(layer):
+        store = _own_store(layer)
+    weights = [np.asarray(ops.convert_to_numpy(weight)) for weight in layer.weights]
+    return {
+        name: numbers
+        for name, numbers in store.items()
+        if not any(_same_numbers(numbers, weight) for weight in weights)
+    }
+
+
 def _copy_flags(pairs: list[LayerPair]) -> None:
     """Make the new layers trainable or not, as the old ones are."""
     # A layer hands its flag to all layers inside it, so outer layers come first.

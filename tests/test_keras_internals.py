@@ -227,3 +227,12 @@ def test_the_safe_scope_is_stronger_than_the_switch():
             keras.saving.deserialize_keras_object(again)
     finally:
         keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", None)
+
+
+def test_a_state_that_tensorflow_tracks_is_no_weight():
+    layer, variable = keras.layers.Dense(2), keras.Variable(1.0, trainable=False, name="seed")
+    layer.build((None, 3))
+    internals.track_state(layer, "_seed", variable)
+    assert [weight.name for weight in layer.weights] == ["kernel", "bias"]
+    if keras.config.backend() == "tensorflow":
+        assert "_seed" in layer._trackable_children()

@@ -13,6 +13,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.variables import AutocastScope, get_autocast_scope
 from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.utils.tracking import DotNotTrackScope
 
 _LATE_VARIABLES = "uninitialized_variables"
 """The name under which Keras lists, for each thread, variables that have no numbers yet."""
@@ -51,7 +52,9 @@ def refresh_names(layer: keras.Layer) -> None:
 def track_state(layer: keras.Layer, name: str, variable: keras.Variable) -> None:
     """Let TensorFlow's checkpoints hold a variable that is no weight of a layer, as a seed is."""
     if keras.config.backend() == "tensorflow":
-        layer._track_trackable(variable, name=name, overwrite=True)
+        # TensorFlow's own list of what it tracks is an attribute that Keras would search.
+        with DotNotTrackScope():
+            layer._track_trackable(variable, name=name, overwrite=True)
 
 
 def training_of_call() -> bool:

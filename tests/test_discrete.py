@@ -244,7 +244,7 @@ def test_a_frozen_layer_keeps_its_latents():
     assert not set(np.unique(latent)) <= set(VALUES.numbers)
 
 
-def test_a_layer_that_assigns_its_kernel_does_not_touch_the_latents():
+def test_a_layer_that_assigns_its_kernel_is_refused_and_touches_no_latent():
     class Assigning(layers.Dense):
         def call(self, inputs, training=None):
             self._kernel.assign(self._kernel * 2.0)
@@ -253,7 +253,8 @@ def test_a_layer_that_assigns_its_kernel_does_not_touch_the_latents():
     discrete = Discrete(Assigning(2), VALUES)
     discrete.build((None, 3))
     latent = numpy(discrete.discrete_parameters[0].latent)
-    discrete(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="assigns to its weight"):
+        discrete(np.ones((1, 3)))
     np.testing.assert_array_equal(numpy(discrete.discrete_parameters[0].latent), latent)
 
 

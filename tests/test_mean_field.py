@@ -112,6 +112,7 @@ def test_a_learned_scale_gets_the_true_gradient(power_of_two, random):
     (parameter,) = layer.discrete_parameters
     state, upstream = parameter.scale_state, random.normal(size=(6, 3))
     state.begin(np.float32(0.5))
+    parameter.latent.assign(random.normal(size=(4, 3)))
     latent = numpy(parameter.latent).astype(float)
 
     def loss(relative):

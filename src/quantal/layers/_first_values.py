@@ -102,7 +102,8 @@ def chosen_initializer(layer: keras.Layer, variable: keras.Variable) -> Callable
 
 def _chosen_argument(layer: keras.Layer, name: str) -> Callable[..., Any] | None:
     """Return a layer's initializer of this name, if it is a choice of certain numbers."""
-    signatures = [inspect.signature(kind.__init__).parameters for kind in type(layer).__mro__]
+    kinds: list[Any] = list(type(layer).__mro__)
+    signatures = [inspect.signature(kind.__init__).parameters for kind in kinds]
     arguments = [parameters[name] for parameters in signatures if name in parameters]
     initializer = getattr(layer, name, None)
     if not arguments or initializer is None:
@@ -119,8 +120,8 @@ def _is_alike(initializer: Any, other: Any) -> bool:
     """Return whether two initializers are the same but for their seeds."""
     if type(initializer) is not type(other) or not hasattr(initializer, "get_config"):
         return initializer is other
-    configs = [{**each.get_config(), "seed": None} for each in (initializer, other)]
-    return all(np.array_equal(configs[0][name], configs[1].get(name)) for name in configs[0])
+    config, other_config = ({**each.get_config(), "seed": None} for each in (initializer, other))
+    return all(np.array_equal(config[name], other_config[name]) for name in config)
 
 
 def numbers_of(initializer: Callable[..., Any], variable: keras.Variable) -> NDArray[Any]:

@@ -41,7 +41,7 @@ class UserLoss(Objective):
                 f"objective is a {type(function).__name__}. Expected one of quantal.objectives, or "
                 "a function of vectors (batch, n)."
             )
-        if not isinstance(jobs, numbers.Integral) or (jobs < 1 and jobs != -1):
+        if not isinstance(jobs, (int, np.integer)) or (jobs < 1 and jobs != -1):
             raise ValueError(
                 f"jobs is {jobs!r}. Expected 1 or more processes, or -1 for one a core."
             )

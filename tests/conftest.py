@@ -1,6 +1,7 @@
 import collections
 import datetime
 import os
+import signal
 import zlib
 
 import hypothesis
@@ -21,6 +22,10 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("quantal")
+
+# Shells let what they start in the background ignore Ctrl-C, which tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 on_one_backend = pytest.mark.skipif(

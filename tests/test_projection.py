@@ -8,7 +8,7 @@ from keras import ops
 
 from conftest import numpy
 from lists import LONG, NAMED, lists
-from quantal import Values, testing
+from quantal import LearnableMultiplier, Values, testing
 from quantal._core.tensors import projection
 from quantal._core.tensors.projection import projection_of
 from quantal._core.tensors.step_functions import Buckets, Chain, Grid, step_function
@@ -64,6 +64,17 @@ def check_form(form, thresholds, levels, x):
     count = np.where(np.isnan(x), 0, np.searchsorted(thresholds, x, side="right"))
     results = numpy(form(thresholds, levels).evaluate(ops.convert_to_tensor(x)))
     np.testing.assert_array_equal(results, levels[count], err_msg=form.__name__)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_the_smallest_value_is_taken_where_the_first_midpoint_is_zero(count):
+    # Compilers take the number just below 0 for 0 itself.
+    numbers = [-1.0, 1.0, *(1 + np.cumsum(0.3 + np.arange(count) % 7 / 10))]
+    layer = LearnableMultiplier(numbers)
+    layer.build((None, 4))
+    layer.set_codes([0, 0, 1, 2])
+    np.testing.assert_array_equal(numpy(layer.codes), [0, 0, 1, 2])
+    np.testing.assert_array_equal(numpy(layer.kernel)[:3], [-1, -1, 1])
 
 
 @pytest.mark.parametrize("levels", ["numbers", "codes"])

@@ -224,9 +224,14 @@ def _torch_traces() -> bool:
 def _ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:
     """Return a number just below the first threshold, and the last threshold.
 
-    The first stands for everything below the thresholds, NaN included.
+    The first stands for everything below the thresholds, NaN included. It is no subnormal number:
+    compilers take those for 0, which may be the threshold itself.
     """
-    return float(np.nextafter(thresholds[0], np.float32(-np.inf))), float(thresholds[-1])
+    below = np.nextafter(thresholds[0], np.float32(-np.inf))
+    smallest_normal = np.finfo(np.float32).tiny
+    if abs(below) < smallest_normal:
+        below = -smallest_normal
+    return float(below), float(thresholds[-1])
 
 
 def _within(x: Tensor, below: float, top: float) -> Tensor:

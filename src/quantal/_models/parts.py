@@ -66,6 +66,7 @@ class Part(NamedTuple):
 
 
 def all_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """Return all weights of a layer, those of layers inside it too."""
     return list(layer.weights)
 
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.kept import nothing_kept
 from quantal._core.types import Tensor
 from quantal._models.inputs import random_inputs, symbolic_inputs
 from quantal.testing import _trace_jax, _trace_tensorflow, _trace_torch
@@ -102,7 +103,8 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
         return not numbers_off_the_list(use, halves).size
 
     ledger = Ledger(parameters, is_listed)
-    _TRACERS[backend](ledger, forward, [p.latent.value for p in parameters], inputs)
+    with nothing_kept():
+        _TRACERS[backend](ledger, forward, [p.latent.value for p in parameters], inputs)
     return ledger.uses
 
 

@@ -72,7 +72,8 @@ def _hold_arrays(model: keras.Model) -> None:
     """
     for layer in flatten_layers(model):
         for name, value in list(vars(layer).items()):
-            if ops.is_tensor(value) and keras.config.backend() == "tensorflow":
+            is_tensor = ops.is_tensor(value) and not isinstance(value, keras.Variable)
+            if is_tensor and keras.config.backend() == "tensorflow":
                 setattr(layer, name, ops.convert_to_numpy(value))
 
 

@@ -404,7 +404,7 @@ def test_what_an_exporter_cannot_convert_is_named(tmp_path):
     backwards = stack(layers.Bidirectional(layers.LSTM(2)), shape=(4, 3))
     lengths = stack(layers.LSTM(2), shape=(None, 3))
     model, words = {
-        "tensorflow": (grouped, r"'(Stateful)?PartitionedCall', which is none of ONNX's.*KERAS_BACKEND="),
+        "tensorflow": (grouped, r"'(Stateful)?PartitionedCall', which is none of ONNX's.*BACKEND="),
         "jax": (backwards, r"cannot be converted to ONNX on the backend 'jax': Reverse scan"),
         "torch": (lengths, r"Fix the open lengths of the inputs \[\(None, None, 3\)\]"),
     }[BACKEND]

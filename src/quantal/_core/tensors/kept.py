@@ -41,6 +41,7 @@ def nothing_kept() -> Iterator[None]:
     finally:
         _active.computes_anew = outer
 
+
 _LARGE = 2**16
 """Arrays of so many bytes are compared in blocks: smaller ones gain nothing from it."""
 

@@ -42,9 +42,18 @@ def test_every_code_at_the_end_of_a_word(base):
 @pytest.mark.parametrize(("base", "coded"), [(1, False), (2, True), (4096, True), (4097, False)])
 def test_lists_of_2_to_4096_values_are_coded_where_that_is_shorter(base, coded):
     codes = np.zeros(50_000, int)
-    codes[7] = base - 1
+    codes[::100] = base - 1
     packed = pack(codes, base)
     assert packed.coded is coded
+    np.testing.assert_array_equal(unpack(packed), codes)
+
+
+def test_codes_that_are_nearly_all_alike_stay_words():
+    # A small file is no large model: a coded byte stands for so many codes at most.
+    codes = np.zeros(50_000, int)
+    codes[7] = 1
+    packed = pack(codes, 2)
+    assert not packed.coded
     np.testing.assert_array_equal(unpack(packed), codes)
 
 

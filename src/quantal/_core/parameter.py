@@ -86,9 +86,9 @@ class Parameter:
         self._first_values = values
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
-        # Created here, outside any compiler's trace.
         self._sources = [latent, *self.other_variables]
         self._kept = KeptTensor()
+        # Created here, outside any compiler's trace.
         self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
     @property

@@ -332,12 +332,12 @@ def _is_function(value: Any) -> bool:
 
 def _refuse_bound_function(layer: keras.Layer, name: str, function: Any) -> None:
     """Refuse a function that would go on using an old layer."""
-    values = [*_captured(function), *(getattr(function, "__defaults__", None) or ())]
+    values = [*captured(function), *(getattr(function, "__defaults__", None) or ())]
     if any(isinstance(value, (keras.Layer, keras.Variable)) for value in values):
         _refuse_attribute(layer, name, function)
 
 
-def _captured(function: Any) -> list[Any]:
+def captured(function: Any) -> list[Any]:
     """Return what a function refers to in the functions around it."""
     cells = getattr(function, "__closure__", None) or ()
     return [cell.cell_contents for cell in cells if _is_filled(cell)]
@@ -464,7 +464,7 @@ def _are_equal(one: Any, other: Any) -> bool:
             isinstance(other, FunctionType)
             and one.__code__ == other.__code__
             and _are_alike(one.__defaults__, other.__defaults__)
-            and _are_alike(_captured(one), _captured(other))
+            and _are_alike(captured(one), captured(other))
         )
     if _is_of_a_user(one) and not _is_plain(one):
         return type(one) is type(other) and _are_equal(vars(one), vars(other))

@@ -8,6 +8,7 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, nodes_of
+from quantal._models.layer_state import captured
 
 
 class _LooseWeight(NamedTuple):
@@ -46,25 +47,17 @@ def _loose_weights(model: keras.Model) -> Iterator[_LooseWeight]:
                 if isinstance(entry, keras.Variable):
                     yield _LooseWeight(entry, f"The operation {node.operation.name!r}")
         if isinstance(layer, keras.layers.Lambda):
-            for entry in _captured(layer.function):
+            for entry in _referred_to(layer.function):
                 if isinstance(entry, (keras.Layer, keras.Variable)):
                     yield _LooseWeight(entry, f"The Lambda layer {layer.name!r}")
 
 
-def _captured(function: Any) -> list[Any]:
+def _referred_to(function: Any) -> list[Any]:
     """Return what a function of Python refers to besides its arguments."""
     if not inspect.isfunction(function):
         return []
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_set(cell)]
+    values_around = captured(function)
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     names = function.__code__.co_names
     shared = [function.__globals__[name] for name in names if name in function.__globals__]
-    return list(keras.tree.flatten([*cells, *defaults, *shared]))
-
-
-def _is_set(cell: Any) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # The name is not assigned yet.
-        return False
-    return True
+    return list(keras.tree.flatten([*values_around, *defaults, *shared]))

@@ -1,5 +1,7 @@
 """Files are replaced as a whole or not at all."""
 
+import itertools
+import json
 import os
 import stat
 import subprocess
@@ -146,6 +148,89 @@ def test_links_of_several_files_stay(tmp_path):
         assert (tmp_path / name).is_symlink()
         assert (tmp_path / "folder" / name).read_bytes() == name.encode()
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "folder"]
+
+
+KILLED_AT_EACH_STEP = """
+import itertools, json, os, pathlib, sys
+from quantal._storage.atomic import folder_beside, move_files
+
+os.fsync = lambda file: None  # Slow, and no matter where the machine runs on.
+STEPS = {"open", "os.rename", "os.remove", "os.link", "os.chmod"}
+folder, never_mixed = pathlib.Path(sys.argv[1]), bool(int(sys.argv[2]))
+
+def write(kind, step=-1):
+    with folder_beside(folder / "a") as temporary:
+        for name in "abc":
+            (temporary / name).write_text(kind)
+        numbers = itertools.count()
+        if step >= 0:
+            def kill(event, _):
+                if event in STEPS and next(numbers) == step:
+                    os.kill(os.getpid(), 9)
+
+            sys.addaudithook(kill)
+        move_files({temporary / name: folder / name for name in "cba"}, never_mixed=never_mixed)
+
+def seen():
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+outcomes = []
+for step in range(99):
+    write("old")
+    process = os.fork()
+    if process == 0:
+        write("new", step)
+        os._exit(0)
+    ended = os.waitpid(process, 0)[1]
+    outcomes.append([{name: text for name, text in seen().items() if name in "abc"}])
+    write("next")
+    outcomes[-1].append([seen(), len(list(folder.iterdir()))])
+    if ended == 0:
+        break
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.mark.parametrize("never_mixed", [True, False])
+def test_a_writer_of_several_files_is_killed_at_each_step(tmp_path, never_mixed):
+    program = [sys.executable, "-c", KILLED_AT_EACH_STEP, tmp_path, str(int(never_mixed))]
+    outcomes = json.loads(subprocess.run(program, check=True, capture_output=True).stdout)
+    assert 10 < len(outcomes) < 99
+    for killed, after_the_next in outcomes:
+        assert after_the_next == [dict.fromkeys("abc", "next"), 3]
+        if never_mixed:
+            assert set(killed.values()) in ({"old"}, {"new"}, set())
+        else:
+            assert set(killed) == set("abc")
+    assert outcomes[-1][0] == dict.fromkeys("abc", "new")
+
+
+@pytest.mark.parametrize("never_mixed", [True, False])
+@pytest.mark.parametrize("fails_at", range(3))
+def test_several_files_keep_their_modes_or_stay(tmp_path, monkeypatch, never_mixed, fails_at):
+    for number, name in enumerate("abc"):
+        (tmp_path / f"new {name}").write_text("new")
+        if name != "b":
+            (tmp_path / name).write_text("old")
+            (tmp_path / name).chmod(0o600 + number)
+    files = {tmp_path / f"new {name}": tmp_path / name for name in "abc"}
+    calls, replace = itertools.count(), os.replace
+
+    def fail(source, target):
+        if next(calls) == fails_at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "replace", fail)
+        with pytest.raises(KeyboardInterrupt):
+            move_files(files, never_mixed=never_mixed)
+    assert not (tmp_path / "b").exists()
+    assert [(tmp_path / name).read_text() for name in "ac"] == ["old"] * 2
+    assert [mode_of(tmp_path / name) for name in "ac"] == [0o600, 0o602]
+    move_files({new: old for new, old in files.items() if new.exists()}, never_mixed=never_mixed)
+    assert not [path for path in os.listdir(tmp_path) if path.startswith(".")]
+    assert [mode_of(tmp_path / name) for name in "ac"] == [0o600, 0o602]
 
 
 def test_a_link_to_itself_is_refused(tmp_path):

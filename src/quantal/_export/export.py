@@ -44,7 +44,8 @@ def export(
 
     The bound is that of the largest difference of an output from Keras's, in units of
     the root mean square of the outputs. A target without a bound is not run. Files are
-    moved into place when all went well.
+    moved into place when all went well. Those of a target that writes several are of one
+    export even where the program is killed within the moves; some may be missing then.
 
     Args:
         model: A built Keras model.
@@ -78,8 +79,10 @@ def export(
         check_numbers(model)
     with folder_beside(path) as temporary:
         report = _written(model, temporary, path.name, name, inputs, check)
-        # The file that is opened first is moved last.
-        move_files({file: path.parent / file.name for file in reversed(report.paths)})
+        # The file that is opened first is moved last. The .bin of another .xml would be read
+        # without a word.
+        moves = {file: path.parent / file.name for file in reversed(report.paths)}
+        move_files(moves, never_mixed=True)
     return dataclasses.replace(report, paths=[path.parent / file.name for file in report.paths])
 
 

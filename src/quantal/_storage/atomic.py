@@ -100,16 +100,21 @@ def move_file(temporary: Path, path: Path) -> None:
     _move(pathlib.Path(temporary), _followed(path))
 
 
-def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
+def move_files(files: Mapping[pathlib.Path, pathlib.Path], never_mixed: bool = False) -> None:
     """Move finished files to their paths, all of them or none.
 
     Where one cannot be moved, or the program is interrupted, the files that were moved
     before it are exchanged for those that they replaced. Symbolic links stay, and the files
-    that they name are replaced.
+    that they name are replaced. Second names of old files that a killed writer of the same
+    paths left behind are removed.
 
     Args:
         files: The path that each finished file becomes, in the same file system, by the
             path of the finished file. The file that is opened first stands last.
+        never_mixed: What a program leaves that is killed (kill -9) within the moves. True, for
+            files that are read together: old files or new ones, where some may be missing,
+            first of all the one that is opened first. False, for files that are read alone:
+            each is there all the time, and some may be new and others old.
 
     Raises:
         OSError: A file cannot be moved; then no file has changed.
@@ -122,18 +127,22 @@ def move_files(files: Mapping[pathlib.Path, pathlib.Path]) -> None:
     locks: list[int | None] = []
     try:
         for target in files.values():
+            _remove_leftovers(target)
             old[target] = copy = _copy_of(target)
             locks += [] if copy is None else [_lock(copy)]
         for temporary, target in files.items():
-            _move(temporary, target)
+            _take_mode(temporary, target)
+        if never_mixed and len(files) > 1:
+            for target in reversed(files.values()):
+                target.unlink(missing_ok=True)
+        for temporary, target in files.items():
+            os.replace(temporary, target)
     except BaseException:
         for (temporary, target), copy in zip(files.items(), old.values(), strict=False):
-            if temporary.exists():  # Not moved yet.
-                continue
-            if copy is None:
-                target.unlink(missing_ok=True)
-            else:
+            if copy is not None:
                 os.replace(copy, target)
+            elif not temporary.exists():  # It was moved to where there was no file.
+                target.unlink(missing_ok=True)
         raise
     finally:
         for copy in old.values():
@@ -250,6 +259,11 @@ def _unlock(lock: int | None) -> None:
 
 
 def _move(temporary: pathlib.Path, target: pathlib.Path) -> None:
+    _take_mode(temporary, target)
+    os.replace(temporary, target)
+
+
+def _take_mode(temporary: pathlib.Path, target: pathlib.Path) -> None:
+    """Give a file the mode of the one that it will replace, if any."""
     with contextlib.suppress(FileNotFoundError):
         os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-    os.replace(temporary, target)

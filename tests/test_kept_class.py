@@ -220,3 +220,101 @@ def test_a_class_that_cannot_be_made_again_is_cloned_by_its_graph(random):
     discrete = quantal.discretize(model, "ternary")
     assert len(parameters_of(discrete)) == 1
     np.testing.assert_array_equal(numpy(quantal.bake(discrete)(x)), numpy(discrete(x)))
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Head(layers.Layer):
+    """A layer that shares an embedding with others and has weights of its own."""
+
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+
+    def build(self, shape):
+        self.dense = layers.Dense(4, name="inside")
+        self.dense.build(shape)
+        self.bias = self.add_weight(name="bias", shape=(7,))
+        self.mean = self.add_weight(name="mean", shape=(7,), trainable=False)
+        self.factor = 1.0
+
+    def call(self, x):
+        return self.factor * self.embedding(self.dense(x), reverse=True) + self.bias - self.mean
+
+    def get_config(self):
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return {**super().get_config(), "embedding": embedding}
+
+    @classmethod
+    def from_config(cls, config):
+        embedding = keras.saving.deserialize_keras_object(config.pop("embedding"))
+        return cls(embedding, **config)
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Classifier(keras.Model):
+    """A graph whose model has weights and layers outside of it."""
+
+    def __init__(self, **kwargs):
+        embedding = layers.ReversibleEmbedding(7, 4, name="tokens")
+        head = Head(embedding, name="head")
+        inputs = keras.Input((5,), dtype="int32")
+        super().__init__(inputs, head(layers.Dense(4, name="first")(embedding(inputs))), **kwargs)
+        self.head = head
+        self.temperature = self.add_weight(name="temperature", shape=(1,))
+        self.extra = layers.Dense(7, name="extra")
+        self.stack = [keras.Sequential([keras.Input((5, 7)), layers.Dense(7, name="last")])]
+        self.extra.build((None, 5, 7))
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def decode(self, x):
+        return self.stack[0](self.extra(self(x))) * self.temperature
+
+
+def test_weights_around_and_beside_tied_layers_go_on(random, tmp_path):
+    model = Classifier()
+    model.set_weights([random.normal(size=w.shape).astype("float32") for w in model.get_weights()])
+    model.head.dense.trainable = False
+    discrete = quantal.discretize(model, {"first|inside|tokens/embeddings": [0.5, 1]})
+    assert len(parameters_of(discrete)) == 3
+
+    def weights(m):
+        last = m.stack[0].layers[0]
+        return [m.head.bias, m.head.mean, m.temperature, *m.extra.weights, *last.weights]
+
+    for weight, expected in zip(weights(discrete), weights(model), strict=True):
+        np.testing.assert_array_equal(numpy(weight), numpy(expected))
+    assert not discrete.head.dense.trainable
+
+    quantal.save(discrete, tmp_path / "m.quantal")
+    discrete.save(tmp_path / "m.keras")
+    final = quantal.finalize(discrete, tmp_path / "final.keras")
+    others = [
+        *(quantal.bake(discrete), final, quantal.load(tmp_path / "m.quantal")),
+        *(keras.saving.load_model(tmp_path / f"{name}.keras") for name in ("m", "final")),
+    ]
+    for other in others:
+        np.testing.assert_array_equal(numpy(other.decode(X)), numpy(discrete.decode(X)))
+    # The user's model with the same weights computes the same, so nothing began anew.
+    model.set_weights(others[0].get_weights())
+    np.testing.assert_array_equal(numpy(model.decode(X)), numpy(discrete.decode(X)))
+    # What is set after the constructor goes on, too, as in any other layer.
+    discrete.head.factor = 2.0
+    assert quantal.bake(discrete).head.factor == 2.0
+
+
+@on_one_backend
+def test_a_weight_that_no_layer_continues_is_refused():
+    class NoConfig(keras.Model):
+        def __init__(self, width):
+            inputs = keras.Input((3,))
+            super().__init__(inputs, layers.Dense(width)(inputs))
+            self.temperature = self.add_weight(name="temperature", shape=(1,))
+
+    with pytest.raises(ValueError, match=r"temperature' of the model .* would be lost.*Create"):
+        quantal.discretize(NoConfig(2), "ternary")

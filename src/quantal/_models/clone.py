@@ -19,10 +19,11 @@ from quantal._core.keras_internals import (
     set_layers,
     untrack,
 )
+from quantal._core.parameter import parameters_of
 from quantal._models.kept_class import containers_of, has_class_of_its_own
 from quantal._models.layer_state import LayerPair, copy_state
 from quantal._models.loose_weights import refuse_loose_weights
-from quantal._models.parts import Part, Replace, Replacement, all_weights, clone_layer
+from quantal._models.parts import Fresh, Part, Replace, Replacement, all_weights, clone_layer
 from quantal._models.remake import Remake, remake_on_lists
 from quantal._models.walk import holders_of, is_container, layer_attributes, layers_among
 
@@ -81,10 +82,19 @@ def clone_replacing(
 
     Raises:
         ValueError: A layer cannot be created from its config, one that is to be replaced
-            cannot be reached, or a weight is used outside of the layers that hold it.
+            cannot be reached, a weight is used outside of the layers that hold it, or no
+            layer of the new model continues a weight.
     """
     refuse_loose_weights(model)
-    cloning = _Cloning(replace, unwrap, holders_of(model))
+    taken: ByIdentity[None] = ByIdentity()
+
+    def replace_noting(layer: keras.Layer, fresh: Fresh) -> Replacement | None:
+        replacement = replace(layer, fresh)
+        if replacement is not None:
+            taken.update((variable, None) for variable in layer.weights)
+        return replacement
+
+    cloning = _Cloning(replace_noting, unwrap, holders_of(model))
     for container in containers_of(model):
         # First, so that a layer used outside of such a model is the layer inside it.
         if has_class_of_its_own(container):
@@ -105,6 +115,8 @@ def clone_replacing(
                 "changed it."
             )
         pairs += map(VariablePair, old_variables, new_variables)
+    taken.update((pair.old, None) for pair in pairs)
+    _refuse_lost_weights(model, taken)
     return Clone(new, pairs, cloning.layer_pairs())
 
 
@@ -194,7 +206,6 @@ class _Cloning:
     def _take(self, model: keras.Model, remake: Remake) -> keras.Model:
         """Take over what the model's own class has made."""
         self._clones.update(remake.clones)
-        self._graphs += remake.graphs
         self.parts += remake.parts
         return remake.model
 
@@ -260,6 +271,21 @@ class _Cloning:
         self._clones[old] = new
         self._continue(old, new)
         return new
+
+
+def _refuse_lost_weights(model: keras.Model, taken: ByIdentity[None]) -> None:
+    """Refuse a clone that would begin a weight anew; `taken` are those that it continues."""
+    of_parameters = ByIdentity.of_keys(
+        v for parameter in parameters_of(model) for v in parameter.other_variables
+    )
+    for variable in model.weights:
+        if variable not in taken and variable not in of_parameters:
+            raise ValueError(
+                f"The weight {variable.path!r} of the model {model.name!r} would be lost: a new "
+                "model made from the config has none in its place. Expected a config from which "
+                "the model's class creates the same layers and weights. Create the weight in the "
+                "constructor of the model or of a layer in it, and describe it in get_config."
+            )
 
 
 def _refuse_unreachable(outer: keras.Layer, inner: keras.Layer) -> None:

@@ -6,13 +6,8 @@ from typing import NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
-from quantal._models.kept_class import (
-    containers_of,
-    put_on_lists,
-    remade,
-    rewrapped,
-)
+from quantal._core.keras_internals import flatten_layers, own_variables
+from quantal._models.kept_class import class_of, put_on_lists, remade, rewrapped
 from quantal._models.layer_state import LayerPair
 from quantal._models.parts import Part, Replace, Replacement, all_weights, clone_layer
 from quantal._models.walk import outermost_layers
@@ -27,13 +22,11 @@ class Remake(NamedTuple):
     Attributes:
         model: The new model.
         clones: The new layers and models by the old ones that they stand for.
-        graphs: The old models and layers without weights, and those that continue them.
         parts: Which new layer continues which old one.
     """
 
     model: keras.Model
     clones: ByIdentity[keras.Layer]
-    graphs: list[LayerPair]
     parts: list[Part]
 
 
@@ -52,10 +45,7 @@ def remake_on_lists(model: keras.Model, replace: Replace, unwrap: Unwrap) -> Rem
     new = remade(model)
     if new is None:
         return None
-    remake = Remake(new, ByIdentity(), [], [])
-    for container in map(LayerPair, containers_of(model), containers_of(new)):
-        remake.clones[container.old] = container.new
-        remake.graphs.append(container)
+    remake = Remake(new, ByIdentity(), [])
     replacements: ByIdentity[keras.Layer] = ByIdentity()
     for pair in map(LayerPair, outermost_layers(model), outermost_layers(new)):
         layer = _continued(pair, replace, unwrap, remake.parts)
@@ -104,23 +94,24 @@ def _continued(
 
 
 def _take_others(model: keras.Model, remake: Remake) -> bool:
-    """Take the layers that the model keeps outside of its graph; say whether that was all."""
-    new = remake.model
-    covered = ByIdentity.of_keys(
-        layer
-        for top in [*containers_of(model), *outermost_layers(model)]
-        for layer in flatten_layers(top)
-        if layer is not model
+    """Take what stands around or beside the outermost layers; say whether both models have it.
+
+    These are the models themselves, composite layers that share a layer with others, and
+    layers that the model keeps outside of its graph. Each continues with the variables that
+    it created itself.
+    """
+    others, new_others = _others(model), _others(remake.model)
+    if [class_of(layer) for layer in others] != [class_of(layer) for layer in new_others]:
+        return False
+    for pair in map(LayerPair, others, new_others):
+        remake.clones[pair.old] = pair.new
+        remake.parts.append(Part(own_variables(pair.old), pair.new, own_variables, pair.old))
+    return True
+
+
+def _others(model: keras.Model) -> list[keras.Layer]:
+    """Return a model and all layers in it but the outermost ones and what is inside them."""
+    inside = ByIdentity.of_keys(
+        layer for outermost in outermost_layers(model) for layer in flatten_layers(outermost)
     )
-    for name, value in vars(model).items():
-        if not isinstance(value, keras.Layer) or value in covered:
-            continue
-        other = vars(new).get(name)
-        old_layers = flatten_layers(value)
-        new_layers = flatten_layers(other) if isinstance(other, keras.Layer) else []
-        if [type(layer) for layer in old_layers] != [type(layer) for layer in new_layers]:
-            return False
-        remake.parts.append(Part(all_weights(value), other, all_weights, value))
-        covered.update((layer, None) for layer in old_layers)
-    layers = [layer for layer in flatten_layers(model) if layer is not model]
-    return all(layer in covered for layer in layers)
+    return [layer for layer in flatten_layers(model) if layer not in inside]

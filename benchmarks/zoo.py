@@ -83,7 +83,7 @@ def failures(row: Row) -> dict[str, str]:
     """Return what did not pass, by stage; stages that were not reached are left out."""
     result = {
         key: row[key]
-        for key in [*REQUIRED, "plain", "bake", "finalize", "predict", "generate"]
+        for key in [*REQUIRED, "plain", "bake", "finalize", "predict", "generate", "generate_equal"]
         if row.get(key, "+") not in ("+", "-")
     }
     if "stopped" in row:

@@ -35,7 +35,7 @@ layers                  _scoped_call _signature _attributes _weight_arrays _disc
 layers                  multiplier discrete
 callbacks               _parameters freezing keeping lists pacing statistics
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone
-_models                 weight_decay finalize bake rules discretize summary skeleton
+_models                 compile_like weight_decay finalize bake rules discretize summary skeleton
 _models                 config_limits files
 _models                 inputs typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator

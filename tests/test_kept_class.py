@@ -318,3 +318,100 @@ def test_a_weight_that_no_layer_continues_is_refused():
 
     with pytest.raises(ValueError, match=r"temperature' of the model .* would be lost.*Create"):
         quantal.discretize(NoConfig(2), "ternary")
+
+
+class Draws:
+    """A sampler that has a random stream, as those of keras-hub."""
+
+    def __init__(self, spread=1.0, seed=3):
+        self.spread, self.seed = spread, seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    @property
+    def variables(self):
+        return [self.generator.state]
+
+    def __call__(self):
+        return numpy(keras.random.uniform((3,), maxval=self.spread, seed=self.generator))
+
+    def get_config(self):
+        return {"spread": self.spread, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+class Untold(Draws):
+    """A sampler whose config leaves an argument out."""
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+class Adversary(keras.Model):
+    """A model with a `compile` of its own, as in Keras's examples of adversarial training."""
+
+    def __init__(self, **kwargs):
+        inputs = keras.Input((3,))
+        super().__init__(inputs, layers.Dense(2)(inputs), **kwargs)
+        self.compile(keras.optimizers.SGD(), None, "default")
+
+    def compile(self, first, second, sampler, *, strength=1.0, **kwargs):
+        super().compile(loss="mse", **kwargs)
+        self.first, self.second, self.sampler, self._strength = first, second, sampler, strength
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@pytest.mark.parametrize("sampler", [Draws, Untold])
+def test_what_a_class_has_compiled_goes_on(sampler):
+    model = Adversary()
+    sampler = sampler(spread=5.0)
+    sampler()
+    optimizer = keras.optimizers.AdamW(0.25, weight_decay=0.5)
+    model.compile(optimizer, None, {"sampler": sampler}, strength=2.0, jit_compile=False)
+    discrete = quantal.discretize(model, "ternary")
+    for new in (discrete, quantal.bake(discrete)):
+        assert type(new.first) is type(optimizer)
+        assert new.first is not optimizer
+        assert numpy(new.first.learning_rate) == 0.25
+        assert (new.second, new._strength, new.jit_compile) == (None, 2.0, False)
+    assert not discrete.first._use_weight_decay(parameters_of(discrete)[0].latent)
+    baked = quantal.bake(discrete)
+    draws = [m.sampler["sampler"] for m in (model, discrete, baked)]
+    if type(sampler) is Untold:
+        # No other one can be made, and this one draws as it did.
+        assert all(one is sampler for one in draws)
+    else:
+        first, second, third = (one() for one in draws)
+        np.testing.assert_array_equal(second, first)
+        np.testing.assert_array_equal(third, first)
+
+
+@on_one_backend
+def test_a_compiled_model_of_its_own_class_is_finalized():
+    model = quantal.discretize(Adversary(), "ternary")
+    assert quantal.finalize(model)._strength == 1.0
+
+
+@on_one_backend
+def test_an_argument_that_no_attribute_tells_is_refused():
+    class Silent(Adversary):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.compiled = False
+
+        def compile(self, first, second=None, sampler=None):
+            keras.Model.compile(self, first, "mse")
+
+    model = Silent()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"'first', which no attribute.*Write self\.first = first"):
+        quantal.discretize(model, "ternary")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
-from quantal._models.clone import clone_replacing, compile_like, copy_value
+from quantal._models.clone import clone_replacing, copy_value
+from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable
 from quantal._models.parts import Replacement
 from quantal._models.walk import check_model
@@ -54,24 +55,24 @@ def bake(model: keras.Model) -> keras.Model:
     """
     check_model(model)
     model = trainable(model)
-    new = plain_clone(model, _plain_multiplier)
-    if model.compiled:
-        compile_like(model, new)
-    return new
+    return plain_clone(model, _plain_multiplier, compiles=True)
 
 
 def plain_clone(
     model: keras.Model,
     replace: Callable[[LearnableMultiplier], Replacement],
     factors: Mapping[object, NDArray[np.float32]] | None = None,
+    *,
+    compiles: bool = False,
 ) -> keras.Model:
-    """Clone a model with ordinary weights in place of discrete ones; not compiled.
+    """Clone a model with ordinary weights in place of discrete ones.
 
     Args:
         model: A built model, not finalized.
         replace: Returns the replacement of a multiplier.
         factors: Arrays that weights are multiplied by, as a `ByIdentity` of their
             variables.
+        compiles: Whether the clone of a compiled model is compiled, too.
 
     Raises:
         ValueError: A number of a parameter is not finite, or a layer's class computes in a
@@ -102,6 +103,8 @@ def plain_clone(
                 numbers = ops.convert_to_numpy(new_variable)
                 new_variable.assign(numbers * factors[old_variable])
 
+    if compiles and model.compiled:
+        compile_like(model, clone.model)
     clone.set_state(set_weights)
     return clone.model
 

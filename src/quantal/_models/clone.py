@@ -13,7 +13,6 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import (
-    compile_arguments,
     flatten_layers,
     own_variables,
     set_layers,
@@ -118,20 +117,6 @@ def clone_replacing(
     taken.update((pair.old, None) for pair in pairs)
     _refuse_lost_weights(model, taken)
     return Clone(new, pairs, cloning.layer_pairs())
-
-
-def compile_like(model: keras.Model, new: keras.Model) -> None:
-    """Compile a new model as the old one is, with a new optimizer and new metrics."""
-
-    def fresh(item: Any) -> Any:
-        if isinstance(item, (keras.optimizers.Optimizer, keras.metrics.Metric)):
-            return type(item).from_config(item.get_config())
-        if isinstance(item, dict):
-            return {name: fresh(entry) for name, entry in item.items()}
-        return [fresh(entry) for entry in item] if isinstance(item, (list, tuple)) else item
-
-    arguments = compile_arguments(model)
-    new.compile(**{name: fresh(item) for name, item in arguments.items()})
 
 
 def copy_value(old: keras.Variable, new: keras.Variable) -> None:

@@ -6,7 +6,8 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
-from quantal._models.clone import clone_replacing, compile_like, copy_value
+from quantal._models.clone import clone_replacing, copy_value
+from quantal._models.compile_like import compile_like, optimizers_of
 from quantal._models.finalize import trainable
 from quantal._models.parts import Fresh, Replacement
 from quantal._models.rules import ListSpec, specs_of
@@ -95,10 +96,12 @@ def discretize(
             else:
                 copy_value(old_variable, new_variable)
 
-    clone.set_state(set_weights)
     if model.compiled:
+        # First, for the state has attributes that the class's own compile sets.
         compile_like(model, new)
-        exclude_from_weight_decay(new.optimizer, new)
+        for optimizer in optimizers_of(new):
+            exclude_from_weight_decay(optimizer, new)
+    clone.set_state(set_weights)
     return new
 
 

@@ -12,6 +12,7 @@ import copy
 import datetime
 import enum
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -125,6 +126,13 @@ def load_assets(model: keras.Layer, files: Mapping[str, bytes]) -> None:
 def keeps_more(model: keras.Layer) -> bool:
     """Return whether a layer's own way of saving holds more than the weights that it lists."""
     return any(_more_than_weights(layer) for layer in flatten_layers(model))
+
+
+def keeps_the_same_data(one: Any, other: Any) -> bool:
+    """Return whether two objects of one class hold the same, where that is data."""
+    return vars(one).keys() == vars(other).keys() and all(
+        _are_equal(value, vars(other)[name]) for name, value in vars(one).items() if _is_data(value)
+    )
 
 
 def check_kept(model: keras.Layer, again: keras.Layer) -> None:
@@ -271,7 +279,10 @@ def _named(layer: keras.Layer) -> Iterator[None]:
 def _copy_hidden_variables(old: keras.Layer, new: keras.Layer) -> None:
     """Copy the variables of a layer that are not among its weights: seeds, metrics, states."""
     counted = ByIdentity.of_keys([*old.weights, *new.weights])
+    of_compile = _names_of_compile(old)
     for name, value in _attributes(old).items():
+        if name in of_compile and name not in vars(new):
+            continue
         hidden, continued = (
             [v for v in _variables_among(attribute) if v not in counted]
             for attribute in (value, vars(new).get(name))
@@ -306,6 +317,7 @@ def _copy_attributes(old: keras.Layer, new: keras.Layer) -> None:
     Users set them after the constructor. What the constructor sets is the same in both.
     """
     is_of_keras = type(old).__module__.split(".")[0] in ("keras", "quantal")
+    of_compile = _names_of_compile(old)
     for name, value in _attributes(old).items():
         if is_of_keras and name.startswith("_"):
             continue
@@ -318,10 +330,28 @@ def _copy_attributes(old: keras.Layer, new: keras.Layer) -> None:
                 _refuse_bound_function(old, name, value)
                 setattr(new, name, value)
         elif is_lost:
-            if not (is_of_keras or name.startswith("_") or _is_kept_by_keras(value)):
+            is_kept = is_of_keras or name in of_compile or _is_kept_by_keras(value)
+            if not (is_kept or name.startswith("_")):
                 _refuse_attribute(old, name, value)
         elif not _are_alike(value, vars(new)[name]):
             _refuse_attribute(old, name, value)
+
+
+def _names_of_compile(layer: keras.Layer) -> set[str]:
+    """Return the names that the `compile` of a compiled model's class sets, if it is no Keras one.
+
+    A new model that is not compiled has no such attributes, and needs none.
+    """
+    if not getattr(layer, "compiled", False):
+        return set()
+    methods = [vars(kind).get("compile") for kind in type(layer).__mro__]
+    functions = [inspect.unwrap(method) for method in methods if callable(method)]
+    return {
+        name
+        for function in functions
+        if isinstance(function, FunctionType) and not function.__module__.startswith("keras.")
+        for name in function.__code__.co_names
+    }
 
 
 def _is_function(value: Any) -> bool:

@@ -13,21 +13,25 @@ and, with its file, line and difference, each that was not ("survived").
 Mutants that compute the same as the source are named in `mutants.toml`, with the reason; they are
 not run. The framework is imported once; each mutant runs in a fork of that process, into which
 quantal is imported with the changed file, so that a mutant takes the seconds of its tests alone.
+The tests of a file run in the order of the time that they took with the unchanged source.
 """
 
 import argparse
 import ast
 import copy
 import difflib
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import signal
 import sys
+import tempfile
 import time
 import tomllib
 import traceback
@@ -243,14 +247,54 @@ class Outcome(NamedTuple):
     output: str
 
 
-def run_tests(path: str, source: str, options: list[str], limit: float) -> Outcome:
-    """Run pytest with some options and one changed file, in a fork of this process."""
+class QuickestFirst:
+    """A plugin of pytest that runs the tests of a file in the order of the time they take.
+
+    Args:
+        path: A JSON file of the seconds of each test by its name. Where it is not there, tests run
+            in their own order, and it is written.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.seconds = json.loads(path.read_text()) if path.exists() else None
+        self.measured: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Sort the tests, each file by itself: the fixtures of a file are made once."""
+        if self.seconds is not None:
+            first = {item.path: index for index, item in reversed(list(enumerate(items)))}
+            items.sort(key=lambda item: (first[item.path], self.seconds.get(item.nodeid, 0.0)))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Add the seconds of a test, its fixtures included."""
+        seconds = self.measured.get(report.nodeid, 0.0)
+        self.measured[report.nodeid] = seconds + report.duration
+
+    def pytest_unconfigure(self) -> None:
+        """Write the seconds, if they were not known."""
+        if self.seconds is None:
+            self.path.write_text(json.dumps(self.measured))
+
+
+def run_tests(
+    path: str, source: str, options: list[str], limit: float, seconds: pathlib.Path
+) -> Outcome:
+    """Run pytest with some options and one changed file, in a fork of this process.
+
+    Args:
+        path: The changed file.
+        source: What stands in it.
+        options: Those of pytest.
+        limit: The seconds after which the tests are stopped.
+        seconds: The file of the tests' seconds; see `QuickestFirst`.
+    """
     start = time.monotonic()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _run_in_child(path, source, options, writer)
+        _run_in_child(path, source, options, writer, QuickestFirst(seconds))
     os.close(writer)
     word = None
     with os.fdopen(reader, "rb") as pipe:
@@ -270,7 +314,9 @@ def run_tests(path: str, source: str, options: list[str], limit: float) -> Outco
     return Outcome(word, time.monotonic() - start, output.decode(errors="replace"))
 
 
-def _run_in_child(path: str, source: str, options: list[str], writer: int) -> None:
+def _run_in_child(
+    path: str, source: str, options: list[str], writer: int, plugin: QuickestFirst
+) -> None:
     """Run the tests and leave the process: 0 where all passed."""
     code = 1
     try:
@@ -284,9 +330,9 @@ def _run_in_child(path: str, source: str, options: list[str], writer: int) -> No
 
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output):
-            # hypothesis is imported before its plugin: its asserts need no rewriting.
-            quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider"]
-            code = int(pytest.main(["-x", "-q", "--tb=line", *quiet, *options]))
+            # Nobody reads how an assertion failed, so none is rewritten.
+            quick = ["--assert=plain", "-p", "no:cacheprovider"]
+            code = int(pytest.main(["-x", "-q", "--tb=line", *quick, *options], [plugin]))
         os.write(writer, output.getvalue()[-2000:].encode())
     except BaseException:
         os.write(writer, traceback.format_exc().encode())
@@ -303,6 +349,11 @@ def warm_up() -> None:
             importlib.import_module(name)
     if any(name.split(".")[0] == "quantal" for name in sys.modules):
         raise RuntimeError("quantal is imported already. Expected a fresh process. Start it anew.")
+    # Tests need no plugins of other packages.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # pytest collects garbage several times, which takes a second with all that was imported.
+    gc.collect()
+    gc.freeze()
 
 
 def equivalents(settings: dict[str, Any]) -> dict[tuple[str, str, str], str]:
@@ -335,22 +386,35 @@ def chosen_mutants(arguments: argparse.Namespace, settings: dict[str, Any]) -> l
     return sorted(different)
 
 
-def run(mutants: list[Mutant], settings: dict[str, Any]) -> list[Mutant]:
-    """Run mutants and print what came of each; return those that no test noticed."""
+def unchanged_seconds(path: str, options: list[str], seconds: pathlib.Path) -> float:
+    """Run the tests of an unchanged file, in their own order and the quickest first."""
+    source = (SOURCE / path).read_text()
+    for _ in range(2):
+        outcome = run_tests(path, source, options, LONGEST_SECONDS, seconds)
+        if outcome.word != "passed":
+            sys.exit(f"The tests of the unchanged {path} {outcome.word}.\n{outcome.output}")
+    print(f"{path}: {outcome.seconds:.1f} s unchanged", flush=True)
+    return outcome.seconds
+
+
+def run(mutants: list[Mutant], settings: dict[str, Any], folder: pathlib.Path) -> list[Mutant]:
+    """Run mutants and print what came of each; return those that no test noticed.
+
+    Args:
+        mutants: The mutants.
+        settings: What stands in `mutants.toml`.
+        folder: A folder for the seconds of tests.
+    """
     limits: dict[str, float] = {}
     survivors: list[Mutant] = []
     for number, mutant in enumerate(mutants, 1):
         options = [*settings["tests"][mutant.path], "-k", settings["deselect"]]
+        seconds = folder / f"{mutant.path.replace('/', '.')}.json"
         if mutant.path not in limits:
-            source = (SOURCE / mutant.path).read_text()
-            outcome = run_tests(mutant.path, source, options, LONGEST_SECONDS)
-            if outcome.word != "passed":
-                sys.exit(
-                    f"The tests of the unchanged {mutant.path} {outcome.word}.\n{outcome.output}"
-                )
-            limits[mutant.path] = LEAST_SECONDS + SLOWER * outcome.seconds
-            print(f"{mutant.path}: {outcome.seconds:.1f} s unchanged", flush=True)
-        outcome = run_tests(mutant.path, mutant.source(), options, limits[mutant.path])
+            unchanged = unchanged_seconds(mutant.path, options, seconds)
+            limits[mutant.path] = LEAST_SECONDS + SLOWER * unchanged
+        limit = limits[mutant.path]
+        outcome = run_tests(mutant.path, mutant.source(), options, limit, seconds)
         if outcome.word == "passed":
             survivors.append(mutant)
         word = {"passed": "SURVIVED", "failed": "killed", "timeout": "killed (time)"}[outcome.word]
@@ -378,7 +442,8 @@ def main() -> None:
             print("\n".join([mutant.name, *(f"    {line}" for line in mutant.difference())]))
         return
     warm_up()
-    survivors = run(mutants, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        survivors = run(mutants, settings, pathlib.Path(folder))
     killed = len(mutants) - len(survivors)
     share = 100 * killed / max(len(mutants), 1)
     print(f"\n{killed} of {len(mutants)} killed: {share:.1f} %")

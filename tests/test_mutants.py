@@ -25,6 +25,7 @@ def check(x: int | None, *, flag: bool = True) -> int:
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SOURCE", tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     (tmp_path / "module.py").write_text(SOURCE)
     return tmp_path
 
@@ -64,8 +65,21 @@ def test_a_fork_runs_tests_with_the_changed_file(source, changed, word):
     text = SOURCE.replace("return x * LIMIT", changed)
     test = [str(source / "test_it.py"), "-c", "/dev/null", "--rootdir", str(source)]
     limit = 2 if word == "timeout" else 60
-    outcome = mutants.run_tests("module.py", text, test, limit)
+    outcome = mutants.run_tests("module.py", text, test, limit, source / "seconds")
     assert outcome.word == word, outcome.output
+
+
+def test_the_quickest_tests_of_a_file_run_first(source):
+    (source / "test_it.py").write_text(
+        "import time\n\ndef test_slow():\n    time.sleep(0.2)\n\ndef test_quick():\n    pass\n"
+    )
+    test = [str(source / "test_it.py"), "-vv", "-c", "/dev/null", "--rootdir", str(source)]
+    outputs = [
+        mutants.run_tests("module.py", SOURCE, test, 60, source / "seconds").output
+        for _ in range(2)
+    ]
+    own_order = [output.index("test_slow") < output.index("test_quick") for output in outputs]
+    assert own_order == [True, False]
 
 
 def test_settings_name_files_that_are_there():

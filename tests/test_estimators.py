@@ -317,6 +317,8 @@ def test_annealing_hardens(estimator):
     # The published schedule with steepness 10: .93, .5 and .07 at a quarter, half, three.
     np.testing.assert_allclose(paced[:4], [1, 0.9307, 0.5, 0.0693], atol=1e-3)
     assert paced[4:] == [0, 0]
+    # A run may be one step long.
+    np.testing.assert_allclose([softness(step, 1.0) for step in (0.0, 1.0)], [1, 0], atol=1e-6)
 
 
 def test_a_state_counts_training_steps():
@@ -367,9 +369,12 @@ def test_get_by_name(name, kind):
         (lambda: ArgmaxStraightThrough(0), ValueError, "temperature is 0"),
         (lambda: Annealed(half_life=float("nan")), ValueError, "half_life is nan"),
         (lambda: ElementWiseScaled(-0.1), ValueError, "strength is -0.1"),
+        (lambda: Settling(pull=-0.1), ValueError, "pull is -0.1"),
         (lambda: Residual(strength=-1), ValueError, "strength is -1"),
         (lambda: GumbelSoftmax(hard="yes"), TypeError, "hard is 'yes'"),
         (lambda: GumbelSoftmax(floor=0), ValueError, "floor is 0"),
+        (lambda: GumbelSoftmax(temperature=0), ValueError, "temperature is 0"),
+        (lambda: MeanField(temperature=0), ValueError, "temperature is 0"),
         (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
         (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
         (lambda: estimators.get("ste"), ValueError, "layers and discretize also take 'auto'"),

@@ -24,6 +24,7 @@ from lists import lists
 from models import CASES, assert_same, model_of
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.numbers.entropy import entropy
+from quantal._models import files
 from quantal._models.config_limits import check_config
 from quantal._storage import atomic, container
 
@@ -111,6 +112,12 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def test_the_architecture_is_written_without_spaces(tmp_path):
+    quantal.save(small(), tmp_path / "model")
+    text = zlib.decompress(container.read(tmp_path / "model").arrays["architecture"].tobytes())
+    assert b" " not in text
+
+
 @pytest.mark.parametrize(("values", "shares"), [([1, -1], [1, 1]), ("ternary", [0.7, 0.2, 0.1])])
 def test_size(values, shares, tmp_path, random):
     layer = Discrete(layers.Dense(400, use_bias=False), values)
@@ -126,17 +133,36 @@ def two_of_one_name():
     return keras.Model(inputs, layers.Dense(2, name="dense2")(inner(inner(inputs))), name="net")
 
 
+def two_of_one_name_with_dots():
+    def inner(name):
+        inputs = keras.Input((7,))
+        return keras.Model(inputs, layers.Dense(7, name="a.b")(inputs), name=name)
+
+    inputs = keras.Input((7,))
+    return keras.Model(inputs, inner("one")(inner("two")(inputs)), name="net")
+
+
 def with_names():
     plain = [layers.Dense(5, name="a"), layers.Dense(4, name="b")]
     return keras.Sequential([keras.Input((7,)), *plain], name="net")
 
 
+# Keras on PyTorch takes no name with a dot.
+MODELS_WITH_NAMES = [
+    (with_names, {"a/": "ternary", "b/": [1, -1, 0.5]}),
+    (two_of_one_name, {"dense/": "ternary", "dense2": [1, -1, 0.5]}),
+]
+if keras.config.backend() != "torch":
+    MODELS_WITH_NAMES.append((two_of_one_name_with_dots, "ternary"))
+
+
 @pytest.mark.product
-@pytest.mark.parametrize("make", [with_names, two_of_one_name])
-def test_a_loaded_model_has_the_names_and_gives_the_same_bytes(make, tmp_path):
-    model = quantal.discretize(make(), {"a/|dense/": "ternary", "b/|dense2": [1, -1, 0.5]})
+@pytest.mark.parametrize(("make", "rules"), MODELS_WITH_NAMES)
+def test_a_loaded_model_has_the_names_and_gives_the_same_bytes(make, rules, tmp_path):
+    model = quantal.discretize(make(), rules)
     again = saved_and_loaded(model, tmp_path)
     assert [p.path for p in parameters_of(again)] == [p.path for p in parameters_of(model)]
+    assert_same(model, again, np.eye(7))
     quantal.save(again, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model.quantal").read_bytes()
 
@@ -512,19 +538,22 @@ def codes_name(arrays):
     return min(name for name in arrays if name.endswith(".codes"))
 
 
-def values_name(arrays):
-    return codes_name(arrays).replace(".codes", ".values")
+def bias_name(arrays):
+    return min(name for name in arrays if name.endswith("/bias"))
 
 
 def set_weight(**fields):
     return with_right_digests(lambda arrays, metadata: metadata["weights"][0].update(fields))
 
 
-def set_value(number):
+def set_number(kind, number):
+    """An attack on the first number of a list, or of a scale."""
+
     def change(arrays, metadata):
-        values = arrays[values_name(arrays)].copy()
-        values[0] = number
-        arrays[values_name(arrays)] = values
+        name = min(name for name in arrays if name.endswith(f".{kind}"))
+        numbers = arrays[name].copy()
+        numbers.reshape(-1)[0] = number
+        arrays[name] = numbers
 
     return with_right_digests(change)
 
@@ -580,8 +609,11 @@ ATTACKS = {
     "a weight too few": with_right_digests(lambda _, metadata: metadata["weights"].pop()),
     "another version": with_right_digests(lambda _, metadata: metadata.update(format=2)),
     "a missing array": with_right_digests(lambda arrays, _: arrays.pop(codes_name(arrays))),
-    "NaN in the list": set_value(np.nan),
-    "another list": set_value(7),
+    "NaN in the list": set_number("values", np.nan),
+    "another list": set_number("values", 7),
+    "an infinite scale": set_number("scale", np.inf),
+    "a scale that is NaN": set_number("scale", np.nan),
+    "a scale of 0": set_number("scale", 0),
     "inflates": replaced_architecture(lambda config: {"zeros": "0" * 2**26}),
     "lambda": replaced_architecture(lambda_layer),
     "foreign": replaced_architecture(foreign),
@@ -601,6 +633,35 @@ def attacked(attack, whole, tmp_path):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(name, whole, tmp_path):
     refusal(tmp_path, attacked(ATTACKS[name], whole, tmp_path))
+
+
+@on_one_backend
+@pytest.mark.parametrize("shape", [[np.nan], [-7, -5], [True, 35], [35.0], [2**60]])
+def test_a_shape_that_cannot_be_is_refused_before_the_model_is_built(
+    shape, whole, tmp_path, monkeypatch
+):
+    # Of NaN numbers, no limit is exceeded.
+    data = attacked(set_weight(shape=shape), whole, tmp_path)
+    monkeypatch.setattr(files, "_skeleton", lambda *arguments: 1 / 0)
+    assert re.search(r"the shape \[|codes in \d+ bytes", refusal(tmp_path, data))
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda arrays, name: arrays.pop(name), "KeyError"),
+        (lambda arrays, name: arrays.update({name: np.ones((5, 1), "f4")}), "(5, 1) for (5,)"),
+        (lambda arrays, name: arrays.update({name: np.ones((), "f4")}), "the shape () for (5,)"),
+    ],
+)
+def test_a_plain_weight_of_another_shape_is_refused_before_memory_is_taken(
+    change, words, whole, tmp_path, monkeypatch
+):
+    attack = with_right_digests(lambda arrays, _: change(arrays, bias_name(arrays)))
+    data = attacked(attack, whole, tmp_path)
+    monkeypatch.setattr(files.Skeleton, "allocate", lambda skeleton: 1 / 0)
+    assert words in refusal(tmp_path, data)
 
 
 def check_hostile_files(folder):
@@ -629,8 +690,8 @@ def test_hostile_files_on_every_backend(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     path = tmp_path / "bad.quantal"
     os.mkfifo(path)
-    for wrong in (path, "/dev/zero", tmp_path):
-        with pytest.raises(ValueError, match=r"is not readable: it is a (folder|device).*Take an"):
+    for wrong, kind in ((path, "device"), ("/dev/zero", "device"), (tmp_path, "folder")):
+        with pytest.raises(ValueError, match=rf"is not readable: it is a {kind}.*Take an"):
             quantal.load(wrong)
         with pytest.raises(OSError, match="Expected the path of a file"):
             quantal.save(small(), wrong)
@@ -662,11 +723,71 @@ def test_a_wide_architecture_is_refused_before_it_is_built(whole, tmp_path):
     assert "has the size" in refusal(tmp_path, data)
 
 
-@pytest.mark.parametrize("attack", [set_entry("uint8"), set_weight(), set_value(1)])
+@pytest.mark.parametrize("attack", [set_entry("uint8"), set_weight(), set_number("values", 1)])
 def test_an_attack_without_a_change_is_none(attack, tmp_path):
     quantal.save(small([1, -1, 0]), tmp_path / "model")
     attack(tmp_path / "model")
     quantal.load(tmp_path / "model")
+
+
+def test_the_longest_header_is_read_and_a_longer_one_refused(whole, tmp_path):
+    header, body = parts_of(whole)
+    for excess in (0, 8):
+        padding = 2**20 + excess - len(json.dumps(header))
+        (tmp_path / "padded").write_bytes(joined(header, body, padding))
+        if not excess:
+            container.read(tmp_path / "padded")
+    with pytest.raises(ValueError, match="the header is not readable: its size is 1048584 bytes"):
+        container.read(tmp_path / "padded")
+
+
+TABLES = {
+    "metadata is no object": ({"arrays": {}, "metadata": []}, {}, "the metadata is no object"),
+    "another tensor": ({"int8": [["a", [2]]]}, {}, "it names other tensors"),
+    "a dimension more": ({"uint8": [["a", [2] + [1] * 32]]}, {}, r"the shape \[2, 1, 1"),
+    "negative": ({"uint8": [["a", [-1, -2]]]}, {}, r"the shape \[-1, -2\]"),
+    "a fraction": ({"uint8": [["a", [2.0]]]}, {}, r"the shape \[2.0\]"),
+    "too few": ({"uint8": [["a", [1]]]}, {}, "1 numbers for 2 of 'uint8'"),
+    "two dimensions": ({"uint8": [["a", [2]]]}, {"shape": (1, 2)}, "2 numbers for 2 of 'uint8'"),
+    "a name twice": ({"uint8": [["a", [2]], ["a", 0]]}, {}, "the name 'a' twice, or none"),
+    "no name": ({"uint8": [[7, [2]]]}, {}, "the name 7 twice, or none"),
+    "a later array": ({"uint8": [["a", 1], ["b", [2]]]}, {}, "IndexError"),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_contents_that_cannot_be_is_refused(name, tmp_path):
+    table, tensor, words = TABLES[name]
+    table = table if "arrays" in table else {"arrays": table, "metadata": {}}
+    text = zlib.compress(json.dumps(table).encode())
+    tensors = {"contents": np.frombuffer(text, np.uint8)}
+    if table["arrays"]:
+        tensors["uint8"] = np.zeros(tensor.get("shape", 2), np.uint8)
+    (tmp_path / "bad").write_bytes(container.with_digests(tensors))
+    with pytest.raises(ValueError, match=f"the table of contents is not readable: .*{words}"):
+        container.read(tmp_path / "bad")
+
+
+@on_one_backend
+def test_an_array_of_many_dimensions_comes_back(tmp_path):
+    container.write(tmp_path / "deep", {"a": np.zeros([1] * 32)}, {})
+    assert container.read(tmp_path / "deep").arrays["a"].ndim == 32
+
+
+@on_one_backend
+def test_the_limits_of_json():
+    # Small texts may have half a million parts, large ones four a byte more.
+    text = b"[" + b"0," * (2**19 + 4 * 1000 - 1) + b"0]"
+    assert len(container.loaded_json(text, 1000)) == 2**19 + 4000
+    with pytest.raises(ValueError, match="it has 528288 parts, more than 528284"):
+        container.loaded_json(text, 999)
+    stream = np.frombuffer(zlib.compress(bytes(1000)), np.uint8)
+    assert container.inflated(stream, 1000) == bytes(1000)
+    more = np.append(stream, np.uint8(0))
+    for wrong, most in ((stream, 999), (stream[:-1], 1000), (more, 1000)):
+        with pytest.raises(ValueError, match=f"it is cut, or holds more than {most} bytes"):
+            container.inflated(wrong, most)
 
 
 def test_deep_json(whole, tmp_path):

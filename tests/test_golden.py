@@ -64,6 +64,8 @@ def test_golden(name, tmp_path):
     for key in set(first.arrays) - {"architecture"}:
         np.testing.assert_array_equal(first.arrays[key], second.arrays[key])
     assert first.metadata["weights"] == second.metadata["weights"]
+    assert first.metadata.keys() == second.metadata.keys()
+    assert second.metadata["keras"] == keras.__version__
     packings = {entry.get("packing") for entry in first.metadata["weights"]}
     assert ("coded" if name == "coded" else "words") in packings
 

@@ -1,5 +1,7 @@
 """Weights as independent random choices, against their statement in NumPy."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Scale, Values, testing
 from quantal._core.tensors.projection import projection_of
 from quantal.estimators import MODERATION, MeanField
+from quantal.estimators.mean_field import moderated
 
 FOUR = Values([1, -1, 0.5, -0.5])
 
@@ -60,6 +63,17 @@ def test_the_gradient_is_that_of_the_mean(compile, random):
     upper, lower = (moments_of(latent.astype(float) + d, FOUR, 0.5)[0] for d in (step, -step))
     found = testing.gradient_of(function, latent, compile)
     np.testing.assert_allclose(found, weight * (upper - lower) / (2 * step), atol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [1.0, -3.0])
+def test_a_moderated_logit_is_that_of_the_expected_probability(mean):
+    # The wider a logit is spread, the more its sigmoid is a step, whose mean is the normal one.
+    probability = 0.5 + 0.5 * math.erf(mean / math.sqrt(2) / 100)
+    logit = math.log(probability / (1 - probability))
+    result = moderated(*(ops.convert_to_tensor(number) for number in (mean, 1e4)))
+    np.testing.assert_allclose(numpy(result), logit, rtol=5e-3)
+    result = moderated(*(ops.convert_to_tensor(number) for number in (mean, -1e-6)))
+    assert float(numpy(result)) == mean
 
 
 LAYERS = {

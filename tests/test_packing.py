@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from quantal._core.numbers.entropy import entropy
 from quantal._storage.codes import LONGEST, Packed
-from quantal._storage.packing import pack, unpack
+from quantal._storage.packing import most_codes, pack, unpack
 from quantal._storage.radix import Words
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
@@ -179,6 +179,31 @@ def test_a_count_beyond_what_the_stream_can_hold_is_refused_before_memory_is_tak
     assert packed.coded
     with pytest.raises(ValueError, match="bytes, too few"):
         unpack(packed._replace(length=10 * packed.length))
+
+
+@pytest.mark.parametrize(("base", "digits", "size"), [(5, 24, 7), (3, 5, 1), (300, 7, 8)])
+def test_the_largest_word_is_read_and_the_next_one_refused(base, digits, size):
+    largest = base**digits - 1
+    words = (largest.to_bytes(size, "little"), (largest + 1).to_bytes(size, "little"))
+    good, bad = (Packed(2 * word, base, 2 * digits, False) for word in words)
+    np.testing.assert_array_equal(unpack(good), np.full(2 * digits, base - 1))
+    with pytest.raises(ValueError, match=r"have (a word beyond the largest|the word 243)"):
+        unpack(bad)
+
+
+@pytest.mark.parametrize("base", [2, 3, 5, 256, 300, 65536])
+def test_so_many_bytes_hold_so_many_codes(base):
+    for count in (1, 7, 24, 25, 1000):
+        stored = Words.densest(base).bytes_of(count)
+        assert most_codes(base, stored, coded=False) >= count
+        # One byte less is a word less.
+        assert most_codes(base, stored - 1, coded=False) < count
+    assert most_codes(base, 3, coded=True) == 3 * 256
+
+
+@pytest.mark.parametrize("base", [1, 65537])
+def test_words_hold_no_codes_of_a_list_that_takes_none(base):
+    assert most_codes(base, 100, coded=False) == 0
 
 
 def test_a_longer_stream_and_other_states_are_refused():

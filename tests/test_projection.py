@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from keras import ops
 
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import LearnableMultiplier, Values, testing
 from quantal._core.tensors import projection
@@ -47,8 +47,7 @@ def test_memory_is_linear_in_the_elements_alone():
 
 def test_the_check_itself_can_fail(monkeypatch):
     values = Values([1, -1, 0.5, -0.5])
-    step = projection_of(values).nearest
-    wrong = step_function(step.thresholds, step.levels + np.float32(1e-7))
+    wrong = step_function(values.midpoints, values.ascending + np.float32(1e-7))
     monkeypatch.setattr(projection_of(values), "nearest", wrong)
     with pytest.raises(AssertionError, match="as a tensor"):
         testing.assert_nearest(values, [0.2])
@@ -91,9 +90,22 @@ def test_each_form_returns_its_levels_to_the_bit(levels):
             check_form(Grid, values.midpoints, array, x)
 
 
-def test_most_buckets_have_one_threshold_or_none():
-    even = Values.signed(8, step=0.1)
+@pytest.mark.parametrize("step", [2.0**-100, 0.25, 8, 2.0**100])
+def test_a_grid_returns_multiples_of_its_step(step):
+    # By itself: PyTorch evaluates it where its compiler traces only.
+    values = Values.signed(5, step)
+    assert Grid.holds(values.midpoints, values.ascending)
+    x = np.append(testing.edge_cases(values), np.float32([np.nan, np.inf, -np.inf]))
+    check_form(Grid, values.midpoints, values.ascending, x)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.001, 3e5, 1e-30, 1e30])
+def test_most_buckets_have_one_threshold_or_none(step):
+    even = Values.signed(8, step)
     assert Buckets(even.midpoints, even.order).halvings == 1
+
+
+def test_the_search_narrows_down_where_values_crowd():
     crowded = LONG["log-spaced"]
     assert Buckets(crowded.midpoints, crowded.order).halvings == 9
 
@@ -125,6 +137,29 @@ def test_multiples_with_an_offset_are_no_multiples(offset):
     # Such as ±0.5, ±1.5, ±2.5 ...: as far apart as multiples of 1, but none of them.
     values = Values(np.arange(-16, 16) + offset)
     testing.assert_nearest(values, testing.edge_cases(values))
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["one list", "a list per channel"])
+def test_offsets_are_in_half_gaps_and_have_no_gradient(rows):
+    # Gaps of 1 and 4; beyond the ends as at the ends.
+    values = Values([[5, 0, 1]], axis=0) if rows else Values([5, 0, 1])
+    x = np.float32([-3, 0, 0.25, 0.5, 0.9, 1, 2, 4, 5, 9])[None]
+    expected = np.float32([0, 0, 0.5, -1, -0.2, 0, 0.5, -0.5, 0, 0])[None]
+    listed = projection_of(values, 2)
+
+    def offsets(x):
+        return projection.offsets_in_half_gaps(x, listed.nearest(x), listed)
+
+    np.testing.assert_allclose(numpy(offsets(ops.convert_to_tensor(x))), expected, atol=1e-6)
+    gradient = testing.gradient_of(lambda x: 2 * x + offsets(x), x)
+    np.testing.assert_array_equal(gradient, np.full_like(x, 2))
+
+
+def test_a_list_of_one_value_has_no_offsets():
+    listed = projection_of(Values([0.3]))
+    x = ops.convert_to_tensor(np.float32([-1, 0.3, 2]))
+    offsets = projection.offsets_in_half_gaps(x, listed.nearest(x), listed)
+    np.testing.assert_array_equal(numpy(offsets), np.zeros(3))
 
 
 def test_the_ends_and_gaps_of_a_list():
@@ -184,6 +219,22 @@ def test_brackets_are_neighbours_around_the_latent(values):
     assert np.all((lower <= held) & (held <= upper))
     neighbours = np.searchsorted(values.ascending, upper) - np.searchsorted(values.ascending, lower)
     assert np.all(neighbours == (1 if len(values) > 1 else 0))
+
+
+def test_two_crowds_in_the_last_buckets():
+    # Buckets of 1: seven thresholds in the last one and seven in the one before.
+    crowd = np.linspace(0.3, 0.7, 7)
+    thresholds = np.float32([0, *(118 + crowd), *(119 + crowd[1:]), 120])
+    x = np.append(thresholds, np.nextafter(thresholds, np.float32(-np.inf)))
+    check_form(Buckets, thresholds, np.arange(len(thresholds) + 1, dtype=np.int32), x)
+
+
+@on_one_backend
+def test_pytorch_searches_unless_it_traces(monkeypatch):
+    values = LONG["seventeen"]
+    step = projection_of(values).nearest
+    monkeypatch.setattr(step, "compiled", None)
+    np.testing.assert_array_equal(numpy(step(values.midpoints)), values.ascending[1:])
 
 
 def test_search_stays_within_its_halvings_where_values_crowd():

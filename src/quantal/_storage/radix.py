@@ -5,7 +5,6 @@ below 3^5 = 243 and fit a byte as well; 24 codes of a list of five fit seven byt
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -124,12 +123,9 @@ def digit_table(words: Words) -> NDArray[np.uint8]:
 
 def _most_digits(base: int, size: int) -> int:
     """Return how many digits to this base fit so many bytes."""
-    digits = int(8 * size / math.log2(base))
-    # The logarithm is rounded: integers decide.
+    digits = 0
     while base ** (digits + 1) <= 256**size:
         digits += 1
-    while base**digits > 256**size:
-        digits -= 1
     return digits
 
 

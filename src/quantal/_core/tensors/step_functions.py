@@ -35,13 +35,11 @@ LONGEST_EAGER_CHAIN = 7
 select is a pass over memory."""
 
 _MARGIN = 0.25
-"""The bucket of a number may be off by so many buckets through rounding. With at most 2^19
-buckets the subtraction and the product lose less than 2^-22 of 2^19 = 1/8."""
+"""The bucket of a number may be off by so many buckets through rounding. With the 2^19 buckets of
+the longest list the subtraction and the product lose less than 2^-22 of 2^19 = 1/8."""
 
 _BUCKETS_PER_STEP = 8
 """Each threshold gets so many buckets: most of them then have one threshold or none."""
-
-_MOST_BUCKETS = 2**19
 
 
 class StepFunction(abc.ABC):
@@ -49,15 +47,7 @@ class StepFunction(abc.ABC):
 
     NaN is at or above no threshold and gives the first level. `step_function` creates
     one in the cheapest form.
-
-    Attributes:
-        thresholds: float32, shape (n,), strictly ascending.
-        levels: float32 or int32, shape (n + 1,).
     """
-
-    def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        self.thresholds = thresholds
-        self.levels = levels
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the levels of a float32 tensor: its shape, the levels' dtype, no gradient."""
@@ -92,7 +82,6 @@ class Chain(StepFunction):
     """A chain evaluates a step function by one select for each step."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        super().__init__(thresholds, levels)
         # Python numbers: compilers see them as constants, torch's no NumPy scalar.
         self._steps = list(zip(thresholds.tolist(), levels[1:].tolist(), strict=True))
         self._lowest, self._dtype = levels[0].item(), levels.dtype.name
@@ -108,7 +97,6 @@ class Grid(StepFunction):
     """A grid rounds to multiples of a power of two, for lists of consecutive ones."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        super().__init__(thresholds, levels)
         self._below, self._top = _ends(thresholds)
         self._step = float(levels[1]) - float(levels[0])
         self._first = float(levels[0]) / self._step
@@ -142,7 +130,6 @@ class Buckets(StepFunction):
     """A bucket table says where each number's binary search among the thresholds starts."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        super().__init__(thresholds, levels)
         self._below, self._top = _ends(thresholds)
         start, stop = self._lay_buckets(thresholds.astype(float))
         self._start = Constant(start.astype(np.int32))
@@ -161,7 +148,7 @@ class Buckets(StepFunction):
             The first and the last count of thresholds that each bucket's search covers.
         """
         span = thresholds[-1] - self._below
-        buckets = min(_BUCKETS_PER_STEP * len(thresholds), _MOST_BUCKETS)
+        buckets = _BUCKETS_PER_STEP * len(thresholds)
         with np.errstate(over="ignore"):
             per_unit = np.float32(buckets / span)
         # Outside these, float32 overflows or flushes to zero: search the whole list.
@@ -203,7 +190,6 @@ class Bisection(StepFunction):
     def __init__(
         self, thresholds: NDArray[np.float32], levels: NDArray[Any], compiled: StepFunction
     ) -> None:
-        super().__init__(thresholds, levels)
         self.compiled = compiled
         self._sorted, self._levels = Constant(thresholds), Constant(levels)
 

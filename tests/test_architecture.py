@@ -42,7 +42,8 @@ _optimize               budget incumbent checkpoint interruption autosave progre
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
 _optimize.methods       enumeration restarts exact increasing magnitude_fit stand_in
-_optimize.methods       quadratic_fit autocorrelation_fit
+_optimize.methods       quadratic_fit autocorrelation_fit surface pieces largest_fit
+_optimize.methods       absolute_sum_fit piecewise_fit
 _optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
 _optimize.polish        annealing full_batch minibatch polish

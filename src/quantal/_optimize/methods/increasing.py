@@ -46,11 +46,15 @@ AS_IT_IS = Increasing("a quadratic function", lambda losses: losses)
 """The loss itself."""
 
 
-@np.errstate(over="ignore")
 def tolerance_of(losses: Floats) -> float:
     """Return how far numbers may differ: more where losses come in single precision."""
-    is_single = bool((losses == losses.astype(np.float32)).all())
-    return TOLERANCE_OF_SINGLE if is_single else TOLERANCE
+    return TOLERANCE_OF_SINGLE if is_single(losses) else TOLERANCE
+
+
+@np.errstate(over="ignore")
+def is_single(losses: Floats) -> bool:
+    """Return whether losses come in single precision."""
+    return bool((losses == losses.astype(np.float32)).all())
 
 
 class ThirdDifferences:

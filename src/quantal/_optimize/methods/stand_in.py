@@ -6,12 +6,16 @@ import numpy as np
 
 from quantal._optimize.budget import Spendable
 from quantal._optimize.evaluator import Evaluator
+from quantal._optimize.linear_constraints import LinearConstraints
 from quantal._optimize.methods.compiled_steps import CompiledSteps
 from quantal._optimize.methods.exact import ExactMethod, restarts_with_exact
 from quantal._optimize.methods.increasing import AS_IT_IS, Increasing
-from quantal._optimize.methods.method import OnImprovement, run_in_turn
+from quantal._optimize.methods.method import Method, OnImprovement, run_in_turn
 from quantal._optimize.methods.population import Population
+from quantal._optimize.methods.tabu import TabuSearch
+from quantal._optimize.moves import Moves
 from quantal.objectives._algorithms.solution import Solution
+from quantal.objectives.groups import Groups
 from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats, Integers, Problem
 
@@ -23,7 +27,7 @@ class StandIn:
     `form(loss)` is `offset + slope * objective`.
 
     Attributes:
-        objective: The objective, which has a compiled loop.
+        objective: The objective, which has a compiled loop, or deltas.
         tolerance: By how much the two may differ.
         form: The increasing function.
         slope: A factor above 0.
@@ -69,10 +73,9 @@ class StandInSearch:
         """
         try:
             began = budget.seconds
-            loop = stand_in.objective.compiled_loop(self.problem, self.seed)
-            if loop is None:
+            steps = self._steps(stand_in.objective)
+            if steps is None:
                 return Solution(None)
-            steps = CompiledSteps(self.problem, loop, self.seed)
             budget.exclude_seconds(budget.seconds - began)
         except ImportError:  # Without the extra `search`, it is searched as any other loss.
             return Solution(None)
@@ -104,3 +107,20 @@ class StandInSearch:
             solution.codes, float(stand_in.objective(self.problem.values(solution.codes)[None])[0])
         )
         return Solution(solution.codes, complete=trusted)
+
+    def _steps(self, objective: Objective) -> Method | None:
+        """Return what improves an assignment of the stand-in: a compiled loop, or tabu search."""
+        loop = objective.compiled_loop(self.problem, self.seed)
+        if loop is not None:
+            return CompiledSteps(self.problem, loop, self.seed)
+        deltas = objective.deltas(self.problem)
+        if deltas is None:
+            return None
+
+        def losses(codes: Integers) -> Floats:
+            return np.asarray(objective(self.problem.values(codes)))
+
+        groups = Groups(self.problem, None)
+        unconstrained = LinearConstraints(groups, self.problem.lists, None, None)
+        moves = Moves(self.problem, unconstrained)
+        return TabuSearch(losses, deltas, moves, np.random.default_rng(self.seed))

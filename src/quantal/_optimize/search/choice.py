@@ -14,10 +14,12 @@ from quantal._optimize.methods.gradient_starts import Gradients, GradientStarts
 from quantal._optimize.methods.increasing import ThirdDifferences
 from quantal._optimize.methods.magnitude_fit import MagnitudeFit
 from quantal._optimize.methods.method import Method
+from quantal._optimize.methods.piecewise_fit import PiecewiseFit
 from quantal._optimize.methods.quadratic_fit import QuadraticFit
 from quantal._optimize.methods.tabu import TabuSearch
 from quantal._optimize.moves import Moves
 from quantal._optimize.search.task import Task
+from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives.problem import Floats
 
 ENUMERATED = 2**17
@@ -28,6 +30,9 @@ _LARGEST_SHARE = 0.25
 """A step of tabu search evaluates at most this share of all moves by whole vectors."""
 _SHARE_OF_NOTES = 50
 """Whether another objective fits is asked for this part of the budget at most."""
+_RAYS, _FAR_AWAY, _SAME_GROWTH = 4, 1e4, 1e-2
+"""On so many rays a norm is looked at, so many times as far away as the largest value; there, what
+is constant in its sums is below this part of it."""
 _FIRST_BATCH, _BATCH_GROWTH = 8, 8
 """The seconds of a loss are measured on batches of 8, 64, 512, ... vectors."""
 _MEASURABLE = LONGEST_CALL / 4
@@ -62,6 +67,8 @@ def choose_methods(task: Task) -> Iterator[Method]:
             )
             if len(task.problem) == len(task.objective):
                 yield AutocorrelationFit(task.problem, task.evaluator, task.population, task.seed)
+            if task.groups.factors is not None:
+                yield _piecewise_fit(task, seconds_each)
         task.notes.extend(_notes(task, seconds_each))
         descents = _gradient_starts(task, random)
         if descents is not None:
@@ -91,6 +98,32 @@ def _notes(task: Task, seconds_each: float) -> Iterator[str]:
             f"The function looks like {forms[0].name} of sums with a term for each element. As "
             f"{other}quantal.objectives.Sums it is searched faster."
         )
+    elif not task.notes and _grows_like_a_norm(task):
+        yield (
+            "The function looks like a sum or another norm of magnitudes of sums, with a term for "
+            "each element. As quantal.objectives.Sums it is searched faster."
+        )
+
+
+def _grows_like_a_norm(task: Task) -> bool:
+    """Return whether the loss grows with the distance, as much on both sides."""
+    if task.groups.factors is None:
+        return False
+    random = np.random.default_rng(0)
+    n, scale = len(task.problem), _FAR_AWAY * np.abs(task.problem.lists).max()
+    rays = np.multiply.outer([1.0, -1.0, 2.0, -2.0], random.normal(size=(_RAYS, n)))
+    vectors = task.problem.values(task.problem.start) + scale * rays.reshape(-1, n)
+    try:
+        losses = np.asarray(task.objective(task.groups.spread(vectors)), np.float64)
+    except Exception:
+        # A function need not be defined beyond its lists, and may raise anything there.
+        return False
+    task.spending.count(len(vectors))
+    once, opposite, twice, twice_opposite = losses.reshape(4, _RAYS)
+    return bool((once > 0).all()) and all(
+        np.allclose(other, expected, rtol=_SAME_GROWTH, atol=0)
+        for other, expected in ((opposite, once), (twice, 2 * once), (twice_opposite, twice))
+    )
 
 
 def _seconds_of_a_loss(task: Task) -> float:
@@ -126,6 +159,17 @@ def _gradients_of_groups(task: Task) -> Gradients:
         return task.groups.gathered(of_elements)
 
     return gradients
+
+
+def _piecewise_fit(task: Task, seconds_each: float) -> PiecewiseFit:
+    def losses(values: Floats) -> Floats:
+        vectors = task.groups.spread(values)
+        return checked_losses(task.threads.call(task.objective, vectors), len(values))
+
+    return PiecewiseFit(
+        task.problem, losses, _gradients_of_groups(task), task.evaluator, task.population,
+        task.seed, seconds_each, task.notes,
+    )  # fmt: skip
 
 
 def _gradient_starts(task: Task, random: np.random.Generator) -> GradientStarts | None:

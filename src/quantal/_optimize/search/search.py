@@ -42,7 +42,8 @@ def search(
     `Autocorrelation`, `Sums`, `Minimax`; the largest `Magnitude` is computed exactly, and small
     `Quadratic` and `Minimax` problems are proved. Any other objective is called on batches of
     vectors; where it turns out to be quadratic (up to 512 elements) or the magnitude of a sum,
-    its square, reciprocal or logarithm, it is treated as such.
+    its square, reciprocal or logarithm, it is treated as such; so is a largest absolute value of
+    sums, or a sum of them, for which it is called between the values of the lists, too.
     Small search spaces are enumerated.
 
     How: descents along the gradient where there is one, then tabu search from crossovers of

@@ -33,7 +33,7 @@ estimators              mean_field registry policy
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
 layers                  multiplier discrete
-callbacks               _parameters freezing keeping lists pacing statistics
+callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone
 _models                 compile_like weight_decay finalize bake rules discretize summary skeleton
 _models                 config_limits files

@@ -236,3 +236,30 @@ def test_a_state_that_tensorflow_tracks_is_no_weight():
     assert [weight.name for weight in layer.weights] == ["kernel", "bias"]
     if keras.config.backend() == "tensorflow":
         assert "_seed" in layer._trackable_children()
+
+
+def test_a_callback_sees_the_fit_around_it():
+    seen = []
+
+    class See(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(internals.fit_around())
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(internals.trained_values(self.model))
+
+    model, x = model_of(keras.layers.Dense(2)), np.ones((4, 3), "f4")
+    see = See()
+    model.fit(x, x[:, :2], batch_size=2, validation_split=0.5, verbose=0, callbacks=[see])
+    fit, values = seen
+    assert see in fit.callbacks.callbacks
+    assert fit.validation["x"].shape == (2, 3)
+    assert [batch[0].shape for batch in internals.batches_of_fit(fit.data)] == [(2, 3)]
+    assert [variable for variable, _ in values] == model.trainable_variables
+    for variable, value in values:
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(keras.ops.stop_gradient(value)),
+            keras.ops.convert_to_numpy(variable),
+        )
+    assert internals.fit_around() is None
+    assert model.evaluate(**fit.validation, verbose=0) >= 0

@@ -17,6 +17,7 @@ from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._models.discretize import discretize
 from quantal._models.walk import is_container, outermost_layers
+from quantal.callbacks.finishing import Finish
 from quantal.callbacks.pacing import PaceToRun
 from quantal.layers.discrete import Discrete
 from quantal.layers.multiplier import LearnableMultiplier
@@ -144,13 +145,14 @@ def fit(
     model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(model, features, dataset))
     # Estimators that harden in training do so in time for the end of the run.
     paces = any(parameter.state is not None for parameter in parameters_of(model))
+    pacing = [PaceToRun()] if paces else []
     keras.utils.set_random_seed(training.seed)
     model.fit(
         features,
         target,
         epochs=training.epochs,
         batch_size=training.batch_size,
-        callbacks=[*callbacks, PaceToRun()] if paces else list(callbacks),
+        callbacks=[*callbacks, *pacing, Finish()],
         verbose=0,
     )
 

@@ -5,6 +5,7 @@ Keras has no public way to ask for what these functions return. Each has a test 
 """
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.variables import AutocastScope, get_autocast_scope
 from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.trainers.epoch_iterator import EpochIterator
 from keras.src.utils.tracking import DotNotTrackScope
 
 _LATE_VARIABLES = "uninitialized_variables"
@@ -243,6 +245,72 @@ def metric_direction(metric: keras.metrics.Metric) -> str | None:
 def clear_losses(model: keras.Model) -> None:
     """Make layers drop the losses of their last call, which may be traced tensors."""
     model._clear_losses()
+
+
+class Fit(NamedTuple):
+    """A fit that is running, as far as Keras does not show it to its callbacks.
+
+    Attributes:
+        data: The adapter of the training data; `batches_of_fit` reads it.
+        callbacks: The list of all callbacks, in the order in which they are called.
+        validation: The arguments of `evaluate` for the validation data; None if there are none.
+    """
+
+    data: Any
+    callbacks: keras.callbacks.CallbackList
+    validation: dict[str, Any] | None
+
+
+def fit_around() -> Fit | None:
+    """Return the fit whose callback asks; None outside of any.
+
+    Keras gives callbacks neither data nor each other, and keeps them in no attribute: they
+    are variables of `fit`.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        names = frame.f_locals
+        iterator, callbacks = names.get("epoch_iterator"), names.get("callbacks")
+        if isinstance(iterator, EpochIterator) and isinstance(
+            callbacks, keras.callbacks.CallbackList
+        ):
+            validation = None
+            if names.get("validation_data") is not None:
+                validation = {
+                    "x": names["val_x"],
+                    "y": names["val_y"],
+                    "sample_weight": names["val_sample_weight"],
+                    "batch_size": names["validation_batch_size"] or names["batch_size"],
+                    "steps": names["validation_steps"],
+                }
+            return Fit(iterator.data_adapter, callbacks, validation)
+        frame = frame.f_back
+    return None
+
+
+def batches_of_fit(data: Any) -> Iterator[Any]:
+    """Yield batches of the training data of a fit, in its own order: tuples of NumPy arrays.
+
+    Args:
+        data: The attribute of a `Fit`.
+    """
+    data.on_epoch_begin()
+    try:
+        yield from data.get_numpy_iterator()
+    finally:
+        data.on_epoch_end()
+
+
+def trained_values(model: keras.Model) -> list[tuple[keras.Variable, Any]]:
+    """Return the variables that training moves with their present values, also amid an epoch.
+
+    JAX's trainer keeps the values of an epoch to itself, and takes those of the variables away.
+    They are valid until the next step: compute with them, and do not keep them.
+    """
+    variables = model.trainable_variables
+    state = getattr(model, "_jax_state", None) or {}
+    values = state.get("trainable_variables") or [variable._value for variable in variables]
+    return list(zip(variables, values, strict=True))
 
 
 class Call(NamedTuple):

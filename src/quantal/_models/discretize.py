@@ -32,6 +32,8 @@ def discretize(
     keep the weights' order. A compiled model comes back compiled alike, its optimizer
     new and without weight decay on latents (`exclude_from_weight_decay`).
 
+    Train on with a plain `fit` and `quantal.callbacks.Finish()`, which ends a run well.
+
     `quantal.summary(new, compared_with=model, rules=rules)` says weight by weight which
     rule chose it, how many bits it takes, and what rounding alone loses.
 

@@ -1,7 +1,8 @@
-"""Callbacks pace a run, keep its best weights, freeze elements and measure statistics again."""
+"""Callbacks pace a run, end it well, keep its best weights, freeze elements, measure statistics."""
 
 import keras  # noqa: F401  first: see quantal._registration
 
+from quantal.callbacks.finishing import Finish as Finish
 from quantal.callbacks.freezing import FreezeOscillating as FreezeOscillating
 from quantal.callbacks.keeping import KeepBest as KeepBest
 from quantal.callbacks.lists import RefreshLists as RefreshLists

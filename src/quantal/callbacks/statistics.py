@@ -1,7 +1,7 @@
 """Batch normalization's statistics are measured once more, with listed values."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,9 +21,9 @@ class ReestimateStatistics(keras.callbacks.Callback):
     measures what that restored.
 
     Each mean and variance becomes the average over the batches of the batch's own,
-    computed with listed values. Nothing else changes: all other weights, seeds and
-    states are put back. Layers that are not trainable keep theirs. Dropout is active, as
-    in the training that the statistics come from.
+    computed with listed values; a batch counts by its samples. Nothing else changes: all
+    other weights, seeds and states are put back. Layers that are not trainable keep theirs.
+    Dropout is active, as in the training that the statistics come from.
 
     Args:
         data: Inputs: an array or a structure of arrays, or an iterable of batches (of
@@ -51,51 +51,74 @@ class ReestimateStatistics(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Measure the statistics of the listed values."""
-        normalizations = [
-            layer
-            for layer in flatten_layers(self.model)
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        ]
-        statistics = ByIdentity.of_keys(
-            variable
-            for layer in normalizations
-            for variable in (layer.moving_mean, layer.moving_variance)
-        )
-        others = [variable for variable in self.model.variables if variable not in statistics]
-        listed = {parameter: parameter.listed_values for parameter in parameters_of(self.model)}
-        with _restored(others), _momenta_restored(normalizations), weights_replaced(listed):
-            count = self._measure(normalizations)
-        if not count:
+        inputs = islice(batches_of(self.data, self.batch_size), self.batches)
+        if not measure_statistics(self.model, inputs):
             raise ValueError(
                 f"data is {self.data!r} and gives no batch. Expected inputs to measure the "
                 "statistics on. Give some of the training data."
             )
 
-    def _measure(self, normalizations: Sequence[keras.layers.BatchNormalization]) -> int:
-        """Average the statistics over the batches, and return how many there were."""
-        count = 0
-        for inputs in islice(self._inputs(), self.batches):
-            for layer in normalizations:
-                # The first batch replaces the moving average, the n-th has a share of 1/n.
-                layer.momentum = count / (count + 1)
-            self.model(inputs, training=True)
-            count += 1
-        return count
 
-    def _inputs(self) -> Iterator[Any]:
-        """Yield batches of inputs, as tensors."""
-        arrays = keras.tree.flatten(self.data)
-        if all(hasattr(array, "shape") for array in arrays):
-            size = len(arrays[0])
-            for start in range(0, size, self.batch_size):
-                part = slice(start, start + self.batch_size)
-                yield keras.tree.map_structure(
-                    lambda array, part=part: keras.ops.convert_to_tensor(array[part]), self.data
-                )
-            return
-        for batch in self.data:
-            inputs = batch[0] if isinstance(batch, tuple) else batch
-            yield keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+def normalizations_of(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the layers of batch normalization whose statistics training moves."""
+    return [
+        layer
+        for layer in flatten_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+
+
+def measure_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
+    """Set each mean and variance to the average over the batches, with listed values.
+
+    A batch counts by its samples. All other weights, seeds and states are as before.
+
+    Args:
+        model: A built model.
+        batches: Inputs of the model, as tensors or structures of them.
+
+    Returns:
+        How many batches there were.
+    """
+    normalizations = normalizations_of(model)
+    statistics = ByIdentity.of_keys(
+        variable
+        for layer in normalizations
+        for variable in (layer.moving_mean, layer.moving_variance)
+    )
+    others = [variable for variable in model.variables if variable not in statistics]
+    listed = {parameter: parameter.listed_values for parameter in parameters_of(model)}
+    count, samples = 0, 0
+    with _restored(others), _momenta_restored(normalizations), weights_replaced(listed):
+        for inputs in batches:
+            size = len(keras.tree.flatten(inputs)[0])
+            for layer in normalizations:
+                # The first batch replaces the moving average, the next add their share to it.
+                layer.momentum = samples / (samples + size)
+            model(inputs, training=True)
+            count, samples = count + 1, samples + size
+    return count
+
+
+def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
+    """Yield batches of inputs, as tensors.
+
+    Args:
+        data: An array or a structure of arrays, or an iterable of batches: of inputs, or of
+            tuples that begin with them.
+        batch_size: The size of batches cut from arrays.
+    """
+    arrays = keras.tree.flatten(data)
+    if arrays and all(hasattr(array, "shape") for array in arrays):
+        for start in range(0, len(arrays[0]), batch_size):
+            part = slice(start, start + batch_size)
+            yield keras.tree.map_structure(
+                lambda array, part=part: keras.ops.convert_to_tensor(array[part]), data
+            )
+        return
+    for batch in data:
+        inputs = batch[0] if isinstance(batch, tuple) else batch
+        yield keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
 
 
 @contextlib.contextmanager

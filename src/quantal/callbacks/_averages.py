@@ -1,0 +1,135 @@
+"""Weights are averaged over the end of a run whose length need not be known."""
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from quantal._core.keras_internals import trained_values
+from quantal._core.tensors.backend import graph
+from quantal._core.types import Tensor
+from quantal._storage.archive import read_archive
+from quantal._storage.atomic import replace_file
+
+POWER = 12
+"""A sample of step t counts as t to this power: the mean sample is a fourteenth of the run old."""
+
+_SAMPLES = 100
+"""Samples are a hundredth of the run so far apart: eight of them are in the mean of the average."""
+
+_LEAST_GAP = 4
+"""Samples are so many steps apart at least, so that they cost little in short runs, too."""
+
+_FILE = "quantal_averages.npz"
+_COUNTS = "counts"
+_NUMBERS_OF_COUNTS = 3
+_BYTES_OF_NUMBER = 8
+
+
+class Averages:
+    """Averages of the trained weights of a model weigh each sample by a power of its step.
+
+    So they are means over the end of the run, wherever it ends: at each step the window is
+    the same share of all steps so far. Samples have gaps that grow with the run, as dense
+    ones bring nothing more.
+
+    Source: Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+    2013: polynomial-decay averaging.
+    """
+
+    def __init__(self) -> None:
+        self._step, self._weight = 0, 0.0
+        self._variables: list[keras.Variable] = []
+        self._averages: list[Tensor] = []
+        self._add = graph(_toward)
+
+    def add(self, step: int, model: keras.Model) -> None:
+        """Take the present weights of a model into the averages, if a sample is due.
+
+        Args:
+            step: The step that ended, counted from the start of the run, from 1.
+            model: The model that trains.
+        """
+        if step - self._step < max(_LEAST_GAP, step // _SAMPLES):
+            return
+        trained = [(v, value) for v, value in trained_values(model) if is_averaged(v)]
+        variables = [variable for variable, _ in trained]
+        values = [_number(value) for _, value in trained]
+        if [id(v) for v in variables] != [id(v) for v in self._variables]:
+            # The first sample; or layers were frozen or thawed meanwhile.
+            self._variables, self._step, self._weight = variables, 0, 0.0
+            self._averages = [ops.zeros_like(value) for value in values]
+        self._weight = self._weight * (self._step / step) ** POWER + 1
+        self._step = step
+        share = ops.convert_to_tensor(1 / self._weight, "float32")
+        self._averages = self._add(self._averages, values, share)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that are averaged; none before the first sample."""
+        return self._variables
+
+    def put(self) -> None:
+        """Give the variables their averages, within their constraints."""
+        for variable, average in zip(self._variables, self._averages, strict=True):
+            # A copy: the trainers of JAX give the memory of what a variable holds away.
+            variable.assign(ops.cast(ops.copy(average), variable.dtype))
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    def write(self, folder: str, epochs: int) -> None:
+        """Write the averages into a folder, as of the end of so many epochs."""
+        os.makedirs(folder, exist_ok=True)
+        content = io.BytesIO()
+        arrays = {str(i): ops.convert_to_numpy(a) for i, a in enumerate(self._averages)}
+        counts = np.array([epochs, self._step, self._weight])
+        np.savez(content, **{_COUNTS: counts, **arrays})
+        with replace_file(pathlib.Path(folder) / _FILE) as stream:
+            stream.write(content.getbuffer())
+
+    def read(self, folder: str, epochs: int, model: keras.Model) -> None:
+        """Go on from a file, if the folder has one of the same epoch of the same model."""
+        file = pathlib.Path(folder) / _FILE
+        if not file.exists():
+            return
+        variables = [v for v in model.trainable_variables if is_averaged(v)]
+        shapes = {str(i): tuple(v.shape) for i, v in enumerate(variables)}
+        shapes[_COUNTS] = (_NUMBERS_OF_COUNTS,)
+        numbers = sum(int(np.prod(shape)) for shape in shapes.values())
+        try:
+            arrays = read_archive(file, shapes, numbers * _BYTES_OF_NUMBER)
+        except Exception as error:  # Damaged archives raise errors of many types.
+            raise ValueError(
+                f"{os.fspath(file)!r} is not readable as the averages of this model: {error!r}. "
+                "Expected those that Finish wrote for it. Delete the file to begin them anew."
+            ) from error
+        epochs_of_file, step, weight = arrays.pop(_COUNTS)
+        if epochs_of_file != epochs:
+            return
+        self._step, self._weight, self._variables = int(step), float(weight), variables
+        self._averages = [ops.convert_to_tensor(arrays[str(i)]) for i in range(len(variables))]
+
+
+def is_averaged(variable: keras.Variable) -> bool:
+    """Return whether the mean of a variable's values over many steps has a meaning."""
+    is_measured = getattr(variable, "overwrite_with_gradient", False)  # A scale of float8.
+    return keras.backend.is_float_dtype(variable.dtype) and not is_measured
+
+
+def _number(value: Tensor) -> Tensor:
+    """Return a value in float32 at least, without gradient."""
+    tensor = ops.stop_gradient(ops.convert_to_tensor(value))
+    dtype = keras.backend.result_type(keras.backend.standardize_dtype(tensor.dtype), "float32")
+    return ops.cast(tensor, dtype)
+
+
+def _toward(averages: Sequence[Tensor], values: Sequence[Tensor], share: Tensor) -> list[Tensor]:
+    """Return averages moved by a share of the way to the values."""
+    return [
+        average + (value - average) * ops.cast(share, average.dtype)
+        for average, value in zip(averages, values, strict=True)
+    ]

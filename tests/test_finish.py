@@ -1,0 +1,253 @@
+"""A run ends with the average of its last weights, whatever the data, the backend and the end."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from conftest import on_one_backend
+from quantal import Discrete, LearnableMultiplier, callbacks, parameters_of
+from quantal._core.keras_internals import trained_values
+from quantal.callbacks._averages import POWER, Averages
+
+layers = keras.layers
+EVERY = 4  # In short runs a sample is taken so many steps after the last.
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    built = keras.Sequential(
+        [
+            keras.Input((6,)),
+            Discrete(layers.Dense(8, use_bias=False), "ternary", scale="learned"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dense(2, kernel_constraint="unit_norm"),
+        ]
+    )
+    built.compile(keras.optimizers.Adam(0.02), "mse")
+    return built
+
+
+@pytest.fixture
+def data(random):
+    return random.normal(1, 2, (96, 6)).astype("f4"), random.normal(size=(96, 2)).astype("f4")
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes the trained weights after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        values = [keras.ops.stop_gradient(value) for _, value in trained_values(self.model)]
+        self.weights.append([np.array(keras.ops.convert_to_numpy(value)) for value in values])
+
+    def average(self):
+        """The mean of the samples of steps t, each weighed by a power of t."""
+        steps = range(EVERY, len(self.weights) + 1, EVERY)
+        shares = np.array(steps, float) ** POWER / np.sum(np.array(steps, float) ** POWER)
+        samples = [self.weights[step - 1] for step in steps]
+        return [np.tensordot(shares, np.stack(w), 1) for w in zip(*samples, strict=True)]
+
+
+@pytest.mark.parametrize("how", ["compiled", "eager"])
+def test_a_run_ends_with_the_average_of_its_weights_and_its_statistics(how, data):
+    x, y = data
+    model, watch, finish = network(), Watch(), callbacks.Finish()
+    model.compile(keras.optimizers.Adam(0.02), "mse", run_eagerly=how == "eager")
+    model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[finish, watch])
+    assert (finish.kept, finish.losses) == ("averages", {})
+    averages = watch.average()
+    assert np.abs(averages[0] - watch.weights[-1][0]).max() > 1e-3
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        if variable.constraint is not None:
+            average = average / np.linalg.norm(average, axis=0)  # It holds again.
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), average, atol=1e-5)
+    # Every batch counts by its samples, and all of them are the data.
+    first = x @ keras.ops.convert_to_numpy(model.layers[0].kernel)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model.layers[1].moving_mean), first.mean(0), atol=1e-4
+    )
+
+
+def test_validation_data_decide(data):
+    x, y = data
+    model, finish = network(), callbacks.Finish()
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, validation_split=0.25, callbacks=[finish])
+    assert set(finish.losses) == {"last", "last, measured again", "averages"}
+    assert finish.losses[finish.kept] == min(finish.losses.values())
+    assert model.evaluate(x[72:], y[72:], verbose=0) == pytest.approx(
+        finish.losses[finish.kept], rel=1e-4
+    )
+
+
+def test_averages_that_are_worse_are_not_kept(data):
+    x, _ = data
+    plain = keras.Sequential([keras.Input((6,)), layers.Dense(1, kernel_initializer="zeros")])
+    plain.compile(keras.optimizers.SGD(1e-3), "mse")  # It falls all the time: the last is best.
+    finish, watch = callbacks.Finish(), Watch()
+    target = x @ np.ones((6, 1), "f4")
+    plain.fit(
+        x, target, validation_data=(x, target), epochs=1, batch_size=8, verbose=0,
+        callbacks=[finish, watch],
+    )  # fmt: skip
+    assert finish.kept == "last"
+    for variable, last in zip(plain.trainable_variables, watch.weights[-1], strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), last)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_early_stopping_restores_before_the_end(is_first, data):
+    x, y = data
+    model, finish = network(), callbacks.Finish()
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
+    ends = []
+    end = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ends.append(finish.kept))
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    order = [finish, stop, end] if is_first else [stop, end, finish]
+    model.fit(
+        x[:64], y[:64], epochs=20, batch_size=8, verbose=0, validation_data=(x[64:], y[64:]),
+        callbacks=order,
+    )  # fmt: skip
+    assert stop.stopped_epoch
+    assert finish.losses["last"] == pytest.approx(stop.best, rel=1e-4)
+    assert model.evaluate(x[64:], y[64:], verbose=0) == pytest.approx(
+        min(finish.losses.values()), rel=1e-4
+    )
+    # What stands behind both sees the model as it stays.
+    assert ends == [finish.kept if is_first else None]
+
+
+class _Killed(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@on_one_backend
+def test_a_run_that_was_killed_goes_on_with_its_averages(data, tmp_path):
+    x, y = data
+
+    def run(folder, *more):
+        model, finish = network(), callbacks.Finish()
+        backup = keras.callbacks.BackupAndRestore(folder)
+        model.fit(
+            x, y, shuffle=False, epochs=3, batch_size=16, verbose=0,
+            callbacks=[finish, backup, *more],
+        )  # fmt: skip
+        return model.get_weights()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", _Killed())
+    assert (tmp_path / "killed" / "quantal_averages.npz").exists()
+    for again, once in zip(run(tmp_path / "killed"), run(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(again, once)
+    assert not os.path.exists(tmp_path / "killed")
+
+
+@on_one_backend
+def test_a_file_of_another_model_is_refused(tmp_path):
+    averages, model = Averages(), network()
+    averages.add(EVERY, model)
+    averages.write(tmp_path, 1)
+    again = Averages()
+    again.read(tmp_path, 2, model)  # Of another epoch: it is not read.
+    assert again.variables == []
+    again.read(tmp_path, 1, model)
+    assert again.variables == model.trainable_variables
+    other = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="not readable as the averages of this model"):
+        again.read(tmp_path, 1, other)
+
+
+def _forever(x, y):
+    while True:
+        yield x[:32], y[:32]
+
+
+class _Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self._data = x, y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(32 * index, 32 * index + 32)
+        return tuple(array[part] for array in self._data)
+
+
+@on_one_backend
+@pytest.mark.parametrize("source", ["generator", "PyDataset", "given"])
+def test_statistics_are_measured_on_what_fit_gets(source, data):
+    x, y = data
+    model, finish = network(), callbacks.Finish()
+    expected = x
+    if source == "generator":
+        model.fit(_forever(x, y), steps_per_epoch=4, shuffle=False, verbose=0, callbacks=[finish])
+        expected = x[:32]
+    elif source == "PyDataset":
+        model.fit(_Batches(x, y), verbose=0, epochs=2, callbacks=[finish])
+    else:
+        finish, expected = callbacks.Finish(x[:50], batch_size=20), x[:50]
+        model.fit(x, y, batch_size=16, verbose=0, callbacks=[finish])
+    first = expected @ keras.ops.convert_to_numpy(model.layers[0].kernel)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model.layers[1].moving_mean), first.mean(0), atol=1e-4
+    )
+    assert finish.kept == "averages"
+
+
+@on_one_backend
+def test_a_generator_that_ended_is_said(data):
+    x, y = data
+    batches = ((x[i : i + 8], y[i : i + 8]) for i in range(0, 96, 8))
+    with pytest.warns(UserWarning, match=r"on 2 batches.*at their end. Expected.*Give Finish"):
+        network().fit(batches, shuffle=False, verbose=0, callbacks=[callbacks.Finish()])
+
+
+def test_what_is_frozen_stays(data):
+    x, y = data
+    model = network()
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    before = model.layers[0].get_weights()
+    model.fit(x, y, batch_size=16, verbose=0, callbacks=[callbacks.Finish()])
+    for now, then in zip(model.layers[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@on_one_backend
+def test_an_error_at_the_end_leaves_the_last_weights(data):
+    x, y = data
+    model, watch = network(), Watch()
+    with pytest.raises(ValueError, match="no data to measure"):
+        model.fit(x, y, verbose=0, batch_size=8, callbacks=[callbacks.Finish([]), watch])
+    for variable, last in zip(model.trainable_variables, watch.weights[-1], strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), last)
+
+
+@on_one_backend
+def test_refusals():
+    with pytest.raises(ValueError, match=r"batch_size is 0\. Expected"):
+        callbacks.Finish(batch_size=0)
+    model = network()
+    run = keras.callbacks.CallbackList([callbacks.Finish()], model=model)
+    with pytest.raises(ValueError, match=r"outside of a fit.*Give Finish\(data=x\)"):
+        run.on_train_begin()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_and_a_model_without_statistics(policy):
+    keras.config.set_dtype_policy(policy)
+    model = keras.Sequential([keras.Input((4,)), LearnableMultiplier("ternary")])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    finish, ones = callbacks.Finish(), np.ones((32, 4), "f4")
+    model.fit(ones, ones, batch_size=4, verbose=0, callbacks=[finish, callbacks.PaceToRun()])
+    assert finish.kept == "averages"
+    parameters_of(model)[0].check_finite()

@@ -204,6 +204,7 @@ def test_statistics_are_measured_on_what_fit_gets(source, data):
 
 
 @on_one_backend
+@pytest.mark.filterwarnings("ignore:Your input ran out")
 def test_a_generator_that_ended_is_said(data):
     x, y = data
     batches = ((x[i : i + 8], y[i : i + 8]) for i in range(0, 96, 8))

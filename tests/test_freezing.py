@@ -245,3 +245,22 @@ def test_callbacks_leave_frozen_layers_alone(random):
         callbacks=[quantal.callbacks.RefreshLists(), quantal.callbacks.FreezeOscillating(0.0)],
     )  # fmt: skip
     assert_still(layer, before)
+
+
+@on_one_backend
+def test_elements_that_oscillated_before_their_layer_was_frozen_are_left_alone():
+    layer = LearnableMultiplier([-1, 1, 2])
+    model = keras.Sequential([keras.Input((3,)), layer])
+    callback = quantal.callbacks.FreezeOscillating(0.0, begin=0.0)
+    callback.set_model(model)
+    callback.set_params({"epochs": 2})
+    layer.set_codes([0, 0, 0])
+    callback.on_train_begin()
+    layer.set_codes([1, 0, 1])
+    callback.on_epoch_end(0)
+    assert callback.frozen == {layer.discrete_parameters[0].path: 2}
+    layer.trainable = False
+    layer.set_codes([2, 2, 2])
+    before = numbers_of(layer)
+    callback.on_epoch_end(1)
+    assert_still(layer, before)

@@ -131,6 +131,27 @@ def test_it_keeps_its_class(make, tmp_path):
     assert thawed.trainable_variables
 
 
+@on_one_backend
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_file_that_is_loaded_without_quantal_names_it(tmp_path, monkeypatch, is_registered):
+    models = [Encoder(7), keras.Sequential([keras.Input((5,)), layers.Dense(2)])]
+    registered = keras.saving.get_custom_objects()
+    for index, model in enumerate(models):
+        path = tmp_path / f"{index}.keras"
+        quantal.discretize(model, "ternary").save(path)
+        # As in a process that has not imported quantal, nor what defines the user's class.
+        for name in [name for name in registered if name.startswith("quantal")]:
+            if not (is_registered and name.startswith("quantal_tests")):
+                monkeypatch.delitem(registered, name)
+        with pytest.raises(TypeError) as refusal:
+            keras.saving.load_model(path)
+        text = str(refusal.value)
+        words = "Import quantal before the model is loaded" if index == 0 else "quantal>Discrete"
+        assert words in text
+        assert index == 0 or "quantal.layers.discrete" in text.split("Exception encountered")[1]
+        monkeypatch.undo()
+
+
 @every_maker
 def test_it_trains(make):
     discrete = quantal.discretize(MAKERS[make](), ALL)
@@ -154,6 +175,19 @@ def test_inside_another_model_and_pickled():
     same(quantal.bake(discrete), discrete)
     other = quantal.discretize(Speaker(encoder), ALL)
     same(pickle.loads(pickle.dumps(other)), other)
+
+
+@on_one_backend
+def test_a_model_inside_another_goes_its_own_way(tmp_path):
+    discrete = quantal.discretize(Speaker(Encoder(7)), ALL)
+    encoder = discrete.encoder
+    assert len(parameters_of(encoder)) == 3
+    same(quantal.bake(encoder), encoder)
+    same(quantal.finalize(encoder), encoder)
+    encoder.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    same(loaded, encoder)
+    assert len(parameters_of(loaded)) == 3
 
 
 @on_one_backend

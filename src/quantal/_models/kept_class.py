@@ -22,6 +22,8 @@ from quantal.layers.discrete import Discrete, unwrapped
 
 _NAME = "ModelOnLists"
 _DISCRETE = "quantal>Discrete"
+_HINT = "Import quantal before the model is loaded."
+"""Keras prints the config where it cannot load it: the class that it names is the user's own."""
 
 
 @keras.saving.register_keras_serializable(package="quantal", name=_NAME)
@@ -37,6 +39,7 @@ class ModelOnLists:
         """Return the config of the model's own class, and what stands for which layer."""
         kind = class_of(self)
         return {
+            "hint": _HINT,
             "model": {
                 "module": kind.__module__,
                 "class_name": kind.__name__,

@@ -23,6 +23,7 @@ import itertools
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -58,18 +59,19 @@ class Job(NamedTuple):
     read_together: bool = False
 
 
-def a_model(seed=0, units=64):
-    """Return a discrete model."""
+def a_model(seed=0):
+    """Return a discrete model of another size for each seed."""
     import keras
 
     import quantal
 
     keras.utils.set_random_seed(seed)
+    units = 64 + 16 * seed
     layers = [
         quantal.Discrete(keras.layers.Dense(units, name=name), "ternary", scale="learned")
         for name in ("first", "second")
     ]
-    return keras.Sequential([keras.Input((4 * units,)), *layers], name="model")
+    return keras.Sequential([keras.Input((256,)), *layers], name="model")
 
 
 def in_turns(write, make=a_model):
@@ -362,8 +364,15 @@ class Server:
 
 
 def files_in(folder):
-    """Return the contents of the files of a folder by their names."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """Return the contents of the files of a folder by their names.
+
+    OpenVINO numbers the layers of all models of a process, so their names are left out.
+    """
+    return {
+        path.name: re.sub(rb' names?="[^"]*"', b"", path.read_bytes())
+        for path in folder.iterdir()
+        if path.is_file()
+    }
 
 
 def damage_of(job, folder, models):

@@ -251,7 +251,7 @@ def test_callbacks_leave_frozen_layers_alone(random):
 def test_elements_that_oscillated_before_their_layer_was_frozen_are_left_alone():
     layer = LearnableMultiplier([-1, 1, 2])
     model = keras.Sequential([keras.Input((3,)), layer])
-    callback = quantal.callbacks.FreezeOscillating(0.0, begin=0.0)
+    callback = quantal.callbacks.FreezeOscillating(threshold=0.0, begin=0.0)
     callback.set_model(model)
     callback.set_params({"epochs": 2})
     layer.set_codes([0, 0, 0])

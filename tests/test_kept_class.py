@@ -190,6 +190,46 @@ def test_a_model_inside_another_goes_its_own_way(tmp_path):
     assert len(parameters_of(loaded)) == 3
 
 
+SHARED = layers.Dense(3, name="shared")
+
+
+class AroundOneLayer(keras.Model):
+    """A class all of whose models have the same layer."""
+
+    def __init__(self):
+        inputs = keras.Input((3,))
+        super().__init__(inputs, SHARED(inputs))
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+
+@on_one_backend
+def test_the_model_of_the_user_stays_as_it_is_where_its_class_shares_layers(random):
+    x, model = random.normal(size=(2, 3)).astype("float32"), AroundOneLayer()
+    before = numpy(model(x))
+    discrete = quantal.discretize(model, [0.5, 1])
+    assert model.layers[1] is SHARED
+    np.testing.assert_array_equal(numpy(model(x)), before)
+    assert len(parameters_of(discrete)) == 1
+    assert discrete.layers[1] is not SHARED
+
+
+@on_one_backend
+def test_a_frozen_layer_of_a_class_stays_frozen_in_a_file(tmp_path):
+    discrete = quantal.discretize(Speaker(Encoder(7)), ALL)
+    discrete.head.trainable = False
+    discrete.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert not loaded.head.trainable
+    assert loaded.encoder.trainable
+    same(loaded, discrete)
+
+
 @on_one_backend
 def test_some_layers_at_a_time():
     model = quantal.discretize(Speaker(Encoder(7)), {"head": [1, -1]})

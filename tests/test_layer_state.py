@@ -1,5 +1,6 @@
 """What a layer keeps besides its weights is there in every model made of it."""
 
+import collections
 import pathlib
 
 import keras
@@ -136,6 +137,33 @@ def of_the_user(random):
     return model, data
 
 
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Remembers(layers.Layer):
+    """It keeps numbers and a cache where nobody looks, in objects of another library."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.latest, self.cache = collections.deque([0.0]), collections.deque()
+
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="ones")
+        self.finalize_state()
+
+    def finalize_state(self):
+        self.cache.clear()
+        self.cache.append(2 * ops.convert_to_tensor(self.gain))
+
+    def save_own_variables(self, store):
+        store["gain"], store["latest"] = numpy(self.gain), np.array(self.latest)
+
+    def load_own_variables(self, store):
+        self.gain.assign(store["gain"])
+        self.latest = collections.deque(np.asarray(store["latest"]).tolist())
+
+    def call(self, x):
+        return x * self.cache[0] + sum(self.latest)
+
+
 def stack(*stacked, shape=(6,), dtype=None):
     return keras.Sequential([keras.Input(shape, dtype=dtype), *stacked])
 
@@ -153,6 +181,23 @@ def test_it_computes_what_it_computed(make, way, random):
     first, second = numpy(model(data)), numpy(model(data))
     np.testing.assert_array_equal(first, numpy(changed(data)))
     np.testing.assert_array_equal(second, numpy(changed(data)))
+
+
+@on_one_backend
+@every_way
+@pytest.mark.parametrize("part", ["latest", "gain"])
+def test_what_the_methods_of_a_class_alone_know_goes_along(part, way, random):
+    layer = Remembers()
+    model = stack(layer, layers.Dense(2))
+    data = random.normal(size=(4, 6)).astype("float32")
+    if part == "latest":
+        layer.latest = collections.deque([1.5, 2.0])
+    else:
+        layer.gain.assign([1, 2, 3, 4, 5, 6])
+        layer.finalize_state()
+    changed = WAYS[way](model)
+    assert changed.layers[0].latest == layer.latest
+    np.testing.assert_array_equal(numpy(changed.layers[0](data)), numpy(layer(data)))
 
 
 @every_way

@@ -331,6 +331,20 @@ def test_a_diverged_parameter_is_refused_by_name(what, number, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["good.quantal"]
 
 
+@on_one_backend
+@pytest.mark.parametrize("start", [0.0, -1.0])
+def test_a_scale_that_is_not_positive_is_refused_by_name(start, tmp_path):
+    layer = Discrete(layers.Dense(3), "ternary", scale="learned", name="listed")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    layer.discrete_parameters[0].scale_state.start.assign(start)
+    path = tmp_path / "good.quantal"
+    path.write_bytes(b"good")
+    for use in (lambda: quantal.save(model, path), lambda: quantal.bake(model)):
+        with pytest.raises(ValueError, match=r"1 of 1 scales of .*/kernel are not finite and pos"):
+            use()
+    assert path.read_bytes() == b"good"
+
+
 def test_predictions_and_listed_values_agree_on_nan(random):
     model, parameter = spoiled("latents")
     assert np.isnan(numpy(model(random.normal(size=(2, 4))))[:, 0]).all()

@@ -46,7 +46,7 @@ class ModelOnLists:
                 "config": super().get_config(),  # type: ignore[misc]
                 "registered_name": keras.saving.get_registered_name(kind),
             },
-            "layers": self._lists.entries,
+            "layers": _present(self._lists.entries, self),
         }
 
     @classmethod
@@ -201,6 +201,20 @@ def _entry(index: int, layer: keras.Layer, new: Any) -> dict[str, Any]:
         wrappers.insert(0, _arguments(wrapper))
         wrapper = wrapper.layer
     return {"index": index, "wrappers": wrappers, "finalized": new.finalized and not wrappers}
+
+
+def _present(entries: list[dict[str, Any]], model: Any) -> list[dict[str, Any]]:
+    """Return entries with the present arguments of the wrappers: a user may have frozen one."""
+    layers = list(outermost_layers(model))
+    present = []
+    for entry in entries:
+        wrapper: Any = layers[entry["index"]]
+        arguments: list[dict[str, Any]] = []
+        for _ in entry["wrappers"]:
+            arguments.insert(0, _arguments(wrapper))
+            wrapper = wrapper.layer
+        present.append({**entry, "wrappers": arguments})
+    return present
 
 
 def _arguments(wrapper: Discrete) -> dict[str, Any]:

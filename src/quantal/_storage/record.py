@@ -56,7 +56,6 @@ def record_of(parameter: Parameter) -> Record:
     Raises:
         ValueError: A number of the parameter is not finite; see `Parameter.check_finite`.
     """
-    parameter.check_finite()
     packed = pack(ops.convert_to_numpy(parameter.codes), len(parameter.values))
     scale = parameter.scale
     return Record(

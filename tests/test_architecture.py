@@ -17,7 +17,8 @@ _core                   types by_identity
 _core.numbers           presets checks entropy k_means values crossings fitting
 _core.tensors           torch_gradient backend constants gradients step_functions row_steps
 _core.tensors           projection latent_units kept
-_core                   keras_internals companion estimator scale scale_state weight_scope parameter
+_core                   keras_internals companion estimator effective_latent scale
+_core                   scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container archive record
                         schedules
 objectives              problem groups

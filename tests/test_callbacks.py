@@ -4,6 +4,7 @@ import pytest
 
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, callbacks, parameters_of
+from quantal.estimators import Settling
 
 
 def model(estimator="annealed"):
@@ -23,8 +24,12 @@ class Softness(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         parameter = parameters_of(self.model)[0]
-        state = keras.ops.convert_to_tensor(parameter.state)
-        self.seen.append(float(numpy(parameter.estimator.pace.softness(state))))
+        estimator, state = parameter.estimator, keras.ops.convert_to_tensor(parameter.state)
+        if isinstance(estimator, Settling):
+            softness = estimator.softness(state, len(parameter.values))
+        else:
+            softness = estimator.pace.softness(state)
+        self.seen.append(float(numpy(softness)))
 
 
 X = np.ones((64, 4), "float32")

@@ -208,12 +208,13 @@ def test_computing_moves_no_state():
     layer = built("ternary", estimator="settling", scale="least_squares")
     parameter = layer.discrete_parameters[0]
     before = [numpy(variable).copy() for variable in parameter.other_variables]
+    scale = numpy(parameter.scale_state.relative).copy()
     parameter.compute(training=True)
     for old, variable in zip(before, parameter.other_variables, strict=True):
         np.testing.assert_array_equal(old, numpy(variable))
     parameter.advance()
     assert numpy(parameter.state)[0] == before[0][0] + 1
-    assert not np.array_equal(before[-1], numpy(parameter.scale_state.relative))
+    assert not np.array_equal(scale, numpy(parameter.scale_state.relative))
 
 
 # Other tensors in place of listed values, within a scope.

@@ -1,13 +1,25 @@
 """The abstract estimator: what the forward pass sees of a latent, and what comes back."""
 
 import abc
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from keras import ops
 
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.tensors.projection import Projection, projection_of
 from quantal._core.types import Tensor
+
+
+class Move(NamedTuple):
+    """A move says how far each latent goes in a training step, and the state after it.
+
+    Attributes:
+        latent: float32 tensor in the parameter's shape, in latent units.
+        state: The parameter's state.
+    """
+
+    latent: Tensor
+    state: Tensor
 
 
 class Estimator(abc.ABC):
@@ -40,6 +52,10 @@ class Estimator(abc.ABC):
 
     always_soft: bool = False
     """Whether values in training stay soft for ever; others are listed in the end."""
+
+    has_steps: bool = False
+    """Whether latents go by steps of the estimator's own size, and the optimizer's moves say only
+    which way and how far in comparison; see `effective_move`. The estimator has a state then."""
 
     random: bool = False
     """Whether the forward pass draws random numbers in training, and so needs a seed."""
@@ -88,8 +104,22 @@ class Estimator(abc.ABC):
         """
 
     def next_state(self, state: Tensor) -> Tensor:
-        """Return the state after one more training step."""
+        """Return the state after one more call in training."""
         return state
+
+    def effective_move(self, move: Tensor, state: Tensor) -> Move:
+        """Return how far latents go for a move of the optimizer's, where `has_steps` is true.
+
+        The result may not depend on the size of all the optimizer's moves together, so that a
+        rate ten times as large changes nothing.
+
+        Args:
+            move: What the optimizer has added to its variable: float32 tensor in the
+                parameter's shape. Numbers that are not finite count for nothing elsewhere.
+            state: The parameter's state before the move. `next_state` moves it on for the
+                training call, with or without a move of the optimizer's.
+        """
+        return Move(move, state)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for saving."""

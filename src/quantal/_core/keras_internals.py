@@ -93,6 +93,14 @@ def track_variable(layer: keras.Layer, variable: keras.Variable) -> None:
     layer._track_variable(variable)
 
 
+def layout_of(variable: keras.Variable) -> Any:
+    """Return how a variable lies on several devices; None for one that lies on one."""
+    distribution = keras.distribution.distribution()
+    if variable._layout is not None or distribution is None:
+        return variable._layout
+    return distribution.get_variable_layout(variable)
+
+
 def set_layers(layer: keras.Layer, name: str, value: Any) -> None:
     """Set an attribute of a layer that is or holds other layers, also once it is built."""
     locked = layer._tracker.locked

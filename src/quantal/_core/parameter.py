@@ -4,13 +4,14 @@ The numbers of a parameter are in one of these coordinate systems:
 
 | system | what a number is | read by |
 |---|---|---|
-| latent | what the optimizer moves, of order one: `start units = offset + unit * latent` (`LatentUnits`) | `latent` |
+| latent | a number of order one: `start units = offset + unit * latent` (`LatentUnits`) | `effective_latent` |
 | start units | the latent in the units of the list at the scale's start; without a scale these are list units | `_latent_in_start_units` |
 | list units | start units divided by the relative scale: here latents are compared with the list | `latent_in_list_units` |
 | value | a member of the list: the one nearest to the latent in list units | `listed_values` |
 | weight | the value times the scale: what meets the data | `weight` |
 | code | the position of a value in the user's list | `codes` |
 | rank | the position of a value in the list in ascending order: for step functions, search and polish | `Values.order` |
+| optimizer's | what the optimizer moves: the latent itself, or, for an estimator with steps of its own, another number whose moves alone count (`EffectiveLatent`) | `latent` |
 | relative scale | the scale divided by its start: 1 at first, and what an optimizer moves | `scale_state.relative` |
 """  # noqa: E501 (a table)
 
@@ -23,6 +24,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
 from quantal._core.numbers.checks import check_finite_numbers
@@ -44,7 +46,9 @@ class Parameter:
 
     Layers create parameters; `parameters_of` collects them. The latent belongs to the
     layer and is what optimizers, weight regularizers and files see, in latent units
-    (`LatentUnits`).
+    (`LatentUnits`). For an estimator with steps of its own (`Settling`) it says by its moves
+    where the effective latent goes, and is not that number itself: set it with `set_codes`
+    or `start_from`.
 
     Args:
         latent: The float32 variable that the optimizer moves.
@@ -56,6 +60,8 @@ class Parameter:
             latent units, in the shape of the list; None for a fixed list.
         seed: The seed generator of the layer, for an estimator that draws random
             numbers; None for others.
+        effective: The effective latent of an estimator with steps of its own; None for
+            others.
 
     >>> import keras, quantal
     >>> layer = quantal.LearnableMultiplier([1, -1, 0.5])
@@ -75,6 +81,7 @@ class Parameter:
         scale: ScaleState | None = None,
         entries: keras.Variable | None = None,
         seed: keras.random.SeedGenerator | None = None,
+        effective: EffectiveLatent | None = None,
     ) -> None:
         values.check_channels(latent.shape)
         self.latent = latent
@@ -83,6 +90,7 @@ class Parameter:
         self.entries = entries
         self.scale_state = scale
         self.seed = seed
+        self.effective = effective
         self._first_values = values
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
@@ -127,9 +135,10 @@ class Parameter:
     @property
     def other_variables(self) -> list[keras.Variable]:
         """The variables that accompany the latent: the estimator's, the list's and the scale's."""
-        scale = self.scale_state
+        scale, effective = self.scale_state, self.effective
         scales = [] if scale is None else [scale.start, scale.relative]
-        return [v for v in (self.state, self.entries, *scales) if v is not None]
+        steps = [] if effective is None else effective.variables
+        return [v for v in (self.state, self.entries, *scales, *steps) if v is not None]
 
     @property
     def bits(self) -> int:
@@ -149,6 +158,18 @@ class Parameter:
     def scale(self) -> Tensor | None:
         """The factor that multiplies the values: float32 tensor that broadcasts, or None."""
         return None if self.scale_state is None else self.scale_state.value()
+
+    @property
+    def effective_latent(self) -> Tensor:
+        """The latent that everything computes with: float32 tensor, with gradient to `latent`.
+
+        It is `latent` itself, unless the estimator has steps of its own.
+        """
+        if self.effective is not None:
+            return self.effective.followed().latent
+        # Latents are read in float32, also where a layer of another dtype asks for the weight.
+        with without_autocast():
+            return ops.cast(ops.convert_to_tensor(self.latent), "float32")
 
     @property
     def listed_values(self) -> Tensor:
@@ -202,7 +223,9 @@ class Parameter:
 
         It passes gradients to the latent, and none to the scale.
         """
-        numbers = self._latent_in_start_units()
+        return self._to_list_units(self._latent_in_start_units())
+
+    def _to_list_units(self, numbers: Tensor) -> Tensor:
         return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
 
     def check_finite(self) -> None:
@@ -216,6 +239,8 @@ class Parameter:
         """
         scale = self.scale_state
         self._check("latents", self.latent)
+        if self.effective is not None:
+            self._check("latents", self.effective_latent)
         if scale is not None:
             for variable in (scale.start, scale.relative):
                 self._check("numbers of the scale", variable)
@@ -246,8 +271,18 @@ class Parameter:
         latents = self.latents_of(codes)
         self._check("latents of these codes", latents)
         if where is not None:
-            latents = np.where(where, latents, ops.convert_to_numpy(self.latent))
+            latents = np.where(where, latents, ops.convert_to_numpy(self.effective_latent))
+        self.set_latents(latents)
+
+    def set_latents(self, latents: NDArray[np.float32]) -> None:
+        """Set the latents to numbers in latent units, from which training goes on."""
         self.latent.assign(latents)
+        self.restart()
+
+    def restart(self) -> None:
+        """Take the optimizer's variable, which has been set, for the effective latent."""
+        if self.effective is not None:
+            self.effective.restart()
 
     def latents_of(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Return the latents that lie on the values with the given codes."""
@@ -260,8 +295,7 @@ class Parameter:
     def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
         """Return the codes that other latents than the present ones would have."""
         numbers = self._units.values_of(ops.convert_to_tensor(latents, "float32"))
-        if self.scale_state is not None:
-            numbers = self.scale_state.to_list_units(numbers)
+        numbers = self._to_list_units(numbers)
         return ops.convert_to_numpy(self._projection().codes(numbers))
 
     def set_values(self, numbers: ArrayLike) -> None:
@@ -325,7 +359,7 @@ class Parameter:
             scales = state.scale.fitted(weights, self.values, tuple(state.start.shape))
             state.begin(scales)
             weights = weights / scales
-        self.latent.assign(self._units.latents_of(weights))
+        self.set_latents(self._units.latents_of(weights))
 
     def compute(self, training: bool) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
@@ -355,8 +389,16 @@ class Parameter:
             return self._kept.get(self._sources, self._compute)
 
     def _compute(self, training: bool = False) -> Tensor:
-        projection, latent = self._projection(), self.latent_in_list_units
-        state = None if self.state is None else ops.convert_to_tensor(self.state)
+        projection = self._projection()
+        if self.effective is None:
+            state = None if self.state is None else ops.convert_to_tensor(self.state)
+            latent = self.latent_in_list_units
+        else:
+            followed = self.effective.followed()
+            state, latent = (
+                followed.state,
+                self._to_list_units(self._units.values_of(followed.latent)),
+            )
         value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
             # An entry gets the sum of the gradients of all elements that have it.
@@ -367,14 +409,18 @@ class Parameter:
         return self.scale_state.apply(value, latent, projection)
 
     def advance(self) -> None:
-        """Move the estimator's state, and a scale that is computed, on by a training step.
+        """Move the estimator's state, and what it computes, on by a training step.
+
+        A computed scale and the effective latent of an estimator with steps of its own go on.
 
         Layers call it once in each training step, after `compute`, which still has the
         old ones. For a frozen parameter, and within `weights_replaced`, it does nothing.
         """
         if self.is_frozen or replacement_of(self) is not None:
             return
-        if self.state is not None:
+        if self.effective is not None:
+            self.effective.advance()
+        elif self.state is not None:
             self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
         if self.scale_state is not None and self.scale_state.is_computed:
             numbers = ops.stop_gradient(self._latent_in_start_units())
@@ -398,9 +444,7 @@ class Parameter:
         check_finite_numbers(f"{what} of {self.path}", ops.convert_to_numpy(numbers), positive)
 
     def _latent_in_start_units(self) -> Tensor:
-        # Latents are read in float32, also where a layer of another dtype asks for the weight.
-        with without_autocast():
-            return self._units.values_of(self.latent)
+        return self._units.values_of(self.effective_latent)
 
     def _projection(self) -> Projection:
         if self._fixed is not None:

@@ -234,8 +234,9 @@ def _skeleton(arrays: Arrays, weights: int, numbers: int) -> Skeleton:
     text = container.inflated(arrays["architecture"], container.most_json(size))
     config = container.loaded_json(text, size)
     check_config(config, weights, size)
-    # Scales and other weights are there; states of estimators and layers are small.
-    return skeleton_of(config, 2 * numbers + size + _MOST_UNSAVED)
+    # Scales and other weights are there. An estimator may have two numbers for each element;
+    # other states of estimators and layers are small.
+    return skeleton_of(config, 4 * numbers + size + _MOST_UNSAVED)
 
 
 def _claimed(entry: dict[str, Any], arrays: Arrays) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from quantal._core.parameter import Parameter
 from quantal.callbacks._parameters import required_parameters
@@ -72,4 +73,6 @@ class PaceToRun(keras.callbacks.Callback):
         for parameter in self._paced:
             state = parameter.state
             if state is not None:
-                state.assign([float(keras.ops.convert_to_numpy(state)[0]), end])
+                numbers = np.array(keras.ops.convert_to_numpy(state))
+                numbers[1] = end
+                state.assign(numbers)

@@ -38,10 +38,14 @@ class Hardening(Estimator):
         nearest = listed.nearest(latent)
         value = nearest
         if training:
-            softness = ops.stop_gradient(self.pace.softness(state))
+            softness = ops.stop_gradient(self.softness(state, len(listed)))
             value = self.soft(latent, nearest, listed, softness)
         moved = self.with_pull(latent, nearest, listed, state)
         return as_if(value, inward(moved, listed.low, listed.high))
+
+    def softness(self, state: Tensor, length: int) -> Tensor:
+        """Return the softness at a state, for a list of so many values."""
+        return self.pace.softness(state)
 
     @abc.abstractmethod
     def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:

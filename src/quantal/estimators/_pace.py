@@ -43,14 +43,9 @@ class Pace:
         """Return 1 where the latent passes as it is, and 0 where only listed values do.
 
         Args:
-            state: float32, shape (2,): the step, and the step at which all is hard or 0.
+            state: float32, shape (2,) or longer: the step, and the step at which all is hard or 0.
         """
-        step, end = state[0], state[1]
-        fraction = ops.minimum(step / ops.maximum(end, 1.0), 1.0)
-        paced = sigmoid(fraction, self.steepness)
-        # At fraction 1 rounding must not leave a rest of softness.
-        paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
-        return ops.where(end > 0.0, paced, hyperbolic(step, self.half_life))
+        return softness_at(state, self.half_life, self.steepness)
 
     def next_state(self, state: Tensor) -> Tensor:
         """Return the state after one more training step."""
@@ -59,3 +54,13 @@ class Pace:
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, for an estimator's own config."""
         return {"half_life": self.half_life, "steepness": self.steepness}
+
+
+def softness_at(state: Tensor, half_life: float, steepness: float) -> Tensor:
+    """Return the softness of a pace; see `Pace.softness`."""
+    step, end = state[0], state[1]
+    fraction = ops.minimum(step / ops.maximum(end, 1.0), 1.0)
+    paced = sigmoid(fraction, steepness)
+    # At fraction 1 rounding must not leave a rest of softness.
+    paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
+    return ops.where(end > 0.0, paced, hyperbolic(step, half_life))

@@ -9,8 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.companion import add_companion
+from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import refresh_names, rename, track_state
+from quantal._core.keras_internals import (
+    layout_of,
+    refresh_names,
+    rename,
+    track_state,
+    track_variable,
+)
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
@@ -141,11 +148,14 @@ class DiscreteLayer(keras.layers.Layer):
         state = self._create_state(estimator, prefix)
         scale = self._create_scale(latent, prefix, output_axes, first_scale)
         entries = self._create_entries(latent, prefix)
+        effective = self._create_effective(latent, prefix, estimator, state)
         seed = self.seed_generator
         # A layer that had a wrapper before has its latents' names already.
         if not latent.name.endswith(LATENT_SUFFIX):
             rename(latent, f"{latent.name}{LATENT_SUFFIX}")
-        parameter = Parameter(latent, self.values, estimator, state, scale, entries, seed)
+        parameter = Parameter(
+            latent, self.values, estimator, state, scale, entries, seed, effective
+        )
         for variable in parameter.other_variables:
             # TensorFlow tracks attributes alone.
             setattr(self, f"_{variable.name}_variable", variable)
@@ -179,6 +189,41 @@ class DiscreteLayer(keras.layers.Layer):
             return None
         first = entry_units(self.values).latents_of(self.values.numbers)
         return self._create_variable(f"{prefix}values", first.shape, lambda: first, latent)
+
+    def _create_effective(
+        self,
+        latent: keras.Variable,
+        prefix: str,
+        estimator: Estimator,
+        state: keras.Variable | None,
+    ) -> EffectiveLatent | None:
+        if not estimator.has_steps or state is None:
+            return None
+        # They lie where the latent lies, also on several devices.
+        layout, shape = layout_of(latent), tuple(latent.shape)
+        value, last = (
+            self._create_state_variable(f"{prefix}{name}_latent", shape, layout)
+            for name in ("effective", "last")
+        )
+        follows = self._create_state_variable(f"{prefix}follows", ())
+        return EffectiveLatent(latent, estimator, state, value, last, follows)
+
+    def _create_state_variable(
+        self, name: str, shape: Sequence[int], layout: Any = None
+    ) -> keras.Variable:
+        """Create a float32 variable of zeros that does not train, with a layout of its own."""
+        with keras.name_scope(self.name, caller=self):
+            variable = keras.Variable(
+                "zeros",
+                shape=shape,
+                dtype="float32",
+                trainable=False,
+                autocast=False,
+                name=name,
+                layout=layout,
+            )
+        track_variable(self, variable)
+        return variable
 
     def _create_variable(
         self,
@@ -216,7 +261,11 @@ class DiscreteLayer(keras.layers.Layer):
         `set_weights` of the same arrays restores the layer, with the same codes.
         """
         arrays = super().get_weights()
+        indices = ByIdentity((variable, i) for i, variable in enumerate(self.weights))
         for index, parameter in self._indices_of_parameters():
+            if parameter.effective is not None:
+                for variable, array in parameter.effective.restarted():
+                    arrays[indices[variable]] = array
             arrays[index] = latents_for_user(parameter, arrays[index])
         return arrays
 
@@ -238,13 +287,16 @@ class DiscreteLayer(keras.layers.Layer):
         arrays = [ops.convert_to_numpy(array) for array in weights]
         others = ByIdentity.of_keys(v for p in self._all_parameters() for v in p.other_variables)
         plain = [variable for variable in self.weights if variable not in others]
-        if others and len(arrays) == len(plain):
+        is_plain = bool(others) and len(arrays) == len(plain)
+        if is_plain:
             by_variable = ByIdentity(zip(plain, arrays, strict=True))
             whole = zip(self.weights, super().get_weights(), strict=True)
             arrays = [by_variable.get(variable, array) for variable, array in whole]
         super().set_weights(arrays)
         # In the end, when a learned list and a scale are set, too.
         for index, parameter in self._indices_of_parameters():
+            if is_plain:
+                parameter.restart()
             set_from_array(parameter, arrays[index])
 
     def _indices_of_parameters(self) -> list[tuple[int, Parameter]]:

@@ -5,6 +5,9 @@ import weakref
 from collections.abc import Iterable
 
 import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
 
 from quantal._core.parameter import LATENT_SUFFIX
 from quantal.layers._discrete_layer import DiscreteLayer
@@ -57,6 +60,19 @@ def other_wrapper(wrapper: DiscreteLayer, latent: keras.Variable) -> DiscreteLay
         return None
     has_latent = any(p.latent is latent for p in other.discrete_parameters or ())
     return other if has_latent else None
+
+
+def present_latents(wrapper: DiscreteLayer, latent: keras.Variable) -> NDArray[np.float32]:
+    """Return the numbers of a weight that a wrapper is to put on its list.
+
+    Those of another wrapper, which gives the weight up, are its effective latents.
+    """
+    other = other_wrapper(wrapper, latent)
+    parameters = [] if other is None else other.discrete_parameters or []
+    for parameter in parameters:
+        if parameter.latent is latent:
+            return np.array(ops.convert_to_numpy(parameter.effective_latent))
+    return np.array(ops.convert_to_numpy(latent))
 
 
 def _has_other_list(wrapper: DiscreteLayer, other: DiscreteLayer | None) -> bool:

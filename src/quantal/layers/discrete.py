@@ -49,7 +49,7 @@ from quantal.layers._substitutes import (
     refuse_substitute,
     refuse_use,
 )
-from quantal.layers._wrappers import note_wrapper, refuse_second_wrapper
+from quantal.layers._wrappers import note_wrapper, present_latents, refuse_second_wrapper
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -153,7 +153,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             # While Keras builds a model without numbers no weight is trained; and where
             # values follow, what is there is overwritten.
             if is_allocated(latent) and not do_values_follow():
-                self._start_from(latent, ops.convert_to_numpy(latent))
+                self._start_from(latent, present_latents(self, latent))
         # From here on the wrapper shares the attributes of the layer.
         self._shares_attributes = True
 

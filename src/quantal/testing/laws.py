@@ -206,7 +206,8 @@ def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> No
     if estimator.always_soft:
         return
     # The state of a paced estimator at its last step: seven steps of seven.
-    last = ops.convert_to_tensor([7.0, 7.0], "float32")
+    others = (estimator.initial_state or ())[2:]
+    last = ops.convert_to_tensor([7.0, 7.0, *others], "float32")
     assert_members(estimator(latent, values, training=True, state=last), values)
 
 

@@ -1,0 +1,171 @@
+"""Latents that move by steps of the parameter's own size, whatever the optimizer's rate.
+
+The optimizer moves its variable `z` as it does any other. The effective latent is another number:
+what everything that reads latents reads. `z` says which way, and how far in comparison with the
+steps before; the estimator says how far the effective latent goes for it
+(`Estimator.effective_move`). The gradient at the effective latent is passed to `z` as it is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.estimator import Estimator
+from quantal._core.keras_internals import without_autocast
+from quantal._core.tensors.gradients import as_if
+from quantal._core.types import Tensor
+
+
+class Followed(NamedTuple):
+    """The effective latent and the estimator's state, with all moves of the optimizer followed.
+
+    Attributes:
+        latent: float32 tensor in the parameter's shape, with the gradient to the variable that
+            the optimizer moves.
+        optimized: What that variable is now, without gradient.
+        state: The estimator's state after the move; the present one where there was no move.
+    """
+
+    latent: Tensor
+    optimized: Tensor
+    state: Tensor
+
+
+class EffectiveLatent:
+    """An effective latent follows the moves of an optimizer's variable in steps of its own.
+
+    It goes on by one move in each training step, when `advance` is called. In between it is a
+    pure function of the optimizer's variable and of its own: exactly what it was at the last
+    call as long as the optimizer moves nothing, and one step of the estimator's further once it
+    has. So a second call of a layer, the steps of accumulated gradients and an evaluation
+    count for nothing.
+
+    Where it does not follow yet, in the beginning and after `restart`, it is the optimizer's
+    variable itself.
+
+    A penalty on the latent is computed of the effective one, and a constraint limits it.
+
+    Args:
+        optimized: The variable that the optimizer moves.
+        estimator: The estimator, whose `has_steps` is true.
+        state: Its state, which goes on with the latent.
+        value: float32 variable of the same shape, not trainable: the effective latent at the
+            last call of `advance`.
+        last: Another one: the optimizer's variable then.
+        follows: float32 variable of shape (), not trainable: 1 once the two are set, else 0.
+    """
+
+    def __init__(
+        self,
+        optimized: keras.Variable,
+        estimator: Estimator,
+        state: keras.Variable,
+        value: keras.Variable,
+        last: keras.Variable,
+        follows: keras.Variable,
+    ) -> None:
+        self._optimized, self._estimator, self._state = optimized, estimator, state
+        self._value, self._last, self._follows = value, last, follows
+        self._constraint = function_of(optimized.constraint)
+        penalty = function_of(optimized.regularizer)
+        optimized.regularizer = None if penalty is None else Penalty(penalty, self)
+        # An optimizer would limit its own variable, of which moves alone count.
+        optimized.constraint = None if self._constraint is None else Constraint(self._constraint)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that belong to the effective latent, in the order of files."""
+        return [self._value, self._last, self._follows]
+
+    def followed(self, optimized: Tensor = None) -> Followed:
+        """Return the effective latent with what the optimizer has moved since the last `advance`.
+
+        Args:
+            optimized: A tensor in place of the optimizer's variable; None for the variable.
+        """
+        # Latents are read in float32, also where a layer of another dtype asks for the weight.
+        with without_autocast():
+            variable = ops.convert_to_tensor(self._optimized if optimized is None else optimized)
+            value, last, follows, state = (
+                ops.stop_gradient(ops.convert_to_tensor(v)) for v in (*self.variables, self._state)
+            )
+        variable = ops.cast(variable, "float32")
+        now = ops.stop_gradient(variable)
+        is_following = follows > 0.0
+        move = ops.where(is_following, now - last, 0.0)
+        # What is not a number differs from itself, but is no move of the others.
+        has_moved = ops.any(ops.logical_and(ops.abs(move) > 0.0, ops.isfinite(move)))
+        effective = self._estimator.effective_move(move, state)
+        limited = value + effective.latent
+        if self._constraint is not None:
+            limited = ops.stop_gradient(self._constraint(limited))
+        # A latent that is not finite stays so, and the others move on without it.
+        latent = ops.where(has_moved, limited, value + 0.0 * move)
+        latent = ops.where(is_following, latent, now)
+        state = ops.where(has_moved, effective.state, state)
+        return Followed(as_if(latent, variable), now, state)
+
+    def advance(self) -> None:
+        """Go on: the latent that follows the moves so far is what the next move starts from."""
+        followed = self.followed()
+        self._value.assign(ops.stop_gradient(followed.latent))
+        self._last.assign(followed.optimized)
+        self._follows.assign(ops.ones((), "float32"))
+        self._state.assign(self._estimator.next_state(followed.state))
+
+    def restart(self) -> None:
+        """Let the optimizer's variable, which has been set, be the effective latent."""
+        self._follows.assign(0.0)
+
+    def restarted(self) -> list[tuple[keras.Variable, NDArray[Any]]]:
+        """Return variables with what they would hold after the latents were set to what they are.
+
+        They are the optimizer's variable, the estimator's state and the mark to begin anew.
+        """
+        followed = self.followed()
+        tensors = (followed.latent, followed.state, ops.zeros(()))
+        variables = (self._optimized, self._state, self._follows)
+        arrays = (np.array(ops.convert_to_numpy(tensor)) for tensor in tensors)
+        return list(zip(variables, arrays, strict=True))
+
+
+class Penalty(keras.regularizers.Regularizer):
+    """A penalty on the optimizer's variable is computed of the effective latent.
+
+    Args:
+        function: The regularizer.
+        latent: The effective latent.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], latent: EffectiveLatent) -> None:
+        self.function, self._latent = function, latent
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the penalty on the effective latent that belongs to a tensor `x`."""
+        return self.function(self._latent.followed(x).latent)
+
+
+class Constraint(keras.constraints.Constraint):
+    """A constraint of the effective latent leaves the optimizer's variable as it is.
+
+    Args:
+        function: The constraint that the effective latent obeys.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Return `w` itself."""
+        return w
+
+
+def function_of(regularizer_or_constraint: Any) -> Any:
+    """Return the user's regularizer or constraint, which another parameter may have wrapped."""
+    if isinstance(regularizer_or_constraint, (Penalty, Constraint)):
+        return regularizer_or_constraint.function
+    return regularizer_or_constraint

@@ -6,7 +6,8 @@ steps before; the estimator says how far the effective latent goes for it
 (`Estimator.effective_move`). The gradient at the effective latent is passed to `z` as it is.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -27,11 +28,13 @@ class Followed(NamedTuple):
         latent: float32 tensor in the parameter's shape, with the gradient to the variable that
             the optimizer moves.
         optimized: What that variable is now, without gradient.
-        state: The estimator's state after the move; the present one where there was no move.
+        traces: What the estimator remembers of each element's moves, after the last one.
+        state: The estimator's state after the last move.
     """
 
     latent: Tensor
     optimized: Tensor
+    traces: list[Tensor]
     state: Tensor
 
 
@@ -57,6 +60,8 @@ class EffectiveLatent:
             last call of `advance`.
         last: Another one: the optimizer's variable then.
         follows: float32 variable of shape (), not trainable: 1 once the two are set, else 0.
+        traces: float32 variables of the optimized one's shape, not trainable, as many as the
+            estimator asks for.
     """
 
     def __init__(
@@ -67,9 +72,10 @@ class EffectiveLatent:
         value: keras.Variable,
         last: keras.Variable,
         follows: keras.Variable,
+        traces: Sequence[keras.Variable] = (),
     ) -> None:
         self._optimized, self._estimator, self._state = optimized, estimator, state
-        self._value, self._last, self._follows = value, last, follows
+        self._value, self._last, self._follows, self._traces = value, last, follows, list(traces)
         self._constraint = function_of(optimized.constraint)
         penalty = function_of(optimized.regularizer)
         optimized.regularizer = None if penalty is None else Penalty(penalty, self)
@@ -79,7 +85,7 @@ class EffectiveLatent:
     @property
     def variables(self) -> list[keras.Variable]:
         """The variables that belong to the effective latent, in the order of files."""
-        return [self._value, self._last, self._follows]
+        return [self._value, self._last, self._follows, *self._traces]
 
     def followed(self, optimized: Tensor = None) -> Followed:
         """Return the effective latent with what the optimizer has moved since the last `advance`.
@@ -90,24 +96,28 @@ class EffectiveLatent:
         # Latents are read in float32, also where a layer of another dtype asks for the weight.
         with without_autocast():
             variable = ops.convert_to_tensor(self._optimized if optimized is None else optimized)
-            value, last, follows, state = (
-                ops.stop_gradient(ops.convert_to_tensor(v)) for v in (*self.variables, self._state)
+            state, value, last, follows, *traces = (
+                ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self._state, *self.variables)
             )
         variable = ops.cast(variable, "float32")
         now = ops.stop_gradient(variable)
         is_following = follows > 0.0
         move = ops.where(is_following, now - last, 0.0)
-        # What is not a number differs from itself, but is no move of the others.
-        has_moved = ops.any(ops.logical_and(ops.abs(move) > 0.0, ops.isfinite(move)))
-        effective = self._estimator.effective_move(move, state)
+        # A latent that is not finite stays so, and is no move for the others.
+        is_finite = ops.isfinite(move)
+        finite = ops.where(is_finite, move, 0.0)
+        has_moved = ops.any(finite != 0.0)
+        effective = self._estimator.effective_move(finite, traces, state)
         limited = value + effective.latent
         if self._constraint is not None:
             limited = ops.stop_gradient(self._constraint(limited))
-        # A latent that is not finite stays so, and the others move on without it.
-        latent = ops.where(has_moved, limited, value + 0.0 * move)
-        latent = ops.where(is_following, latent, now)
+        latent = ops.where(has_moved, limited, value)
+        latent = ops.where(is_finite, ops.where(is_following, latent, now), math.nan)
+        traces = [
+            ops.where(has_moved, *pair) for pair in zip(effective.traces, traces, strict=True)
+        ]
         state = ops.where(has_moved, effective.state, state)
-        return Followed(as_if(latent, variable), now, state)
+        return Followed(as_if(latent, variable), now, traces, state)
 
     def advance(self) -> None:
         """Go on: the latent that follows the moves so far is what the next move starts from."""
@@ -115,6 +125,8 @@ class EffectiveLatent:
         self._value.assign(ops.stop_gradient(followed.latent))
         self._last.assign(followed.optimized)
         self._follows.assign(ops.ones((), "float32"))
+        for variable, trace in zip(self._traces, followed.traces, strict=True):
+            variable.assign(trace)
         self._state.assign(self._estimator.next_state(followed.state))
 
     def restart(self) -> None:

@@ -1,6 +1,7 @@
 """The abstract estimator: what the forward pass sees of a latent, and what comes back."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from keras import ops
@@ -11,14 +12,16 @@ from quantal._core.types import Tensor
 
 
 class Move(NamedTuple):
-    """A move says how far each latent goes in a training step, and the state after it.
+    """A move says how far each latent goes in a training step, and what is remembered of it.
 
     Attributes:
         latent: float32 tensor in the parameter's shape, in latent units.
+        traces: What each element remembers: float32 tensors in the parameter's shape.
         state: The parameter's state.
     """
 
     latent: Tensor
+    traces: Sequence[Tensor]
     state: Tensor
 
 
@@ -56,6 +59,9 @@ class Estimator(abc.ABC):
     has_steps: bool = False
     """Whether latents go by steps of the estimator's own size, and the optimizer's moves say only
     which way and how far in comparison; see `effective_move`. The estimator has a state then."""
+
+    traces: int = 0
+    """How many numbers each element remembers of its moves; they are 0 at first."""
 
     random: bool = False
     """Whether the forward pass draws random numbers in training, and so needs a seed."""
@@ -107,7 +113,7 @@ class Estimator(abc.ABC):
         """Return the state after one more call in training."""
         return state
 
-    def effective_move(self, move: Tensor, state: Tensor) -> Move:
+    def effective_move(self, move: Tensor, traces: Sequence[Tensor], state: Tensor) -> Move:
         """Return how far latents go for a move of the optimizer's, where `has_steps` is true.
 
         The result may not depend on the size of all the optimizer's moves together, so that a
@@ -115,11 +121,12 @@ class Estimator(abc.ABC):
 
         Args:
             move: What the optimizer has added to its variable: float32 tensor in the
-                parameter's shape. Numbers that are not finite count for nothing elsewhere.
+                parameter's shape, all finite.
+            traces: What each element remembers, as many tensors of that shape as `traces` says.
             state: The parameter's state before the move. `next_state` moves it on for the
                 training call, with or without a move of the optimizer's.
         """
-        return Move(move, state)
+        return Move(move, traces, state)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for saving."""

@@ -1,5 +1,6 @@
 """Annealing with latents that settle, in steps of their own: the default estimator for vectors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -118,13 +119,12 @@ class Settling(Hardening):
         strength = self.pull * (1.0 - hyperbolic(state[_MOVES], _PULL_HALF_LIFE))
         return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
 
-    def effective_move(self, move: Tensor, state: Tensor) -> Move:
+    def effective_move(self, move: Tensor, traces: Sequence[Tensor], state: Tensor) -> Move:
         calls, end, moves, largest = state[0], state[1], state[_MOVES], state[_LARGEST]
-        finite = ops.where(ops.isfinite(move), move, 0.0)
-        largest = ops.maximum(largest, ops.sqrt(ops.mean(ops.square(finite))))
+        largest = ops.maximum(largest, ops.sqrt(ops.mean(ops.square(move))))
         size = self.step * hyperbolic(moves, _STEP_HALF_LIFE)
         latent = size * (move / ops.maximum(largest, SMALLEST_WIDTH))
-        return Move(latent, ops.stack([calls, end, moves + 1.0, largest]))
+        return Move(latent, traces, ops.stack([calls, end, moves + 1.0, largest]))
 
     def next_state(self, state: Tensor) -> Tensor:
         return ops.stack([state[0] + 1.0, state[1], state[_MOVES], state[_LARGEST]])

@@ -201,12 +201,12 @@ class DiscreteLayer(keras.layers.Layer):
             return None
         # They lie where the latent lies, also on several devices.
         layout, shape = layout_of(latent), tuple(latent.shape)
-        value, last = (
-            self._create_state_variable(f"{prefix}{name}_latent", shape, layout)
-            for name in ("effective", "last")
+        names = ["effective", "last", *(f"trace_{index}" for index in range(estimator.traces))]
+        value, last, *traces = (
+            self._create_state_variable(f"{prefix}{name}", shape, layout) for name in names
         )
         follows = self._create_state_variable(f"{prefix}follows", ())
-        return EffectiveLatent(latent, estimator, state, value, last, follows)
+        return EffectiveLatent(latent, estimator, state, value, last, follows, traces)
 
     def _create_state_variable(
         self, name: str, shape: Sequence[int], layout: Any = None

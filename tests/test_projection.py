@@ -179,6 +179,9 @@ def test_the_ends_and_gaps_of_a_list():
         np.testing.assert_array_equal(numpy(getattr(rows, name)), np.reshape(expected, (2, 1)))
     np.testing.assert_array_equal(numpy(rows.normalized), [[[-0.5, 0.5]]] * 2)
     assert len(rows) == 2
+    ones = projection_of(Values([[3], [7]], axis=0), 2)
+    np.testing.assert_array_equal(numpy(ones.mean_gap), [[1], [1]])
+    np.testing.assert_array_equal(numpy(ones.normalized), [[[0]]] * 2)
 
 
 def test_forms():
@@ -223,8 +226,9 @@ def test_brackets_are_neighbours_around_the_latent(values):
 
 def test_two_crowds_in_the_last_buckets():
     # Buckets of 1: seven thresholds in the last one and seven in the one before.
+    # From 1, since compilers take the number just below 0 for 0.
     crowd = np.linspace(0.3, 0.7, 7)
-    thresholds = np.float32([0, *(118 + crowd), *(119 + crowd[1:]), 120])
+    thresholds = np.float32([1, *(119 + crowd), *(120 + crowd[1:]), 121])
     x = np.append(thresholds, np.nextafter(thresholds, np.float32(-np.inf)))
     check_form(Buckets, thresholds, np.arange(len(thresholds) + 1, dtype=np.int32), x)
 

@@ -15,6 +15,7 @@ ORDER = """
                         _registration
 _core                   types by_identity
 _core.numbers           presets checks entropy k_means values crossings fitting
+_core.numbers           calibration
 _core.tensors           torch_gradient backend constants gradients step_functions row_steps
 _core.tensors           projection latent_units kept
 _core                   keras_internals companion estimator effective_latent scale
@@ -36,6 +37,7 @@ layers                  _scoped_call _signature _attributes _weight_arrays _disc
 layers                  multiplier discrete
 callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone
+_models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize bake rules discretize summary skeleton
 _models                 config_limits files
 _models                 inputs typical_inputs batches named_metric compiled_loss model_loss

@@ -263,3 +263,21 @@ def test_a_callback_sees_the_fit_around_it():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
     assert internals.fit_around() is None
     assert model.evaluate(**fit.validation, verbose=0) >= 0
+
+
+def test_products_are_replaced_for_layers_and_users_alike():
+    dense, seen = keras.layers.Dense(2, use_bias=False), []
+
+    def replace(name, function, arguments, options):
+        seen.append((name, any(argument is dense.kernel for argument in arguments)))
+        return 2 * function(*arguments, **options)
+
+    x = np.ones((1, 3), "float32")
+    expected = 2 * keras.ops.convert_to_numpy(dense(x))
+    with internals.products_replaced(replace):
+        inside = dense(x)
+        keras.ops.einsum("ij->ij", keras.ops.ones((1, 1)))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(inside), expected)
+    assert seen == [("matmul", True), ("einsum", False)]
+    dense(x)
+    assert len(seen) == 2

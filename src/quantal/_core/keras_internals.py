@@ -398,3 +398,52 @@ def hand_over_nodes(old: keras.Layer, new: keras.Layer) -> None:
     new._inbound_nodes = list(old._inbound_nodes)
     new._outbound_nodes = list(old._outbound_nodes)
     old._inbound_nodes, old._outbound_nodes = [], []
+
+
+_PRODUCTS = {
+    "matmul": keras.src.backend.numpy,
+    "dot": keras.src.backend.numpy,
+    "tensordot": keras.src.backend.numpy,
+    "einsum": keras.src.backend.numpy,
+    "conv": keras.src.backend.nn,
+    "depthwise_conv": keras.src.backend.nn,
+    "conv_transpose": keras.src.backend.nn,
+    "separable_conv": keras.src.backend.nn,
+}
+"""The backend's functions that multiply inputs and weights, with the modules that layers ask."""
+
+ReplaceProduct = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""A function of a product's name, its function, its arguments and its arguments by name."""
+
+
+@contextlib.contextmanager
+def products_replaced(replace: ReplaceProduct) -> Iterator[None]:
+    """Let a function compute every product of the backend that this thread asks for in the block.
+
+    It is called in place of `keras.ops.matmul` and its like, whoever asks for them, with the
+    variables themselves where a layer gives variables. Products within it are the backend's own.
+    """
+    thread, is_within = threading.get_ident(), False
+
+    def replaced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def product(*arguments: Any, **options: Any) -> Any:
+            nonlocal is_within
+            if is_within or threading.get_ident() != thread:
+                return function(*arguments, **options)
+            is_within = True
+            try:
+                return replace(name, function, arguments, options)
+            finally:
+                is_within = False
+
+        return product
+
+    with _one_at_a_time:
+        functions = {name: getattr(module, name) for name, module in _PRODUCTS.items()}
+        try:
+            for name, module in _PRODUCTS.items():
+                setattr(module, name, replaced(name, functions[name]))
+            yield
+        finally:
+            for name, module in _PRODUCTS.items():
+                setattr(module, name, functions[name])

@@ -16,7 +16,7 @@ The numbers of a parameter are in one of these coordinate systems:
 """  # noqa: E501 (a table)
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -39,6 +39,19 @@ from quantal._core.weight_scope import replacement_of
 
 LATENT_SUFFIX = "_latent"
 """The end of the name of every latent: it is not the weight that meets the data."""
+
+
+class Calibration(NamedTuple):
+    """A calibration says how well a listed weight does on samples.
+
+    Attributes:
+        error: The distance of the weight's outputs to those of the trained weight, relative to
+            their own size; None where the weight was not calibrated.
+        note: Why it was not; empty where it was.
+    """
+
+    error: float | None
+    note: str = ""
 
 
 class Parameter:
@@ -96,6 +109,7 @@ class Parameter:
         self._entry_units = entry_units(values)
         self._sources = [latent, *self.other_variables]
         self._kept = KeptTensor()
+        self.calibration: Calibration | None = None
         # Created here, outside any compiler's trace.
         self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
@@ -360,6 +374,33 @@ class Parameter:
             state.begin(scales)
             weights = weights / scales
         self.set_latents(self._units.latents_of(weights))
+
+    def start_at(
+        self,
+        codes: NDArray[Any],
+        numbers: NDArray[np.float32],
+        scales: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Start at given codes, and latents that say how sure each of them is.
+
+        Args:
+            codes: Integers of the parameter's shape.
+            numbers: Latents in list units, alike. Where the value nearest to one is not that of
+                its code, and beyond the ends of the list, the latent lies on the value itself.
+            scales: The scale to start with, in its own shape; None to leave it as it is.
+        """
+        if self.scale_state is not None and scales is not None:
+            self.scale_state.begin(scales)
+        listed = self.latents_of(codes)
+        latents = self._units.latents_of(numbers)
+        values = self.values
+        is_within = (numbers >= values.low) & (numbers <= values.high)
+        is_near = is_within & np.isfinite(latents) & (self.codes_of(latents) == codes)
+        self.latent.assign(np.where(is_near, latents, listed))
+
+    def note_calibration(self, calibration: "Calibration") -> None:
+        """Note what a calibration came to."""
+        self.calibration = calibration
 
     def compute(self, training: bool) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.

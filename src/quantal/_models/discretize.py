@@ -6,6 +6,10 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
+from quantal._models.calibration.calibrate import Target
+from quantal._models.calibration.calibrate import calibrate as calibrate_model
+from quantal._models.calibration.flow import Models
+from quantal._models.calibration.samples import Samples
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like, optimizers_of
 from quantal._models.finalize import trainable
@@ -24,6 +28,8 @@ def discretize(
     scale: Any = "auto",
     estimator: Any = "auto",
     keep_ends: bool = False,
+    calibrate: Any = None,
+    verbose: int = 1,
 ) -> keras.Model:
     """Return a new model with the weights that the rules name on lists.
 
@@ -59,6 +65,13 @@ def discretize(
             name. It starts at the least-squares fit to the trained weights.
         estimator: How gradients pass: an estimator, its name, or `"auto"`.
         keep_ends: Whether the first and the last layer that the rules name stay free.
+        calibrate: Inputs of the model, without targets, some thousand samples of the training
+            data; None to round each weight alone. With them the codes and scales of each kernel
+            are chosen so that its outputs stay nearest to the trained ones, layer by layer, and
+            biases and the statistics of batch normalization follow. It takes arrays, a list or
+            dict of them, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch
+            `DataLoader`; of a tuple, (x, y), x counts. `summary` says what each kernel loses.
+        verbose: 1 shows the progress of a calibration, 0 nothing.
 
     Returns:
         A new model.
@@ -77,6 +90,7 @@ def discretize(
     ['net/hidden/kernel']
     """
     check_model(model)
+    samples = None if calibrate is None else Samples(calibrate)
     model = trainable(model)
     specs = specs_of(model, rules, scale, estimator, keep_ends)
     # Layers inside a composite layer go on lists with it, not by themselves.
@@ -104,6 +118,11 @@ def discretize(
         for optimizer in optimizers_of(new):
             exclude_from_weight_decay(optimizer, new)
     clone.set_state(set_weights)
+    if samples is not None:
+        targets = [
+            Target(parameters[pair.new], pair.old) for pair in clone.pairs if pair.old in specs
+        ]
+        calibrate_model(Models(new, model), targets, samples, verbose)
     return new
 
 

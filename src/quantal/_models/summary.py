@@ -34,6 +34,8 @@ class SummaryRow:
         error: Relative distance to the weight of the model compared with,
             `norm(w - v) / norm(w)`; None for free weights, and where there is no such
             model.
+        output_error: Relative distance of the weight's outputs to those of the trained one, on
+            the samples that `discretize` calibrated with; None where it did not.
     """
 
     path: str
@@ -43,6 +45,7 @@ class SummaryRow:
     bits_before: int
     bits_after: int
     error: float | None
+    output_error: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,12 @@ class Summary:
         return {"bits_before": self.bits_before, "bits_after": self.bits_after, "rows": rows}
 
     def __str__(self) -> str:
-        lines: list[tuple[str, ...]] = [("weight", "shape", "values", "bits", "error", "why")]
+        lines: list[tuple[str, ...]] = [
+            ("weight", "shape", "values", "bits", "error", "outputs", "why")
+        ]
         lines += [_cells(row) for row in self.rows]
+        if all(row.output_error is None for row in self.rows):
+            lines = [(*line[:-2], line[-1]) for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -162,6 +169,9 @@ def _row(
     variable: keras.Variable, parameter: Parameter | None, why: str, error: float | None
 ) -> SummaryRow:
     shape = tuple(variable.shape)
+    calibration = None if parameter is None else parameter.calibration
+    if calibration is not None and calibration.note:
+        why = f"{why}; not calibrated: {calibration.note}"
     bits = int(np.prod(shape)) * 8 * np.dtype(_numpy_name(variable.dtype)).itemsize
     return SummaryRow(
         path=variable.path if parameter is None else parameter.path,
@@ -171,6 +181,7 @@ def _row(
         bits_before=bits,
         bits_after=bits if parameter is None else parameter.bits,
         error=error,
+        output_error=None if calibration is None else calibration.error,
     )
 
 
@@ -252,6 +263,7 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
         "-" if row.values is None else _short(row.values),
         f"{row.bits_after / max(int(np.prod(row.shape)), 1):.4g}",
         "-" if row.error is None else f"{row.error:.3f}",
+        "-" if row.output_error is None else f"{row.output_error:.3f}",
         row.why,
     )
 

@@ -407,6 +407,30 @@ def concrete_section() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def without_gradients() -> Iterator[None]:
+    """Let PyTorch keep nothing for gradients of what is computed in the block."""
+    if keras.config.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def loops_unrolled() -> Iterator[None]:
+    """Let JAX run loops step by step in the block, so that tensors within them have numbers."""
+    if keras.config.backend() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.disable_jit():
+        yield
+
+
 def _detached(result: Any) -> Any:
     """Return tensors of PyTorch, or a tuple of them, detached from their gradients."""
     if isinstance(result, tuple):

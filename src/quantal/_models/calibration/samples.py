@@ -1,0 +1,143 @@
+"""Samples to calibrate on are collected from arrays, data sets and loaders."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from quantal._core.types import Tensor
+
+MOST_SAMPLES = 2**14
+"""At most so many samples are used: moments of more hardly differ, and cost more."""
+BATCH = 128
+"""The most samples in a batch: memory is that of what meets the widest kernel."""
+
+
+class Samples:
+    """Samples are inputs of a model, in memory.
+
+    Args:
+        data: Inputs: an array, or a list or dict of arrays, samples first; or an iterable of
+            batches of these, such as a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            PyTorch `DataLoader`. A tuple is (x, y) or (x, y, sample_weight), of which x counts.
+
+    Raises:
+        TypeError: The data is neither arrays nor an iterable of batches.
+        ValueError: It has no sample, arrays differ in their number of samples, or a number is
+            NaN or infinite.
+
+    >>> Samples((np.zeros((100, 2)), np.zeros(100))).count
+    100
+    """
+
+    def __init__(self, data: Any) -> None:
+        data = _inputs_of(data)
+        arrays = keras.tree.flatten(data)
+        if isinstance(data, (str, bytes)) or not (
+            all(map(_is_array, arrays)) or isinstance(data, Iterable) or _is_dataset(data)
+        ):
+            raise TypeError(
+                f"calibrate is {data!r} of type {type(data).__name__}. Expected inputs of the "
+                "model: an array or a structure of arrays, or an iterable of batches. Give some "
+                "thousand samples of the training data."
+            )
+        if not (arrays and all(map(_is_array, arrays))):
+            data = _collected(data)
+        self._inputs = keras.tree.map_structure(_as_array, data)
+        counts = {len(array) if array.ndim else 0 for array in keras.tree.flatten(self._inputs)}
+        if len(counts) != 1 or not min(counts):
+            raise ValueError(
+                f"calibrate has inputs of {sorted(counts)} samples. Expected as many in each, one "
+                "or more. Give some thousand samples of the training data."
+            )
+        (self.count,) = counts
+        self._refuse_other_numbers()
+        if self.count > MOST_SAMPLES:
+            positions = np.linspace(0, self.count - 1, MOST_SAMPLES).astype(int)
+            self._inputs = keras.tree.map_structure(lambda array: array[positions], self._inputs)
+            self.count = MOST_SAMPLES
+
+    def _refuse_other_numbers(self) -> None:
+        for array in keras.tree.flatten(self._inputs):
+            if array.dtype.kind in "fc" and not np.isfinite(array).all():
+                raise ValueError(
+                    "calibrate holds NaN or infinity. Expected finite numbers, as the model is "
+                    "trained on. Leave such samples out."
+                )
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the inputs batch by batch, as tensors in their structure."""
+        # Equal sizes, since JAX compiles for each size anew.
+        size = -(-self.count // self.batches)
+        for begin in range(0, self.count, size):
+            yield self.take(begin, begin + size)
+
+    @property
+    def batches(self) -> int:
+        """The number of batches."""
+        return -(-self.count // BATCH)
+
+    def take(self, begin: int, end: int) -> Any:
+        """Return some samples as tensors in their structure."""
+
+        def tensor(array: NDArray[Any]) -> Tensor:
+            part = array[begin:end]
+            return part if part.dtype.kind in "OSU" else ops.convert_to_tensor(part)
+
+        return keras.tree.map_structure(tensor, self._inputs)
+
+
+def _inputs_of(data: Any) -> Any:
+    """Return the inputs of (x, y) or (x, y, sample_weight), and other data as it is."""
+    return data[0] if isinstance(data, tuple) and data else data
+
+
+def _is_array(leaf: Any) -> bool:
+    return ops.is_tensor(leaf) or hasattr(leaf, "__array__")
+
+
+def _is_dataset(data: Any) -> bool:
+    """Return whether data gives batches by position, as a `keras.utils.PyDataset` does."""
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__")
+
+
+def _batches_of(data: Any) -> Iterator[Any]:
+    if _is_dataset(data) and not hasattr(data, "__iter__"):
+        yield from (data[position] for position in range(len(data)))
+    else:
+        yield from data
+
+
+def _collected(data: Any) -> Any:
+    """Return the inputs of an iterable of batches, one behind the other."""
+    parts: list[Any] = []
+    count = 0
+    is_loader = any(kind.__module__.startswith("torch.utils.data") for kind in type(data).__mro__)
+    for batch in _batches_of(data):
+        # PyTorch's loaders give (x, y) as a list.
+        batch = tuple(batch) if is_loader and isinstance(batch, list) else batch
+        inputs = keras.tree.map_structure(_as_array, _inputs_of(batch))
+        parts.append(inputs)
+        count += len(keras.tree.flatten(inputs)[0])
+        if count >= MOST_SAMPLES:
+            break
+    if not parts:
+        raise ValueError(
+            "calibrate gives no batch. Expected an iterable that can be read now. Give some "
+            "thousand samples of the training data."
+        )
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _as_array(leaf: Any) -> NDArray[Any]:
+    if ops.is_tensor(leaf):
+        return np.asarray(ops.convert_to_numpy(leaf))
+    if not _is_array(leaf):
+        raise TypeError(
+            f"calibrate holds a {type(leaf).__name__}. Expected arrays, samples first, or "
+            "structures of them. np.array makes one of a list of numbers."
+        )
+    return np.asarray(leaf)

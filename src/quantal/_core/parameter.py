@@ -396,7 +396,7 @@ class Parameter:
         values = self.values
         is_within = (numbers >= values.low) & (numbers <= values.high)
         is_near = is_within & np.isfinite(latents) & (self.codes_of(latents) == codes)
-        self.latent.assign(np.where(is_near, latents, listed))
+        self.set_latents(np.where(is_near, latents, listed))
 
     def note_calibration(self, calibration: "Calibration") -> None:
         """Note what a calibration came to."""

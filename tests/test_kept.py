@@ -142,6 +142,35 @@ def test_no_change_leaves_it_stale(change, random, tmp_path):
     assert_fresh(model, x)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="other backends' tensors do not change")
+def test_of_a_finalized_layer_no_number_is_compared(random, monkeypatch):
+    import torch
+
+    from quantal._core.tensors import kept
+
+    x = random.normal(size=(2, 4)).astype("float32")
+    model = quantal.finalize(dense_model())
+    before = assert_fresh(model, x)
+    compared = []
+    monkeypatch.setattr(kept, "_are_equal", lambda *arrays: compared.append(arrays))
+    model(x)
+    assert not compared
+    reverse_codes(model)
+    assert not np.array_equal(assert_fresh(model, x), before)
+    value = only(model).latent.value
+    with torch.no_grad():
+        value.mul_(-1)
+    np.testing.assert_array_equal(assert_fresh(model, x), before)
+    with torch.inference_mode():
+        only(model).latent.assign(-numpy(only(model).latent))
+    assert not np.array_equal(assert_fresh(model, x), before)
+    value.data = -value.data.clone()  # Other memory.
+    np.testing.assert_array_equal(assert_fresh(model, x), before)
+    other = copy.deepcopy(model)
+    other(x)
+    assert not compared
+
+
 def test_a_learned_list_that_moves_is_seen(random):
     x = random.normal(size=(2, 4)).astype("float32")
     model = dense_model(LEARNED_LIST, scale=None)

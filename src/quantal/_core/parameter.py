@@ -402,6 +402,12 @@ class Parameter:
         """Note what a calibration came to."""
         self.calibration = calibration
 
+    def stand_still(self) -> None:
+        """Stop the training, for good: a change of a variable is expected by assignment alone."""
+        for variable in self.variables:
+            variable.trainable = False
+        self._kept = KeptTensor(are_still=True)
+
     def compute(self, training: bool) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
 

@@ -27,8 +27,7 @@ def freeze(parameters: Sequence[Parameter], owners: Sequence[keras.Layer] = ()) 
         owners: Other layers that own latents, such as a wrapped layer.
     """
     for parameter in parameters:
-        for variable in parameter.variables:
-            variable.trainable = False
+        parameter.stand_still()
     latents = ByIdentity.of_keys(parameter.latent for parameter in parameters)
     for owner in owners:
         # Keras's files name a layer's variables by their position among them.

@@ -7,7 +7,7 @@ most of the time of a small model, so the weight is kept. A kept tensor is never
 |---|---|
 | JAX | arrays do not change: an assignment puts another one in the variable's place |
 | TensorFlow | tensors do not change: while one is kept, an assignment writes into other memory |
-| PyTorch | tensors change, also by ways that leave no trace (`.data`, NumPy): numbers are compared with a copy |
+| PyTorch | tensors change, also by ways that leave no trace (`.data`, NumPy): numbers are compared with a copy; those of a finalized layer, which nothing is to move, by PyTorch's version counter |
 
 Nothing is kept within a compiler's trace, where tensors have no numbers, nor on a device
 other than the processor, where comparing costs more than it saves.
@@ -55,19 +55,50 @@ class _Kept(NamedTuple):
     sources: list[Any]
     result: Tensor
     version: int = 0
+    by_version: bool = False
+
+
+class _Version(NamedTuple):
+    """A version of a tensor of PyTorch: another write, or other memory, makes another one.
+
+    The memory is held, so that nothing else gets its address.
+    """
+
+    memory: Tensor
+    address: int
+    count: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Self:
+        return cls(tensor.detach(), tensor.data_ptr(), tensor._version)
+
+    __hash__ = None  # type: ignore[assignment]  # A tensor's memory has no number to hash.
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Version) and self[1:] == other[1:]
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return np.asarray(tensor.detach().numpy())
 
 
 class KeptTensor:
     """A kept tensor is the result of a computation, as long as its sources stay the same.
 
     Copies and pickles of it are empty. Threads may share it.
+
+    Args:
+        are_still: Whether the variables are those of a finalized layer. Then PyTorch's version
+            counters say whether they have changed: reading large ones in each call takes longer
+            than the call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, are_still: bool = False) -> None:
+        self._are_still = are_still
         self._kept: _Kept | None = None
 
-    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        return type(self), ()
+    def __reduce__(self) -> tuple[type[Self], tuple[bool]]:
+        return type(self), (self._are_still,)
 
     def forget(self) -> None:
         """Forget what is kept."""
@@ -144,18 +175,22 @@ class KeptTensor:
         values = [variable.value for variable in variables]
         if _transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
             return compute()
-        arrays = [value.detach().numpy() for value in values]
+        by_version = self._are_still and not any(value.is_inference() for value in values)
+        form, are_same = (_Version.of, _Version.__eq__) if by_version else (_array, _are_equal)
+        forms = [form(value) for value in values]
         kept = self._kept
         if (
             kept is None
             # The version counts changes of the result itself, by whoever got it.
             or kept.result._version != kept.version
-            or not all(map(_are_equal, kept.sources, arrays))
+            or kept.by_version != by_version
+            or not all(map(are_same, kept.sources, forms))
         ):
             # Outside inference mode, so that gradients may pass through its users later.
             with torch.inference_mode(False), torch.no_grad():
                 result = compute().detach()
-            kept = self._kept = _Kept([array.copy() for array in arrays], result, result._version)
+            copies = forms if by_version else [array.copy() for array in forms]
+            kept = self._kept = _Kept(copies, result, result._version, by_version)
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             return _recomputed_in_torch().apply(kept.result, variables, compute, *values)
         return kept.result.detach()

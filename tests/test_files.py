@@ -127,6 +127,14 @@ def test_size(values, shares, tmp_path, random):
     assert quantal.save(model, tmp_path / "m") <= 1.01 * entropy(codes) * 1e5 / 8 + 2000
 
 
+@on_one_backend
+def test_a_large_weight_on_no_list_comes_back(tmp_path):
+    # The limits for hostile files leave room for what a file really holds.
+    plain = layers.Dense(1200, use_bias=False, kernel_initializer="ones", name="plain")
+    model = keras.Sequential([keras.Input((1000,)), plain, Discrete(layers.Dense(2), "ternary")])
+    assert_same(model, saved_and_loaded(model, tmp_path), np.ones((1, 1000)))
+
+
 def two_of_one_name():
     inputs = keras.Input((7,))
     inner = keras.Sequential([keras.Input((7,)), layers.Dense(7, name="dense")], name="dense")

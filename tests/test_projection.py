@@ -234,11 +234,21 @@ def test_two_crowds_in_the_last_buckets():
 
 
 @on_one_backend
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns of its tracer.
 def test_pytorch_searches_unless_it_traces(monkeypatch):
+    import torch
+
     values = LONG["seventeen"]
-    step = projection_of(values).nearest
+    step, x = projection_of(values).nearest, ops.convert_to_tensor(values.midpoints)
+    chain = step.compiled
     monkeypatch.setattr(step, "compiled", None)
-    np.testing.assert_array_equal(numpy(step(values.midpoints)), values.ascending[1:])
+    np.testing.assert_array_equal(numpy(step(x)), values.ascending[1:])
+    monkeypatch.setattr(step, "compiled", chain)
+    monkeypatch.setattr(step, "_sorted", None)
+    traced = torch.jit.trace(step.evaluate, (x,), check_trace=False)
+    np.testing.assert_array_equal(numpy(traced(x)), values.ascending[1:])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    np.testing.assert_array_equal(numpy(step(x)), values.ascending[1:])
 
 
 def test_search_stays_within_its_halvings_where_values_crowd():

@@ -489,3 +489,55 @@ def test_an_argument_that_no_attribute_tells_is_refused():
     model.compile("sgd")
     with pytest.raises(ValueError, match=r"'first', which no attribute.*Write self\.first = first"):
         quantal.discretize(model, "ternary")
+
+
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Partial(keras.Model):
+    """A graph whose config leaves out what says which one it is."""
+
+    def __init__(self, kind="plain", **kwargs):
+        inputs = keras.Input((3,))
+        activation = "tanh" if kind == "activation" else None
+        first = layers.Dense(3, activation=activation)(inputs)
+        second = layers.Dense(3)(first)
+        pair = [second, first] if kind == "order" else [first, second]
+        dropout = layers.Dropout(0.5)(layers.Subtract()(pair), training=kind == "training")
+        super().__init__(inputs, dropout, **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def double(self, x):
+        return 2 * self(x)
+
+
+@on_one_backend
+@pytest.mark.parametrize("kind", ["activation", "order", "training"])
+def test_a_class_that_makes_another_model_of_its_config_is_not_kept(kind, random):
+    x = random.normal(size=(4, 3)).astype("float32")
+    model = Partial(kind)
+    with pytest.warns(UserWarning, match="Partial comes back as a Functional without double"):
+        discrete = quantal.discretize(model, "ternary")
+    model.set_weights(quantal.bake(discrete).get_weights())
+    outputs = []
+    for m in (model, discrete):
+        keras.utils.set_random_seed(0)
+        m.layers[-1].seed_generator.state.assign([1, 2])
+        outputs.append(numpy(m(x)))
+    np.testing.assert_array_equal(*outputs)
+    assert isinstance(quantal.discretize(Partial(), "ternary"), Partial)
+
+
+@on_one_backend
+def test_a_graph_that_neither_class_nor_layers_describe_is_refused():
+    @keras.saving.register_keras_serializable(package="quantal_tests")
+    class Neither(Encoder):
+        def get_config(self):
+            return {"tokens": self.tokens + 1}
+
+    with pytest.raises(ValueError, match="not what its class Neither makes from its config"):
+        quantal.discretize(Neither(7), "ternary")

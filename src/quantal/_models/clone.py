@@ -5,6 +5,7 @@ graph; other layers and subclassed models are created from their config, and the
 among their attributes exchanged before they are built.
 """
 
+import warnings
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
@@ -19,7 +20,12 @@ from quantal._core.keras_internals import (
     untrack,
 )
 from quantal._core.parameter import parameters_of
-from quantal._models.kept_class import containers_of, has_class_of_its_own
+from quantal._models.kept_class import (
+    class_of,
+    containers_of,
+    has_class_of_its_own,
+    methods_of_its_own,
+)
 from quantal._models.layer_state import LayerPair, copy_state
 from quantal._models.loose_weights import refuse_loose_weights
 from quantal._models.parts import Fresh, Part, Replace, Replacement, all_weights, clone_layer
@@ -183,9 +189,19 @@ class _Cloning:
             # Keras would compile the clone, and cannot where a loss is not registered.
             model.compiled = False
             new = keras.models.clone_model(model, clone_function=self.clone)
+        except ValueError as error:
+            if not has_class_of_its_own(model):
+                raise
+            raise ValueError(
+                f"The model {model.name!r} is not what its class {class_of(model).__name__} makes "
+                f"from its config, and its graph cannot be cloned: {error} Or let get_config of "
+                "the model's class return every argument of its constructor."
+            ) from error
         finally:
             model.compiled = compiled
         self._graphs.append(LayerPair(model, new))
+        if not isinstance(new, class_of(model)):
+            _warn_of_lost_class(model, new)
         return new
 
     def _take(self, model: keras.Model, remake: Remake) -> keras.Model:
@@ -256,6 +272,19 @@ class _Cloning:
         self._clones[old] = new
         self._continue(old, new)
         return new
+
+
+def _warn_of_lost_class(model: keras.Model, new: keras.Model) -> None:
+    """Say that a new model has not the methods that the class of an old one has, if it has some."""
+    methods = methods_of_its_own(model)
+    if methods:
+        warnings.warn(
+            f"The model {model.name!r} of type {class_of(model).__name__} comes back as a "
+            f"{type(new).__name__} without {', '.join(methods)}: from its config its class makes "
+            "no such model. Expected get_config and from_config that describe every argument of "
+            "the constructor. Add them, or set the weights of the baked model in your own.",
+            stacklevel=2,
+        )
 
 
 def _refuse_lost_weights(model: keras.Model, taken: ByIdentity[None]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, graph_outputs
+from quantal._core.keras_internals import call_of, flatten_layers, graph_outputs, nodes_of
 from quantal._models.exchange import exchange_layers
 from quantal._models.walk import is_container, outermost_layers
 from quantal.layers._finalized import freeze
@@ -24,6 +24,10 @@ _NAME = "ModelOnLists"
 _DISCRETE = "quantal>Discrete"
 _HINT = "Import quantal before the model is loaded."
 """Keras prints the config where it cannot load it: the class that it names is the user's own."""
+_OF_LIBRARIES = ("builtins", "jax", "keras", "tensorflow", "torch")
+"""The packages that every model's class derives from."""
+_INESSENTIAL = {"build_config", "compile_config", "seed"}
+"""The keys of configs that say nothing of what a layer computes: streams of seeds are copied."""
 
 
 @keras.saving.register_keras_serializable(package="quantal", name=_NAME)
@@ -112,14 +116,67 @@ def remade(model: keras.Model) -> keras.Model | None:
 def _are_alike(model: keras.Model, new: keras.Model) -> bool:
     """Return whether two models have the same layers, and share none."""
     shapes, new_shapes = ([tuple(t.shape) for t in graph_outputs(m)] for m in (model, new))
-    layers, new_layers = (
-        [type(unwrapped(layer)) for layer in outermost_layers(m)] for m in (model, new)
-    )
+    layers, new_layers = ([unwrapped(layer) for layer in outermost_layers(m)] for m in (model, new))
     containers, new_containers = ([class_of(c) for c in containers_of(m)] for m in (model, new))
+    kinds, new_kinds = (list(map(type, some)) for some in (layers, new_layers))
     old = ByIdentity.of_keys(flatten_layers(model))
-    return (shapes, layers, containers) == (new_shapes, new_layers, new_containers) and not any(
-        layer in old for layer in flatten_layers(new)
+    return (
+        (shapes, kinds, containers) == (new_shapes, new_kinds, new_containers)
+        and not any(layer in old for layer in flatten_layers(new))
+        and all(map(_are_configured_alike, layers, new_layers))
+        and _calls(model) == _calls(new)
     )
+
+
+def _are_configured_alike(layer: keras.Layer, new: keras.Layer) -> bool:
+    """Return whether the configs of two layers, as far as they have some, say the same."""
+    try:
+        configs = [_essential(item.get_config()) for item in (layer, new)]
+    except Exception:  # Of any type: the class need not have one.
+        return True
+    return bool(configs[0] == configs[1])
+
+
+def _essential(config: Any) -> Any:
+    """Return what a config says of a layer's computation: no names, flags or first numbers."""
+    if isinstance(config, dict):
+        is_of_a_layer = {"name", "trainable"} <= config.keys()
+        left_out = _INESSENTIAL | ({"name", "trainable"} if is_of_a_layer else set())
+        return {
+            key: _essential(value)
+            for key, value in config.items()
+            if not (key in left_out or str(key).endswith("initializer"))
+        }
+    if isinstance(config, (list, tuple)):
+        return [_essential(entry) for entry in config]
+    return config if isinstance(config, (str, int, float, type(None))) else type(config)
+
+
+def _calls(model: keras.Model) -> list[Any]:
+    """Return which calls of a model's graphs compute with the outputs of which others, and how."""
+    nodes = [node for container in containers_of(model) for node in nodes_of(container)]
+    index_of = ByIdentity((node, index) for index, node in enumerate(nodes))
+
+    def described(argument: Any) -> Any:
+        if not isinstance(argument, keras.KerasTensor):
+            return _essential(argument)
+        node = call_of(argument).node
+        position = next((i for i, output in enumerate(node.outputs) if output is argument), None)
+        return index_of.get(node), position
+
+    return [
+        keras.tree.map_structure(described, (node.arguments.args, node.arguments.kwargs))
+        for node in nodes
+    ]
+
+
+def methods_of_its_own(model: keras.Model) -> list[str]:
+    """Return the names of what a model's class has besides its constructor and config."""
+    kinds = class_of(model).__mro__
+    kinds_of_users = [kind for kind in kinds if kind.__module__.split(".")[0] not in _OF_LIBRARIES]
+    names = {name for kind in kinds_of_users for name in vars(kind)}
+    described = {"get_config", "from_config"}
+    return sorted(n for n in names - described if not n.startswith("_"))
 
 
 def containers_of(model: keras.Model) -> list[keras.Model]:

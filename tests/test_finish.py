@@ -9,10 +9,9 @@ import pytest
 from conftest import on_one_backend
 from quantal import Discrete, LearnableMultiplier, callbacks, parameters_of
 from quantal._core.keras_internals import trained_values
-from quantal.callbacks._averages import POWER, Averages
+from quantal.callbacks._averages import LEAST_GAP, POWER, Averages
 
 layers = keras.layers
-EVERY = 4  # In short runs a sample is taken so many steps after the last.
 
 
 def network():
@@ -48,7 +47,7 @@ class Watch(keras.callbacks.Callback):
 
     def average(self):
         """The mean of the samples of steps t, each weighed by a power of t."""
-        steps = range(EVERY, len(self.weights) + 1, EVERY)
+        steps = range(LEAST_GAP, len(self.weights) + 1, LEAST_GAP)
         shares = np.array(steps, float) ** POWER / np.sum(np.array(steps, float) ** POWER)
         samples = [self.weights[step - 1] for step in steps]
         return [np.tensordot(shares, np.stack(w), 1) for w in zip(*samples, strict=True)]
@@ -152,7 +151,7 @@ def test_a_run_that_was_killed_goes_on_with_its_averages(data, tmp_path):
 @on_one_backend
 def test_a_file_of_another_model_is_refused(tmp_path):
     averages, model = Averages(), network()
-    averages.add(EVERY, model)
+    averages.add(LEAST_GAP, model)
     averages.write(tmp_path, 1)
     again = Averages()
     again.read(tmp_path, 2, model)  # Of another epoch: it is not read.

@@ -15,13 +15,17 @@ from quantal._core.types import Tensor
 from quantal._storage.archive import read_archive
 from quantal._storage.atomic import replace_file
 
-POWER = 12
-"""A sample of step t counts as t to this power: the mean sample is a fourteenth of the run old."""
+POWER = 16
+"""A sample of step t counts as t to this power, so the mean sample is an 18th of the run old.
 
-_SAMPLES = 100
-"""Samples are a hundredth of the run so far apart: eight of them are in the mean of the average."""
+Powers from 8 to 32 reach the same at a constant rate; the larger, the nearer to the last
+weights of a run with a schedule."""
 
-_LEAST_GAP = 4
+SAMPLES = 128
+"""A gap between samples is this share of the run so far: seven of them make up the mean sample's
+age. A sample of each step reaches the same."""
+
+LEAST_GAP = 8
 """Samples are so many steps apart at least, so that they cost little in short runs, too."""
 
 _FILE = "quantal_averages.npz"
@@ -54,15 +58,15 @@ class Averages:
             step: The step that ended, counted from the start of the run, from 1.
             model: The model that trains.
         """
-        if step - self._step < max(_LEAST_GAP, step // _SAMPLES):
+        if step - self._step < max(LEAST_GAP, step // SAMPLES):
             return
         trained = [(v, value) for v, value in trained_values(model) if is_averaged(v)]
         variables = [variable for variable, _ in trained]
-        values = [_number(value) for _, value in trained]
+        values = [ops.convert_to_tensor(value) for _, value in trained]
         if [id(v) for v in variables] != [id(v) for v in self._variables]:
             # The first sample; or layers were frozen or thawed meanwhile.
             self._variables, self._step, self._weight = variables, 0, 0.0
-            self._averages = [ops.zeros_like(value) for value in values]
+            self._averages = [ops.zeros(value.shape, _dtype(value)) for value in values]
         self._weight = self._weight * (self._step / step) ** POWER + 1
         self._step = step
         share = ops.convert_to_tensor(1 / self._weight, "float32")
@@ -120,16 +124,17 @@ def is_averaged(variable: keras.Variable) -> bool:
     return keras.backend.is_float_dtype(variable.dtype) and not is_measured
 
 
-def _number(value: Tensor) -> Tensor:
-    """Return a value in float32 at least, without gradient."""
-    tensor = ops.stop_gradient(ops.convert_to_tensor(value))
-    dtype = keras.backend.result_type(keras.backend.standardize_dtype(tensor.dtype), "float32")
-    return ops.cast(tensor, dtype)
+def _dtype(value: Tensor) -> str:
+    """Return the dtype of the average of such values: float32 at least."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return str(keras.backend.result_type(dtype, "float32"))
 
 
 def _toward(averages: Sequence[Tensor], values: Sequence[Tensor], share: Tensor) -> list[Tensor]:
     """Return averages moved by a share of the way to the values."""
     return [
-        average + (value - average) * ops.cast(share, average.dtype)
+        average
+        + (ops.stop_gradient(ops.cast(value, average.dtype)) - average)
+        * ops.cast(share, average.dtype)
         for average, value in zip(averages, values, strict=True)
     ]

@@ -30,7 +30,7 @@ class Finish(keras.callbacks.Callback):
         model.fit(x, y, epochs=5, callbacks=[quantal.callbacks.Finish()])
 
     The window is a share of the run, also where its length is not known beforehand and where
-    `EarlyStopping` ends it: a sample counts as the 12th power of its step. With validation data
+    `EarlyStopping` ends it: a sample counts as the 16th power of its step. With validation data
     the best by their loss is kept: the averages; or the last weights (those that
     `EarlyStopping` restored, if it did), as they are or with statistics measured again.
     Without, the averages are.

@@ -51,15 +51,17 @@ class Averages:
         self._averages: list[Tensor] = []
         self._add = graph(_toward)
 
+    def is_due(self, step: int) -> bool:
+        """Return whether a sample of a step is due, as the last one is old enough."""
+        return step - self._step >= max(LEAST_GAP, step // SAMPLES)
+
     def add(self, step: int, model: keras.Model) -> None:
-        """Take the present weights of a model into the averages, if a sample is due.
+        """Take the present weights of a model into the averages.
 
         Args:
             step: The step that ended, counted from the start of the run, from 1.
             model: The model that trains.
         """
-        if step - self._step < max(LEAST_GAP, step // SAMPLES):
-            return
         trained = [(v, value) for v, value in trained_values(model) if is_averaged(v)]
         variables = [variable for variable, _ in trained]
         values = [ops.convert_to_tensor(value) for _, value in trained]

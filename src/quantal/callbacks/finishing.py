@@ -117,7 +117,8 @@ class Finish(keras.callbacks.Callback):
         """Take the weights into the averages, where a sample is due."""
         self._steps = self._steps_before_epoch + batch + 1
         self._longest_epoch = max(self._longest_epoch, batch + 1)
-        self._averages.add(self._steps, self.model)
+        if self._averages.is_due(self._steps):
+            self._averages.add(self._steps, self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keep the averages where the run itself is kept."""
@@ -136,6 +137,9 @@ class Finish(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Put the averages in, measure the statistics, and keep the best."""
+        if not self._averages.variables and self._steps:
+            # A run of a few steps: its last weights are the only sample.
+            self._averages.add(self._steps, self.model)
         if not self._averages.variables:
             return
         state = _State([*self._averages.variables, *_statistics(self.model)])

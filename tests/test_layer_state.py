@@ -81,6 +81,21 @@ class Holder(layers.Layer):
         return self.dense(self.norm(x))
 
 
+@keras.saving.register_keras_serializable(package="quantal_tests")
+class Normalizing(layers.Layer):
+    """A layer with a layer inside that normalizes by the batch, unless it is frozen."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization()
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x, training=None):
+        return self.norm(x, training=training)
+
+
 def adapted(layer, data):
     layer.adapt(data)
     return layer
@@ -293,6 +308,19 @@ def test_what_is_frozen_stays_frozen(way):
         listed = quantal.parameters_of(changed)
         scales = [v for p in listed for v in p.other_variables if v.trainable]
         assert len(changed.trainable_variables) == count + len(scales)
+
+
+@on_one_backend
+@every_way
+def test_a_layer_that_computes_otherwise_while_it_is_frozen_goes_on_so(way, random):
+    holder = Normalizing()
+    model = stack(holder, layers.Dense(2))
+    holder.norm.trainable = False
+    data = random.normal(5, 10, size=(20, 6)).astype("float32")
+    expected = numpy(holder(data, training=True))
+    changed = WAYS[way](model).layers[0]
+    assert not changed.norm.trainable
+    np.testing.assert_array_equal(numpy(changed(data, training=True)), expected)
 
 
 @every_way

@@ -259,6 +259,42 @@ def test_a_layer_that_assigns_to_a_listed_weight_is_refused(make):
         discrete(data, training=True)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Caching(keras.Layer):
+    """A layer that keeps something of its weights, and may compute with it instead of them."""
+
+    def __init__(self, reads_kernel=False, **kwargs):
+        super().__init__(**kwargs)
+        self.reads_kernel = reads_kernel
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1],), name="kernel")
+        self.gain = self.add_weight(shape=(shape[-1],), name="gain", initializer="ones")
+        self.finalize_state()
+
+    def finalize_state(self):
+        self.doubled_kernel = 2 * ops.convert_to_tensor(self.kernel)
+        self.doubled_gain = 2 * ops.convert_to_tensor(self.gain)
+
+    def call(self, inputs):
+        if self.reads_kernel:
+            return inputs * self.kernel * self.doubled_gain
+        return inputs * self.doubled_kernel * self.gain
+
+
+def test_a_layer_that_keeps_something_of_its_listed_weight_is_refused():
+    data = np.ones((2, 3), "float32")
+    right = Discrete(Caching(reads_kernel=True), "ternary")
+    np.testing.assert_array_equal(numpy(right(data)), 2 * data * numpy(right.listed_values))
+    wrong = Discrete(Caching(), "ternary")
+    with pytest.raises(ValueError, match=r"has not read its weight .*kernel, which is on a list"):
+        wrong(data)
+    model = keras.Sequential([keras.Input((3,)), Discrete(Caching(), "ternary")])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"has not read its weight .*kernel"):
+        model.fit(data, data, verbose=0)
+
+
 # The arrays of `get_weights` and `set_weights`.
 
 LISTS_OF_USERS = {

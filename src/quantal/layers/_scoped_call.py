@@ -47,6 +47,36 @@ def call_with(
     return outputs
 
 
+class Watched(ByIdentity[Tensor]):
+    """Watched tensors by variable remember which of them a call has read."""
+
+    def __init__(self, tensors: ByIdentity[Tensor]) -> None:
+        self._unread = ByIdentity.of_keys(tensors)
+        super().__init__(tensors.items())
+
+    def __getitem__(self, key: object) -> Tensor:
+        self._unread.pop(key, None)
+        return super().__getitem__(key)
+
+    def refuse_unread(self, layer: keras.Layer) -> None:
+        """Refuse a layer whose call has used something that it keeps of a weight instead of it.
+
+        Args:
+            layer: The layer, which has a `finalize_state`.
+
+        Raises:
+            ValueError: It has not read one of the variables.
+        """
+        for variable in self._unread:
+            path = str(getattr(variable, "path", "")).removesuffix(LATENT_SUFFIX)
+            raise ValueError(
+                f"The call of the layer {layer.name!r} has not read its weight {path}, which is on "
+                "a list. Its finalize_state may keep what it computed from the latent instead. "
+                "Expected a call that computes with the weight itself. Do so in the layer, or "
+                "leave this weight free."
+            )
+
+
 class ReplacingScope(keras.StatelessScope):
     """The scope puts tensors in place of some variables and leaves all others as they are.
 

@@ -40,7 +40,7 @@ from quantal.layers._first_values import (
     values_follow,
 )
 from quantal.layers._moments import moderated_call, passes_moments
-from quantal.layers._scoped_call import call_with
+from quantal.layers._scoped_call import Watched, call_with
 from quantal.layers._signature import symbolic, with_signature, with_training
 from quantal.layers._substitutes import (
     LORA,
@@ -115,6 +115,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
            [ 1.,  0.],
            [ 0., -1.]], dtype=float32)
     """
+
+    _may_cache = False
+    """Whether a listed weight is of a layer that computes something of its weights beforehand."""
 
     def __init__(
         self,
@@ -259,6 +262,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         for owner in flatten_layers(self.layer):
             if any(variable in self._parameters_by_latent() for variable in own_variables(owner)):
                 forbid_substitutes(owner)
+                self._may_cache |= callable(getattr(owner, "finalize_state", None))
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Refuse Keras's quantization; see `refuse_use`."""
@@ -400,7 +404,12 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         if training:
             for parameter in parameters:
                 parameter.advance()
-        return call_with(self.layer, weights, self.add_loss, args, kwargs)
+        if not self._may_cache:
+            return call_with(self.layer, weights, self.add_loss, args, kwargs)
+        watched = Watched(weights)
+        outputs = call_with(self.layer, watched, self.add_loss, args, kwargs)
+        watched.refuse_unread(self.layer)
+        return outputs
 
     def _weights(self, training: bool) -> ByIdentity[Tensor]:
         """Return what meets the data, by latent."""

@@ -27,7 +27,7 @@ objectives._algorithms  losses solution symmetry quadratic_form compiling compil
 objectives._algorithms  relaxation_bound quadratic_steps sphere_decoding autocorrelation_steps
 objectives._algorithms  minimax_program convex_hull largest_sum
 objectives              objective quadratic sums minimax magnitude autocorrelation
-estimators              _pace _hardening _softmax
+estimators              _pace _steps _hardening _softmax
 estimators.contrib      surrogates argmax_straight_through binary_relax residual
 estimators              straight_through annealed settling element_wise_scaled gumbel_softmax
 estimators              mean_field registry policy

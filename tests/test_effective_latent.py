@@ -59,8 +59,11 @@ def train(model, x, y, steps=1):
         lambda: keras.optimizers.SGD(1e-3, momentum=0.9),
         lambda: keras.optimizers.AdamW(1e-2),
         keras.optimizers.Nadam,
+        keras.optimizers.RMSprop,
+        lambda: keras.optimizers.Lion(1e-4),
+        keras.optimizers.Adafactor,
     ],
-    ids=["adam", "sgd", "slow sgd", "adamw", "nadam"],
+    ids=["adam", "sgd", "slow sgd", "adamw", "nadam", "rmsprop", "lion", "adafactor"],
 )
 def test_a_planted_vector_is_the_result_of_an_ordinary_fit(optimizer):
     x, y, planted = rows(32, 1024)
@@ -78,28 +81,58 @@ def test_the_rate_does_not_matter():
     np.testing.assert_allclose(results[1e-4], results[1e-3], atol=2e-3)
     np.testing.assert_allclose(results[1e-1], results[1e-3], atol=1e-5)
     steps = np.diff(results[1e-3], axis=0)
-    # Adam's first move is its largest, and all its numbers are of one size.
-    np.testing.assert_allclose(np.abs(steps[0]), 0.1, rtol=1e-2)
+    np.testing.assert_allclose(np.abs(steps[0]), 0.1, rtol=1e-5)
 
 
-def test_steps_are_the_estimators(random):
-    estimator = Settling(step=0.02)
-    model = multiplier(keras.optimizers.SGD(0.5), estimator=estimator, seed=1)
-    x, y, _ = rows()
-    train(model, x, y)
-    parameter = only(model)
-    first, optimized = latents(model), numpy(parameter.latent).copy()
-    move = random.normal(size=16).astype("float32")
-    # The first move was followed from the first latents, by 0.02 in the root mean square.
-    begin = numpy(multiplier("sgd", seed=1).layers[0].discrete_parameters[0].latent)
-    np.testing.assert_allclose(np.sqrt(np.mean((first - begin) ** 2)), 0.02, rtol=1e-5)
+def step_by_hand(moves, size):
+    """The last step of latents for moves of the optimizer, as the formula says, in float64."""
+    last = signs = np.zeros_like(moves[0])
+    momentum, agreement, largest = 0.0, 1.0, 0.0
+
+    def root(x):
+        return np.sqrt(np.mean(x**2))
+
+    def correlation(one, other):
+        norms = np.linalg.norm(one) * np.linalg.norm(other)
+        return (one * other).sum() / norms if norms else 0.0
+
+    for t, move in enumerate(moves):
+        momentum = 0.98 * momentum + 0.02 * correlation(move, last)
+        white = move - np.clip(momentum, 0, 0.9) * last
+        agreement = 0.98 * agreement + 0.02 * correlation(np.sign(white), signs) if t else 1.0
+        share = 0.9 * np.clip((0.3 - agreement) / 0.3, 0, 1)
+        signs = share * signs + (1 - share) * np.sign(white)
+        largest = max(largest, root(white))
+        cap = min(max(0.05, 1 / (1 + t / 15)), np.sqrt(root(white) / largest))
+        step = size / (1 + t / 600) * signs * min(1, cap / root(signs))
+        last = move
+    return step
+
+
+@pytest.mark.parametrize("kind", ["with momentum", "alternating", "falling"])
+def test_steps_are_those_of_the_formula(kind, random):
+    layer = LearnableMultiplier(FOUR, estimator=Settling(step=0.02), seed=1)
+    layer.build((None, 16))
+    (parameter,) = layer.discrete_parameters
     parameter.advance()
-    largest = numpy(parameter.state)[3]
-    for factor in (0.25, 4):
-        size = factor * largest * move / np.sqrt(np.mean(move**2))
-        parameter.latent.assign(optimized + size)
-        expected = first + 0.02 / (1 + 1 / 300) * min(factor, 1) * size / (factor * largest)
-        np.testing.assert_allclose(latents(model), expected, atol=1e-4)
+    drift, moves = random.normal(size=16), []
+    for t in range(60):
+        noise = 0.5 * random.normal(size=16)
+        sign = (-1) ** t if kind == "alternating" else 1
+        moves.append((sign * drift + noise) * (0.9**t if kind == "falling" else 1))
+    optimized, steps = numpy(parameter.latent).astype(float), []
+    for move in moves:
+        # What the variable has moved, in float32.
+        before = numpy(parameter.latent).astype(float)
+        optimized = optimized + move
+        parameter.latent.assign(optimized)
+        steps.append(numpy(parameter.latent) - before)
+        latent = numpy(parameter.effective.variables[0]).astype(float)
+        result = numpy(parameter.effective_latent) - latent
+        np.testing.assert_allclose(result, step_by_hand(steps, 0.02), rtol=1e-3, atol=1e-6)
+        parameter.advance()
+    agreement = numpy(parameter.state)[4]
+    assert (agreement < 0.3) == (kind == "alternating")
 
 
 # What counts as a step.

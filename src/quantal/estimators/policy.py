@@ -55,7 +55,7 @@ def resolve(
     Source: measured, see benchmarks/learning.
 
     >>> resolve("auto", (10,))
-    Settling(half_life=None, pull=3.0, steepness=10.0, step=0.1)
+    Settling(half_life=None, pull=8.0, steepness=10.0, step=0.1)
     >>> resolve("auto", (10, 3))
     StraightThrough(surrogate='identity', sharpness=None)
     >>> resolve("annealed", (10, 3))

@@ -8,26 +8,24 @@ from keras import ops
 
 from quantal._core.estimator import Move
 from quantal._core.numbers.checks import checked_not_negative, checked_positive
-from quantal._core.tensors.gradients import SMALLEST_WIDTH, pulled
+from quantal._core.tensors.gradients import pulled
 from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening, proximal_map
-from quantal.estimators._pace import softness_at
+from quantal.estimators._pace import INITIAL_STATE, softness_at
+from quantal.estimators._steps import INITIAL_STATISTICS, Statistics, step_of
 from quantal.schedules import hyperbolic
 
-_HALF_LIFE_PER_GAP = 12.5
+_HALF_LIFE_PER_GAP = 15.0
 """The half-life of the softness is so many steps for each gap of the list: a latent may have to
 cross all of them while values are soft."""
 
-_PULL_HALF_LIFE = 6000.0
-"""The pull has half of its strength after so many steps. By then values are nearly hard, and a
-latent that the pull stops has had time to find its value."""
+_PULL_HALF_LIFE = 16000.0
+"""The pull has half of its strength after so many steps. With the default strength it reaches 1
+after 2,300: by then values are nearly hard, and latents have had time to find their values."""
 
-_STEP_HALF_LIFE = 300.0
-"""The step has half of its first size after so many steps."""
-
-_MOVES, _LARGEST = 2, 3
-"""Positions in a state: the moves so far, and the largest root mean square of one."""
+_MOVES = len(INITIAL_STATE)
+"""The position of the number of moves in a state, and the first of the statistics."""
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -44,31 +42,29 @@ class Settling(Hardening):
 
     Forward: `Annealed`'s. Without a callback `r = 1 / (1 + t / half_life)`.
 
-    Steps: the optimizer moves a variable of its own, `z`. Let `d` be its last move, and
-    `m` the largest root mean square over the parameter's elements of a move so far. The latent
-    goes by `step d / (m (1 + t / 300))`, in latent units, about half the list's
-    range. So at first latents go by `step`, and as far as `d` falls short of the
-    largest move, whether because gradients do or by a schedule of the user's,
-    they go less far. A step is counted when the optimizer has moved: steps whose gradients
+    Steps: the optimizer moves a variable of its own, whose numbers mean nothing. Its moves
+    say which way latents go, by their signs, once the optimizer's momentum is taken out of them
+    (`quantal.estimators._steps` has the formula). How far is this estimator's affair: by `step`
+    at first, in latent units, about half the list's range, and by less as
+    `1 / (1 + t / 600)`, where signs alternate, and as the root of the moves' size where that
+    falls short of its largest so far: so a schedule of the user's counts.
+    A step is counted when the optimizer has moved: those whose gradients
     are accumulated, a second call of the layer and a call of `model(x, training=True)`
     count for nothing.
 
     Gradient: with `g` that of `Annealed`, `u` the latent, `P(u)` its nearest value and
     `h` the half width of the gap around it,
-    `g + pull s rms(g) (u - P(u)) / h` with `s = t / (t + 6,000)` and `rms` over
+    `g + pull s rms(g) (u - P(u)) / h` with `s = t / (t + 16,000)` and `rms` over
     all elements of the parameter. `|u - P(u)| / h` is at most 1: a latent at a midpoint
     is pulled with `pull s` times the typical gradient. The loss's scale does not matter.
     Above 1 nothing but large gradients moves a latent to another value any more: with the
-    default from step 3,000 on.
+    default from step 2,300 on.
 
-    State: two numbers for each element, five for each parameter.
-
-    Optimizers: take Adam, AdamW, Nadam or another one whose moves shrink as gradients do;
-    the rate is free.
+    Memory: four numbers for each element besides the optimizer's.
 
     Args:
         half_life: Training steps until `r` is 1/2 without a callback; positive. None for
-            `12.5 (K - 1)` with a list of K values.
+            `15 (K - 1)` with a list of K values.
         pull: The strength that the pull comes to, from 0.
         steepness: The steepness of the sigmoid schedule of a paced run; positive.
         step: The root mean square of the latents' first step, in latent units; positive.
@@ -81,19 +77,17 @@ class Settling(Hardening):
     no optimizer of its own. Steps, pace and strength: measured, see benchmarks/learning.
 
     >>> Settling()
-    Settling(half_life=None, pull=3.0, steepness=10.0, step=0.1)
+    Settling(half_life=None, pull=8.0, steepness=10.0, step=0.1)
     """
 
-    initial_state = (0.0, 0.0, 0.0, 0.0)
-    """The parameter's state at first: the training calls so far; the call at which all is hard,
-    0 where no callback has set it; the moves so far; the largest root mean square of a move."""
-
+    initial_state = (*INITIAL_STATE, *INITIAL_STATISTICS)
     has_steps = True
+    traces = 2
 
     def __init__(
         self,
         half_life: float | None = None,
-        pull: float = 3.0,
+        pull: float = 8.0,
         steepness: float = 10.0,
         step: float = 0.1,
     ) -> None:
@@ -120,14 +114,14 @@ class Settling(Hardening):
         return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
 
     def effective_move(self, move: Tensor, traces: Sequence[Tensor], state: Tensor) -> Move:
-        calls, end, moves, largest = state[0], state[1], state[_MOVES], state[_LARGEST]
-        largest = ops.maximum(largest, ops.sqrt(ops.mean(ops.square(move))))
-        size = self.step * hyperbolic(moves, _STEP_HALF_LIFE)
-        latent = size * (move / ops.maximum(largest, SMALLEST_WIDTH))
-        return Move(latent, traces, ops.stack([calls, end, moves + 1.0, largest]))
+        last, signs = traces
+        statistics = Statistics(*(state[_MOVES + i] for i in range(len(INITIAL_STATISTICS))))
+        step = step_of(move, last, signs, statistics, self.step)
+        state = ops.stack([state[0], state[1], *step.statistics])
+        return Move(step.latent, [move, step.signs], state)
 
     def next_state(self, state: Tensor) -> Tensor:
-        return ops.stack([state[0] + 1.0, state[1], state[_MOVES], state[_LARGEST]])
+        return ops.concatenate([state[:1] + 1.0, state[1:]])
 
     def get_config(self) -> dict[str, Any]:
         return {

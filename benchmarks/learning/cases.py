@@ -19,6 +19,7 @@ LISTS = {
     "four_values": [1, -1, 0.5, -0.5],
     "uneven": [1, 0.7, 0, -0.1, -0.2],
     "nine_powers": [-8, -4, -2, -1, 0, 1, 2, 4, 8],
+    "sixteen_normal": np.sort(np.random.default_rng(3).normal(size=16)).tolist(),
 }
 NOISE = 0.05  # Standard deviation of what is added to Xw, in the units of the list.
 ROWS = 1.5  # Rows an element.

@@ -399,6 +399,29 @@ def test_a_layer_of_half_precision_gets_float32_latents(half):
         Discrete(built, VALUES)
 
 
+FLOAT64 = {
+    "conv": (lambda: layers.Conv2D(2, 2, dtype="float64"), "kernel", (4, 4, 3)),
+    "depthwise": (lambda: layers.DepthwiseConv2D(2, dtype="float64"), "kernel", (4, 4, 3)),
+    "lstm": (lambda: layers.LSTM(2, dtype="float64"), ("kernel", "recurrent_kernel"), (3, 2)),
+    "einsum": (lambda: layers.EinsumDense("ab,bc->ac", (2,), dtype="float64"), "kernel", (3,)),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT64)
+def test_a_layer_of_double_precision_computes_and_trains_in_it(name):
+    make, names, shape = FLOAT64[name]
+    layer = Discrete(make(), "ternary", names, scale="learned")
+    model = keras.Sequential([keras.Input(shape, dtype="float64"), layer])
+    inputs = np.random.default_rng(0).normal(size=(2, *shape))
+    assert keras.backend.standardize_dtype(model(inputs).dtype) == layer.layer.compute_dtype or (
+        keras.config.backend() == "jax"  # which has no double precision by default
+    )
+    model.compile("sgd", "mse")
+    before = numpy(layer.discrete_parameters[0].latent)
+    model.train_on_batch(inputs, numpy(model(inputs)) + 1)
+    assert (numpy(layer.discrete_parameters[0].latent) != before).any()
+
+
 def test_dtype_is_handed_to_the_wrapped_layer():
     discrete = Discrete(layers.Dense(2, use_bias=False), VALUES, dtype="mixed_bfloat16")
     outputs = discrete(np.eye(3, dtype="float32"))

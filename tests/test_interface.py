@@ -624,6 +624,40 @@ def test_a_discrete_cell_is_refused():
             layers.RNN(cells(Discrete(layers.LSTMCell(2), "ternary")))(keras.Input((4, 3)))
 
 
+class KernelKeptInBuild(layers.Layer):
+    """A user's layer that keeps the kernel of another layer in its build."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def build(self, input_shape):
+        self.kernel = self.other.kernel
+
+    def call(self, inputs):
+        return inputs @ ops.transpose(self.kernel)
+
+
+@on_one_backend
+@pytest.mark.parametrize("wrapper", [layers.SpectralNormalization, KernelKeptInBuild])
+def test_a_layer_that_keeps_a_listed_weight_in_its_build_is_refused(wrapper):
+    discrete = Discrete(layers.Dense(3), "ternary")
+    discrete.build((None, 3))
+    with pytest.raises(ValueError, match=rf"a {wrapper.__name__}, reads kernel .* in its build"):
+        wrapper(discrete)(np.ones((2, 3)))
+    embedding = Discrete(layers.Embedding(5, 3), "ternary", weight_names="embeddings")
+    with pytest.raises(ValueError, match="reads kernel of the layer"):
+        layers.SpectralNormalization(embedding)(np.ones((2, 3)))
+
+
+@on_one_backend
+def test_a_kernel_is_not_set_from_outside():
+    discrete = Discrete(layers.Dense(3), "ternary")
+    discrete.build((None, 3))
+    with pytest.raises(AttributeError, match=r"kernel of the layer .* is on a list"):
+        discrete.kernel = np.ones((3, 3))
+
+
 @on_one_backend
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
 def test_quantization_and_lora_are_refused_before_anything_changes():

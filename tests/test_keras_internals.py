@@ -281,3 +281,21 @@ def test_products_are_replaced_for_layers_and_users_alike():
     assert seen == [("matmul", True), ("einsum", False)]
     dense(x)
     assert len(seen) == 2
+
+
+def test_who_reads_in_its_build():
+    readers = []
+
+    class Reader(keras.layers.Layer):
+        def build(self, input_shape):
+            readers.append(internals.builder_that_reads())
+
+        def call(self, inputs):
+            readers.append(internals.builder_that_reads())
+            return inputs
+
+    reader = Reader()
+    reader(np.ones((1, 2)))
+    assert readers[0] is reader
+    assert set(readers[1:]) == {None}
+    assert internals.builder_that_reads() is None

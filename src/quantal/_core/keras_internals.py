@@ -255,6 +255,20 @@ def clear_losses(model: keras.Model) -> None:
     model._clear_losses()
 
 
+def builder_that_reads() -> keras.Layer | None:
+    """Return the layer whose `build` reads an attribute of another one; None if none does.
+
+    It looks past the frames of this library: who reads is the first one behind them.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("quantal."):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name != "build":
+        return None
+    layer = frame.f_locals.get(frame.f_code.co_varnames[0])
+    return layer if isinstance(layer, keras.Layer) else None
+
+
 class Fit(NamedTuple):
     """A fit that is running, as far as Keras does not show it to its callbacks.
 

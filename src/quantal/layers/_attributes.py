@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import builder_that_reads
 from quantal._core.parameter import Parameter
 
 
@@ -18,6 +19,23 @@ def is_shared(name: str) -> bool:
     compile the model inside without its lists.
     """
     return not name.startswith("_") and name != "layer" and not hasattr(keras.Model, name)
+
+
+def refuse_in_build(layer: keras.Layer, name: str) -> None:
+    """Raise a ValueError if another layer's `build` reads a listed weight.
+
+    It would keep a tensor that stays as it is now, whatever training does to the weight, where
+    a plain layer gives it the variable. `SpectralNormalization` does, and assigns to it.
+    """
+    builder = builder_that_reads()
+    if builder is None or builder is layer:
+        return
+    raise ValueError(
+        f"The layer {builder.name!r}, a {type(builder).__name__}, reads {name} of the layer "
+        f"{layer.name!r} in its build. It is on a list, and what meets the data is computed from "
+        "its latent: what is read now would not follow the training, and cannot be assigned to. "
+        "Expected a layer that reads it in its call. Read it there, or leave the weight free."
+    )
 
 
 class ScopedMethod:

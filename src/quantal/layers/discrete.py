@@ -24,7 +24,7 @@ from quantal._core.scale import Scale
 from quantal._core.tensors.backend import eager_section, like_variable
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.types import Tensor
-from quantal.layers._attributes import is_shared, with_listed_weights
+from quantal.layers._attributes import is_shared, refuse_in_build, with_listed_weights
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
@@ -193,11 +193,14 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         attributes = vars(self)
         if "_shares_attributes" not in attributes or not is_shared(name):
             return False
-        is_here = name in attributes or hasattr(type(self), name)
+        # `kernel` is a property, but the layer's own if that has one.
+        is_here = name in attributes or (hasattr(type(self), name) and name != "kernel")
         return not is_here and hasattr(self.layer, name)
 
     def _shared_attribute(self, name: str) -> Any:
         value = getattr(self.layer, name)
+        if any(entry in self._parameters_by_latent() for entry in keras.tree.flatten(value)):
+            refuse_in_build(self, name)
         return with_listed_weights(value, self._parameters_by_latent(), self._call_within)
 
     def _parameters_by_latent(self) -> ByIdentity[Parameter]:
@@ -216,7 +219,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """
         if self.discrete_parameters is not None and hasattr(self.layer, "kernel"):
             return self._shared_attribute("kernel")
-        return self._only_parameter().weight
+        parameter = self._only_parameter()
+        refuse_in_build(self, "kernel")
+        return parameter.weight
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped layer with listed weights; build it first, if need be."""

@@ -253,11 +253,11 @@ def with_gradients_enabled(function: Function) -> Function:
 
 
 def like_variable(value: Tensor, variable: keras.Variable, is_trained: bool = False) -> Tensor:
-    """Return the value; in PyTorch it requires a gradient if the variable does, also in inference.
+    """Return the value as the variable would be: in float64, and with PyTorch's flag of gradients.
 
-    PyTorch chooses between ways to multiply matrices by whether the weight requires a gradient, and
-    they differ in the last bit. So a discrete layer computes as the plain layer with the listed
-    weights does.
+    A layer of float64 has its variables in it, and casts none. PyTorch chooses between ways to
+    multiply matrices by whether the weight requires a gradient, and they differ in the last bit. So
+    a discrete layer computes as the plain layer with the listed weights does.
 
     Args:
         value: The tensor.
@@ -265,6 +265,8 @@ def like_variable(value: Tensor, variable: keras.Variable, is_trained: bool = Fa
         is_trained: Whether the variable counts as one that requires a gradient anyway: that
             of a finalized layer computes as it did before.
     """
+    if variable.dtype == "float64":
+        value = ops.cast(value, "float64")
     if keras.config.backend() != "torch":
         return value
     import torch

@@ -4,12 +4,13 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 pytest.importorskip("learning", reason="benchmarks are not beside the tests")
 
-from learning import cases, codebooks, run, table
+from learning import cases, codebooks, run, table, vectors
 
 TINY = "planted-four_values-64-0-squared"
 
@@ -58,6 +59,26 @@ def test_a_short_run_lowers_the_loss(estimator):
     assert after["scores"][0] < before["scores"][0] / 3
     assert after["solved"] == int(after["scores"][0] <= cases.SOLVED)
     assert (after["case"], after["seeds"], after["rate"]) == (TINY, 1, 1e-2)
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="the grid trains by jax.vmap")
+def test_the_grid_trains_as_a_fit_does():
+    from learning import grid
+
+    steps, seed = 40, 7
+    problem = cases.Planted("four_values", 64, 0.9, "squared").instance(seed)
+    targets = problem.targets.astype(np.float32)
+    trainer = grid.Trainer(cases.LISTS["four_values"], "default", "Adam 0.001")
+    several = [np.asarray(array)[None] for array in (problem.rows, targets)]
+    first = grid.jax.tree.map(lambda array: np.asarray(array)[None], trainer.first(seed))
+    trained = trainer.steps(*several, first, steps)
+    keras.utils.set_random_seed(seed)
+    model = vectors.unit(64, cases.LISTS["four_values"], "auto")
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    rows, answers = np.tile(problem.rows, (steps, 1)), np.tile(targets, steps)[:, None]
+    model.fit(rows, answers, batch_size=96, shuffle=False, verbose=0)
+    assert np.array_equal(trainer.listed(trained)[0], vectors.weights_of(model).ravel())
+    assert problem.score(trainer.listed(trained)[0]) < problem.score(trainer.listed(first)[0]) / 3
 
 
 def test_a_short_run_satisfies_patterns():

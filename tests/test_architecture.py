@@ -37,10 +37,11 @@ layers                  _scoped_call _signature _attributes _weight_arrays _disc
 layers                  multiplier discrete
 callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone
+_models                 inputs
 _models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize bake rules discretize summary skeleton
 _models                 config_limits files
-_models                 inputs typical_inputs batches named_metric compiled_loss model_loss
+_models                 typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts

@@ -13,6 +13,7 @@ from quantal._models.calibration.samples import Samples
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like, optimizers_of
 from quantal._models.finalize import trainable
+from quantal._models.inputs import symbolic_inputs
 from quantal._models.parts import Fresh, Replacement
 from quantal._models.rules import ListSpec, specs_of
 from quantal._models.walk import check_model, outermost_layers
@@ -77,9 +78,10 @@ def discretize(
         A new model.
 
     Raises:
-        TypeError: The model is no Keras model.
+        TypeError: The model is no Keras model, or the samples are neither arrays nor batches.
         ValueError: It is not built; a rule names no weight; a layer cannot be reached,
-            uses LoRA or is quantized; a list, scale or estimator is not valid.
+            uses LoRA or is quantized; a list, scale or estimator is not valid; there are no
+            samples, or a number of theirs is not finite.
 
     Example:
     >>> import keras, quantal
@@ -90,7 +92,7 @@ def discretize(
     ['net/hidden/kernel']
     """
     check_model(model)
-    samples = None if calibrate is None else Samples(calibrate)
+    samples = None if calibrate is None else Samples(calibrate, _batch_of(model))
     model = trainable(model)
     specs = specs_of(model, rules, scale, estimator, keep_ends)
     # Layers inside a composite layer go on lists with it, not by themselves.
@@ -124,6 +126,12 @@ def discretize(
         ]
         calibrate_model(Models(new, model), targets, samples, verbose)
     return new
+
+
+def _batch_of(model: keras.Model) -> int | None:
+    """Return the number of samples that a model is built for; None for any."""
+    symbolic = keras.tree.flatten(symbolic_inputs(model))
+    return next((tensor.shape[0] for tensor in symbolic if tensor.shape), None)
 
 
 def _on_lists(layer: keras.Layer, specs: ByIdentity[ListSpec], fresh: Fresh) -> Replacement:

@@ -202,6 +202,7 @@ class _Rounding:
     ) -> None:
         self.weights, self.moment, self.elements, self.scales = weights, moment, elements, scales
         self.ranks = self._with_update()
+        self._keep_nearest()
 
     def descend(self) -> None:
         """Lower the loss by sweeps and new scales until nothing changes, or for some rounds."""
@@ -242,6 +243,19 @@ class _Rounding:
                 weights[:, row + 1 : end] -= behind * error[:, None]
             weights[:, end:] -= np.matmul(np.swapaxes(upper[:, begin:end, end:], 1, 2), errors)
         return ranks
+
+    def _keep_nearest(self) -> None:
+        """Take the nearest values where the update has lost more than they do."""
+        numbers, nearest = self.weights / self.scales.of_elements(), np.zeros_like(self.ranks)
+        for row in range(numbers.shape[1]):
+            nearest[:, row] = self.elements.ranks(numbers[:, row], row)
+        is_worse = self._losses(self.ranks) > self._losses(nearest)
+        self.ranks = np.where(is_worse[:, None], nearest, self.ranks)
+
+    def _losses(self, ranks: NDArray[np.intp]) -> Floats:
+        """Return the loss of each output, (groups, outputs)."""
+        difference = self.weights - self.scales.of_elements() * self.elements.take(ranks)
+        return np.sum(difference * np.matmul(self.moment, difference), axis=1)
 
     def _sweep(self) -> bool:
         """Move each weight once to its best value, and return whether any has moved."""

@@ -9,7 +9,8 @@ Sources: Frantar et al., "GPTQ", ICLR 2023; the goal from the free model's input
 "GPTAQ", 2025.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -37,7 +38,7 @@ from quantal._models.calibration.flow import (
     moments_of,
 )
 from quantal._models.calibration.products import Layout
-from quantal._models.calibration.samples import BATCH, Samples
+from quantal._models.calibration.samples import Samples
 from quantal.layers._channels import owner_of
 
 _WITH_BIAS: tuple[Any, ...] = (
@@ -65,38 +66,83 @@ def calibrate(models: Models, targets: Sequence[Target], samples: Samples, verbo
         verbose: 1 shows a line of progress, 0 nothing.
     """
     by_latent = ByIdentity([(target.parameter.latent, target) for target in targets])
-    flow = flow_of(models.listed, samples.take(0, BATCH), [t.parameter.latent for t in targets])
+    with _states_restored(models):
+        first = next(iter(samples))
+        flow = flow_of(models.listed, first, [target.parameter.latent for target in targets])
     progress = keras.utils.Progbar(len(flow.steps), unit_name="layer", verbose=verbose)
     for target in targets:
         target.parameter.note_calibration(Calibration(None, _note(target.parameter.latent, flow)))
-    for step in flow.steps:
-        if step.normalization is not None:
-            measure_again(models.listed, samples, step.normalization, flow.has_loops)
-        else:
-            _calibrate_step(models, [by_latent[kernel] for kernel in step.kernels], samples, flow)
-        progress.add(1)
+    with _states_restored(models) as changed:
+        for step in flow.steps:
+            if step.normalization is not None:
+                measure_again(models.listed, samples, step.normalization, flow.has_loops)
+                changed.update(ByIdentity.of_keys(step.normalization.variables))
+            else:
+                of_step = [by_latent[kernel] for kernel in step.kernels]
+                changed.update(ByIdentity.of_keys(_calibrate_step(models, of_step, samples, flow)))
+            progress.add(1)
+
+
+@contextlib.contextmanager
+def _states_restored(models: Models) -> Iterator[ByIdentity[None]]:
+    """Restore what passes have changed, such as states of recurrent layers and seeds.
+
+    It gives a set for the variables that were set on purpose.
+    """
+    changed: ByIdentity[None] = ByIdentity()
+    states = [*_states(models.free), *_states(models.listed)]
+    try:
+        yield changed
+    finally:
+        for variable, numbers in states:
+            if variable not in changed:
+                variable.assign(numbers)
+
+
+def _states(model: keras.Model) -> list[tuple[keras.Variable, NDArray[Any]]]:
+    """Return the variables of a model that a pass might change, with their numbers."""
+    trainable = ByIdentity.of_keys(model.trainable_variables)
+    return [
+        (variable, np.array(ops.convert_to_numpy(variable)))
+        for variable in model.variables
+        if variable not in trainable
+    ]
 
 
 def _calibrate_step(
     models: Models, targets: Sequence[Target], samples: Samples, flow: Flow
-) -> None:
-    """Calibrate kernels that have the same inputs."""
+) -> list[keras.Variable]:
+    """Calibrate kernels that have the same inputs, and return the variables that were set."""
+    changed: list[keras.Variable] = []
     kernels = [Kernel(target.parameter.latent, target.variable) for target in targets]
     for target, moments in zip(targets, moments_of(models, samples, kernels, flow), strict=True):
         latent = target.parameter.latent
         bias = _bias_of(models.listed, latent, flow.layouts[latent])
         is_centred = bias is not None or latent in flow.normalized
-        kernel = _OneKernel(target, flow.layouts[latent], moments)
+        # What meets it the next time may be its own output: then a goal would run away.
+        has_goal = flow.uses[latent] == 1
+        kernel = _OneKernel(target, flow.layouts[latent], moments, has_goal)
         kernel.calibrate(is_centred)
+        changed += [latent, *target.parameter.other_variables]
         if bias is not None:
+            changed.append(bias)
             bias.assign_add(kernel.lost_mean().reshape(bias.shape).astype(np.float32))
+    return changed
 
 
 class _OneKernel:
-    """The calibration of one kernel, in the arrangement of its product."""
+    """The calibration of one kernel has all its arrays as its product arranges them.
 
-    def __init__(self, target: Target, layout: Layout, moments: Moments) -> None:
+    Args:
+        target: The parameter and the free weight.
+        layout: The arrangement.
+        moments: The moments of its inputs.
+        has_goal: Whether it makes up for what was lost before it.
+    """
+
+    def __init__(self, target: Target, layout: Layout, moments: Moments, has_goal: bool) -> None:
         self._parameter, self._layout, self._moments = target.parameter, layout, moments
+        self._has_goal = has_goal
         trained = ops.convert_to_numpy(target.variable).astype(float)
         self._weights = layout.arranged(trained)
 
@@ -118,7 +164,8 @@ class _OneKernel:
 
     def lost_mean(self) -> Floats:
         """Return the mean by which the outputs are too small, (groups, outputs)."""
-        means = self._moments.free_mean, self._moments.mean
+        mean = self._moments.mean
+        means = self._moments.free_mean if self._has_goal else mean, mean
         free, now = (
             np.matmul(mean[:, None], weights)[:, 0]
             for mean, weights in zip(means, (self._weights, self._listed()), strict=True)
@@ -127,6 +174,8 @@ class _OneKernel:
 
     def _goal(self, moments: Moments) -> Floats:
         """Return the free weights that come nearest to the free model's outputs."""
+        if not self._has_goal:
+            return self._weights
         change = np.matmul(moments.cross - moments.second, self._weights)
         return self._weights + np.linalg.solve(damped(moments.second), change)
 

@@ -360,6 +360,9 @@ def _watched_pass(
         stack.enter_context(contextlib.suppress(_SeenAll))
         if watch is not None:
             stack.enter_context(products_replaced(replace))
+        for layer in flatten_layers(model):
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+                layer.reset_state()
         model(inputs, training=False)
 
 

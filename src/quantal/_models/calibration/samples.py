@@ -23,17 +23,18 @@ class Samples:
         data: Inputs: an array, or a list or dict of arrays, samples first; or an iterable of
             batches of these, such as a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
             PyTorch `DataLoader`. A tuple is (x, y) or (x, y, sample_weight), of which x counts.
+        batch: The number of samples in a batch that the model is built for; None for any.
 
     Raises:
         TypeError: The data is neither arrays nor an iterable of batches.
-        ValueError: It has no sample, arrays differ in their number of samples, or a number is
-            NaN or infinite.
+        ValueError: It has no sample, or less than a batch; arrays differ in their number of
+            samples, or a number is NaN or infinite.
 
     >>> Samples((np.zeros((100, 2)), np.zeros(100))).count
     100
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, batch: int | None = None) -> None:
         data = _inputs_of(data)
         arrays = keras.tree.flatten(data)
         if isinstance(data, (str, bytes)) or not (
@@ -55,10 +56,21 @@ class Samples:
             )
         (self.count,) = counts
         self._refuse_other_numbers()
+        if batch is not None and self.count < batch:
+            raise ValueError(
+                f"calibrate has {self.count} samples. Expected {batch} or more, for the model is "
+                "built for batches of this size. Give some thousand samples of the training data."
+            )
         if self.count > MOST_SAMPLES:
             positions = np.linspace(0, self.count - 1, MOST_SAMPLES).astype(int)
             self._inputs = keras.tree.map_structure(lambda array: array[positions], self._inputs)
             self.count = MOST_SAMPLES
+        if batch is None:
+            # Equal sizes, since JAX compiles for each size anew.
+            batch = -(-self.count // -(-self.count // BATCH))
+        else:
+            self.count -= self.count % batch
+        self._size = batch
 
     def _refuse_other_numbers(self) -> None:
         for array in keras.tree.flatten(self._inputs):
@@ -70,17 +82,15 @@ class Samples:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the inputs batch by batch, as tensors in their structure."""
-        # Equal sizes, since JAX compiles for each size anew.
-        size = -(-self.count // self.batches)
-        for begin in range(0, self.count, size):
-            yield self.take(begin, begin + size)
+        for begin in range(0, self.count, self._size):
+            yield self._take(begin, min(begin + self._size, self.count))
 
     @property
     def batches(self) -> int:
         """The number of batches."""
-        return -(-self.count // BATCH)
+        return -(-self.count // self._size)
 
-    def take(self, begin: int, end: int) -> Any:
+    def _take(self, begin: int, end: int) -> Any:
         """Return some samples as tensors in their structure."""
 
         def tensor(array: NDArray[Any]) -> Tensor:

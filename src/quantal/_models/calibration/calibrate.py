@@ -19,6 +19,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.calibration import (
     Calibrated,
     Floats,
@@ -102,9 +103,12 @@ def _states_restored(models: Models) -> Iterator[ByIdentity[None]]:
 def _states(model: keras.Model) -> list[tuple[keras.Variable, NDArray[Any]]]:
     """Return the variables of a model that a pass might change, with their numbers."""
     trainable = ByIdentity.of_keys(model.trainable_variables)
+    # Keras does not list the states of recurrent layers.
+    lists = [getattr(layer, "states", None) or () for layer in flatten_layers(model)]
+    states = [v for v in keras.tree.flatten(lists) if isinstance(v, keras.Variable)]
     return [
         (variable, np.array(ops.convert_to_numpy(variable)))
-        for variable in model.variables
+        for variable in (*model.variables, *states)
         if variable not in trainable
     ]
 

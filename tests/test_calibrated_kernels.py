@@ -23,7 +23,7 @@ def loss_of(weights, listed, moment):
 
 
 def one_scale_an_output(weights, values):
-    groups, inputs, outputs = weights.shape
+    groups, _, outputs = weights.shape
     start = least_squares_scales(weights, values, (groups, 1, outputs))
     positions = np.arange(groups * outputs).reshape(groups, 1, outputs)
     return Scales(start.ravel(), np.broadcast_to(positions, weights.shape))

@@ -128,6 +128,25 @@ def test_size(values, shares, tmp_path, random):
 
 
 @on_one_backend
+def test_a_list_of_one_value_serves_a_million_elements_at_most(tmp_path):
+    # It takes no bytes, whatever the weight's shape.
+    for excess in (0, 1):
+        model = keras.Sequential([keras.Input((2**20 + excess,)), LearnableMultiplier([0.25])])
+        if excess:
+            with pytest.raises(ValueError, match="1048577 codes in 0 bytes, which hold 1048576"):
+                quantal.save(model, tmp_path / "m")
+        else:
+            (parameter,) = parameters_of(saved_and_loaded(model, tmp_path))
+            assert parameter.shape == (2**20,)
+
+
+@on_one_backend
+def test_a_weight_without_elements_comes_back(tmp_path):
+    model = keras.Sequential([keras.Input((0,)), LearnableMultiplier([1, -1]), layers.Dense(2)])
+    assert_same(model, saved_and_loaded(model, tmp_path), np.zeros((3, 0)))
+
+
+@on_one_backend
 def test_a_large_weight_on_no_list_comes_back(tmp_path):
     # The limits for hostile files leave room for what a file really holds.
     plain = layers.Dense(1200, use_bias=False, kernel_initializer="ones", name="plain")

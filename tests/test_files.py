@@ -725,6 +725,13 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 @on_one_backend
+def test_a_learned_list_with_nan_is_refused(tmp_path):
+    quantal.save(small(Values([1, -1], learnable=True)), tmp_path / "bad.quantal")
+    set_number("values", np.nan)(tmp_path / "bad.quantal")
+    assert "1 of 2 numbers" in refusal(tmp_path, (tmp_path / "bad.quantal").read_bytes())
+
+
+@on_one_backend
 def test_a_layer_that_is_called_often_is_no_attack(tmp_path):
     shared, x = Discrete(layers.Dense(7), "ternary"), keras.Input((7,))
     inner = keras.Model(x, shared(shared(x)))

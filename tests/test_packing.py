@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from quantal._core.numbers.entropy import entropy
 from quantal._storage.codes import LONGEST, Packed
-from quantal._storage.packing import most_codes, pack, unpack
+from quantal._storage.packing import VERSION, most_codes, pack, unpack
 from quantal._storage.radix import Words
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
@@ -101,6 +101,7 @@ def test_a_hundredth_above_the_entropy_at_most(name, random):
 
 
 def test_golden_words():
+    assert VERSION == 1  # Other bytes have another one.
     assert pack([0, 1, 1, 0, 0, 0, 0, 1, 1], 2).data.hex() == "8601"
     assert pack([2, 1, 0, 2, 1, 2], 3).data.hex() == "8c02"
     assert pack([4] * 24, 5).data.hex() == "a0edccce1bc2d3"
@@ -179,6 +180,12 @@ def test_a_count_beyond_what_the_stream_can_hold_is_refused_before_memory_is_tak
     assert packed.coded
     with pytest.raises(ValueError, match="bytes, too few"):
         unpack(packed._replace(length=10 * packed.length))
+    # Each code takes some bits at least, as its value is so frequent.
+    frequency = 1 + int(np.frombuffer(packed.data, "<u2", 2).max())
+    most = int(8 * len(packed.data) / np.log2(65536 / frequency))
+    for length, words in ((most, "an early end|another end"), (most + 1, "bytes, too few")):
+        with pytest.raises(ValueError, match=words):
+            unpack(packed._replace(length=length))
 
 
 @pytest.mark.parametrize(("base", "digits", "size"), [(5, 24, 7), (3, 5, 1), (300, 7, 8)])

@@ -76,8 +76,6 @@ def restore(parameter: Parameter, record: Record) -> None:
     values = record.values
     if values.shape != parameter.values.numbers.shape:
         raise ValueError(f"the list's shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("a list with numbers that are not finite")
     if parameter.entries is not None:
         parameter.set_values(values)
     if not np.array_equal(parameter.values.numbers, values):

@@ -198,6 +198,13 @@ def test_the_largest_word_is_read_and_the_next_one_refused(base, digits, size):
         unpack(bad)
 
 
+def test_codes_behind_the_last_are_refused():
+    assert unpack(Packed(b"\x07", 2, 3, False)).tolist() == [1, 1, 1]
+    for data, base in ((b"\x0f", 2), (b"\x1b", 3)):
+        with pytest.raises(ValueError, match="codes behind the last that are not 0"):
+            unpack(Packed(data, base, 3, False))
+
+
 @pytest.mark.parametrize("base", [2, 3, 5, 256, 300, 65536])
 def test_so_many_bytes_hold_so_many_codes(base):
     for count in (1, 7, 24, 25, 1000):

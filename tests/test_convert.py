@@ -487,6 +487,31 @@ def test_models_that_cannot_be_converted_are_refused_by_name(random):
         bake(layers.Dense(3))
 
 
+class Eager(keras.Model):
+    """A model whose call needs numbers, so that Keras cannot trace it."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.first, self.norm = layers.Dense(4), layers.BatchNormalization()
+        self.last = layers.Dense(3)
+
+    def call(self, x):
+        factor = float(ops.convert_to_numpy(x)[0, 0])
+        return self.last(self.norm(self.first(x))) * factor
+
+
+def test_a_model_that_keras_cannot_trace_is_built_layer_by_layer(random):
+    model, x = Eager(), random.normal(size=(2, 6)).astype("float32")
+    model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        discrete = quantal.discretize(model, "ternary")
+        baked = quantal.bake(discrete)
+    assert len(parameters_of(discrete)) == 2
+    np.testing.assert_array_equal(numpy(baked(x)), numpy(discrete(x)))
+    np.testing.assert_array_equal(numpy(discrete.first.layer.bias), numpy(model.first.bias))
+
+
 def test_lora_and_quantized_layers_are_refused_by_name():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="adapted")])
     model.layers[0].enable_lora(2)

@@ -6,7 +6,7 @@ among their attributes exchanged before they are built.
 """
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -106,13 +106,24 @@ def clone_replacing(
             cloning.clone(container)
     new = cloning.clone(model)
     if not new.built:
-        new.build_from_config(model.get_build_config())
-        # Keras has run the call, which created the weights, but does not mark it built.
-        new.built = True
+        with warnings.catch_warnings():
+            # Where Keras cannot trace the call, the layers are built one by one.
+            warnings.filterwarnings("ignore", ".*cannot be built automatically")
+            new.build_from_config(model.get_build_config())
+            # Keras has run the call, which created the weights, but does not mark it built.
+            new.built = True
+            _build_rest(new, cloning.layer_pairs())
     pairs: list[VariablePair] = []
     for old_variables, new_layer, weights_of_layer, _ in cloning.parts:
         new_variables = weights_of_layer(new_layer)
         if len(old_variables) != len(new_variables):
+            if not new_layer.built:
+                raise ValueError(
+                    f"The layer {new_layer.name!r} is not built in the new model: Keras cannot "
+                    "trace the call of the model, and the layer does not say how it is built. "
+                    "Expected a call that runs on symbolic inputs, or a layer whose "
+                    "get_build_config gives what its build takes."
+                )
             raise ValueError(
                 f"The layer {new_layer.name!r} has {len(old_variables)} variables; created "
                 f"from its config it has {len(new_variables)}. Expected the same. Let "
@@ -123,6 +134,21 @@ def clone_replacing(
     taken.update((pair.old, None) for pair in pairs)
     _refuse_lost_weights(model, taken)
     return Clone(new, pairs, cloning.layer_pairs())
+
+
+def _build_rest(new: keras.Layer, pairs: Sequence[LayerPair]) -> None:
+    """Build layers that Keras has not built, because it cannot trace the model's call.
+
+    Each is built as the one that it continues was; a wrapper as the layer inside it.
+    """
+    continued = ByIdentity((pair.new, pair.old) for pair in pairs)
+    for layer in flatten_layers(new):
+        old = continued.get(layer, continued.get(getattr(layer, "layer", None)))
+        if layer.built or old is None or not old.built:
+            continue
+        config = old.get_build_config()
+        if config:
+            layer.build_from_config(config)
 
 
 def copy_value(old: keras.Variable, new: keras.Variable) -> None:

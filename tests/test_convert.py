@@ -504,7 +504,7 @@ def test_a_model_that_keras_cannot_trace_is_built_layer_by_layer(random):
     model, x = Eager(), random.normal(size=(2, 6)).astype("float32")
     model(x)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", ".*cannot be built automatically")
         discrete = quantal.discretize(model, "ternary")
         baked = quantal.bake(discrete)
     assert len(parameters_of(discrete)) == 2

@@ -51,7 +51,7 @@ class TestEveryKindOfModel:
         model, x = make(random)
         before = [numpy(w).copy() for w in model.weights]
         expected = outputs_of(model, x)
-        discrete = discretize(model, "ternary")
+        discrete = discretize(model, {"kernel$": "ternary"})
         assert_equal([numpy(w) for w in model.weights], before)
         assert_equal(outputs_of(model, x), expected)
         kernels = [w for w in model.weights if w.name.endswith("kernel")]
@@ -537,3 +537,56 @@ def test_rules_that_name_nothing_are_refused_with_the_nearest_paths(random):
 def test_the_names_are_public():
     assert quantal.discretize is discretize
     assert quantal.bake is bake
+
+
+@on_one_backend
+class TestKernelsOfSmallFanIn:
+    """They stay free where they are few: a sum of nine signs is a coarse thing."""
+
+    def kernels_of(self, rules, *first, **arguments):
+        """Whether each kernel is on a list, and why, of a network with such a first layer."""
+        first = first or (layers.Conv2D(8, 3),)
+        model = keras.Sequential(
+            [keras.Input((16, 16, 1)), *first, layers.Flatten(), layers.Dense(4)]
+        )
+        discrete = discretize(model, rules, **arguments)
+        report = quantal.summary(discrete, compared_with=model, rules=rules)
+        return [
+            (row.values is not None, row.why) for row in report.rows if row.path.endswith("kernel")
+        ]
+
+    @pytest.mark.parametrize(
+        "rules", ["binary", [1, -1, 0.5], {"values": "ternary"}, lambda w: Values.k_means(w, 8)]
+    )
+    def test_a_rule_for_every_kernel_leaves_them_free_and_says_so(self, rules):
+        assert self.kernels_of(rules) == [(False, "fan-in of 9: too small"), (True, "every kernel")]
+
+    def test_a_rule_that_names_them_wins(self):
+        assert self.kernels_of({"kernel": "binary"}) == [(True, "rule 'kernel'")] * 2
+
+    def test_a_long_list_is_fine_enough(self):
+        assert self.kernels_of("nf4") == [(True, "every kernel")] * 2
+
+    def test_where_they_are_many_they_are_listed_and_the_summary_says_so(self):
+        pooled = layers.Conv2D(8, 3), layers.GlobalAveragePooling2D()
+        assert self.kernels_of("binary", *pooled) == [
+            (True, "every kernel, also of fan-in 9"),
+            (True, "every kernel, also of fan-in 8"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("first", "fan_in"),
+        [
+            (layers.DepthwiseConv2D(3, depth_multiplier=2), 9),
+            (layers.Conv2DTranspose(2, 2), 4),
+            (layers.EinsumDense("bhwc,cd->bhwd", (16, 16, 2)), 1),
+            (layers.TimeDistributed(layers.Conv1D(4, 3)), 3),
+        ],
+    )
+    def test_of_every_kind_of_layer(self, first, fan_in):
+        assert self.kernels_of("binary", first)[0] == (False, f"fan-in of {fan_in}: too small")
+
+    def test_fan_in_of_27_is_small_and_that_of_32_is_not(self):
+        for channels, is_listed in ((3, False), (4, True)):
+            first = layers.Conv2D(channels, 1), layers.Conv2D(4, 3), layers.Conv2D(64, 3)
+            assert self.kernels_of("binary", *first)[1][0] is is_listed

@@ -116,7 +116,7 @@ def test_reasons_are_the_rules(random):
     report = summary(discrete, compared_with=model, rules="binary")
     why = {row.path.split("/", 1)[1]: row.why for row in report.rows}
     assert why["one/kernel"] == why["three/kernel"] == "first or last layer"
-    assert why["two/kernel"] == "every kernel"
+    assert why["two/kernel"] == "every kernel, also of fan-in 8"
     assert why["two/bias"] == "stays free unless its name is spelled"
     other = summary(
         model, compared_with=model, rules={"one": "binary", "two": "nf4", "three": None}

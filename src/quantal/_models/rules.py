@@ -6,6 +6,7 @@ scales and estimators, and refuses what cannot be listed.
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +23,18 @@ from quantal._core.parameter import parameters_of
 from quantal._core.scale import Scale, resolve_scale
 from quantal._models.walk import outermost_layers, paths_of, weights_of
 from quantal.estimators.policy import parse
-from quantal.layers._channels import owner_of
+from quantal.layers._channels import fan_in, owner_of
 from quantal.layers._substitutes import refuse_substitute
+
+SMALL_FAN_IN = 30
+"""Kernels of a smaller fan-in stay free by default: that of 3x3 on three channels is 27."""
+
+SPARED_SHARE = 0.02
+"""They stay free if they are at most this share of all elements that the rule names: as floats
+they then take at most .64 bits for each element."""
+
+LONG_LIST = 16
+"""Lists of so many values and more suit kernels of any fan-in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +95,8 @@ class Rules:
         Args:
             model: A built model.
             keep_ends: Whether the first and the last layer that the rules name stay free.
+
+        Kernels that `_spare_small_kernels` names stay free where one rule is for every kernel.
         """
         paths = paths_of(model)
         matches = ByIdentity([(v, self.match(paths[v])) for v in weights_of(model)])
@@ -100,7 +113,48 @@ class Rules:
                 if variable in matches and matches[variable].rule is not None:
                     pattern = matches[variable].pattern
                     matches[variable] = Match("first or last layer", pattern)
+        if not self.is_mapping:
+            _spare_small_kernels(model, matches)
         return matches
+
+
+def _spare_small_kernels(model: keras.Model, matches: ByIdentity[Match]) -> None:
+    """Let kernels of small fan-in stay free, where a rule for every kernel would cost much.
+
+    A product of nine inputs with values from a short list has few different outcomes, and a
+    flip of one is a large step. Where all of them together are few of the elements, they
+    stay free; else the reason says so.
+    """
+    kernels = ByIdentity(
+        (variable, layer)
+        for layer in outermost_layers(model)
+        for variable in layer.weights
+        if variable in matches and matches[variable].rule is not None
+    )
+    elements = ByIdentity((v, math.prod(v.shape)) for v in kernels)
+    inputs = ByIdentity((v, fan_in(layer, v)) for v, layer in kernels.items())
+    small = [
+        variable
+        for variable in kernels
+        if inputs[variable] < SMALL_FAN_IN and _is_short(matches[variable].rule, variable)
+    ]
+    left = SPARED_SHARE * sum(elements.values())
+    for variable in sorted(small, key=elements.__getitem__):
+        match, count = matches[variable], inputs[variable]
+        left -= elements[variable]
+        matches[variable] = (
+            Match(f"fan-in of {count}: too small", match.pattern)
+            if left >= 0
+            else dataclasses.replace(match, why=f"{match.why}, also of fan-in {count}")
+        )
+
+
+def _is_short(rule: Any, variable: Any) -> bool:
+    """Return whether the list that a rule gives for a weight has few values."""
+    values = rule["values"] if isinstance(rule, Mapping) else rule
+    if callable(values):
+        values = values(ops.convert_to_numpy(variable).astype(np.float32))
+    return len(Values(values)) < LONG_LIST
 
 
 @dataclasses.dataclass(frozen=True)

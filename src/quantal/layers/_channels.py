@@ -1,5 +1,7 @@
 """The axes of a layer's weight that index its output channels."""
 
+import math
+
 import keras
 
 from quantal._core.keras_internals import flatten_layers, own_variables
@@ -47,6 +49,23 @@ def output_axes(layer: keras.Layer, variable: keras.Variable) -> tuple[int, ...]
             ]
             return tuple(axes) or (-1,)
     return (-1,)
+
+
+def fan_in(layer: keras.Layer, variable: keras.Variable) -> int:
+    """Return how many numbers of a weight each of the layer's outputs is computed with.
+
+    Args:
+        layer: The layer, or one around it.
+        variable: One of its weights.
+
+    >>> layer = keras.layers.DepthwiseConv2D(3)
+    >>> layer.build((None, 8, 8, 2))
+    >>> tuple(layer.kernel.shape), fan_in(layer, layer.kernel)
+    ((3, 3, 2, 1), 9)
+    """
+    shape = tuple(variable.shape)
+    of_outputs = {axis % len(shape) for axis in output_axes(layer, variable)}
+    return math.prod(size for axis, size in enumerate(shape) if axis not in of_outputs)
 
 
 def owner_of(layer: keras.Layer, variable: keras.Variable) -> keras.Layer:

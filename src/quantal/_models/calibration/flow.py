@@ -1,6 +1,7 @@
 """A forward pass is watched: which kernels and normalizations the data meets, in which order."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -100,7 +101,7 @@ class Moments(NamedTuple):
         size = float(self.power.sum())
         loss = size + np.vdot(listed, np.matmul(self.second, listed))
         loss -= 2 * np.vdot(listed, np.matmul(self.cross, weights))
-        return float(np.sqrt(max(loss, 0.0) / size)) if size > 0 else 0.0
+        return math.sqrt(max(float(loss), 0.0) / size) if size > 0 else 0.0
 
 
 def flow_of(model: keras.Model, inputs: Any, kernels: Sequence[keras.Variable]) -> Flow:

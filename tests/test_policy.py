@@ -101,7 +101,7 @@ def test_settling_is_annealed_with_a_pull_that_grows(step, random):
     # Training calls, the last one of a paced run, moves of the optimizer's, and what they were.
     state = np.array([step + 5, 0, step, 0, 1, 0.1], "float32")
     soft = numpy(estimator(latent, values, training=True, state=state))
-    annealed = Annealed(half_life=15.0 * (len(values) - 1))
+    annealed = Annealed(half_life=20.0 * (len(values) - 1))
     state_of_annealed = np.array([step, 0], "float32")
     np.testing.assert_array_equal(
         soft, numpy(annealed(latent, values, training=True, state=state_of_annealed))
@@ -116,7 +116,7 @@ def test_settling_is_annealed_with_a_pull_that_grows(step, random):
     distance = numpy(
         offsets_in_half_gaps(ops.convert_to_tensor(latent), listed.nearest(latent), listed)
     )
-    strength = 8 * step / (step + 16_000)
+    strength = 8 * step / (step + 20_000)
     expected = weight + strength * np.sqrt(np.mean(weight**2)) * distance
     np.testing.assert_allclose(
         testing.gradient_of(function, latent), expected, rtol=1e-4, atol=1e-5

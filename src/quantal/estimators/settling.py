@@ -16,13 +16,13 @@ from quantal.estimators._pace import INITIAL_STATE, softness_at
 from quantal.estimators._steps import INITIAL_STATISTICS, Statistics, step_of
 from quantal.schedules import hyperbolic
 
-_HALF_LIFE_PER_GAP = 15.0
+_HALF_LIFE_PER_GAP = 20.0
 """The half-life of the softness is so many steps for each gap of the list: a latent may have to
 cross all of them while values are soft."""
 
-_PULL_HALF_LIFE = 16000.0
+_PULL_HALF_LIFE = 20000.0
 """The pull has half of its strength after so many steps. With the default strength it reaches 1
-after 2,300: by then values are nearly hard, and latents have had time to find their values."""
+after 2,900: by then values are nearly hard, and latents have had time to find their values."""
 
 _MOVES = len(INITIAL_STATE)
 """The position of the number of moves in a state, and the first of the statistics."""
@@ -54,17 +54,17 @@ class Settling(Hardening):
 
     Gradient: with `g` that of `Annealed`, `u` the latent, `P(u)` its nearest value and
     `h` the half width of the gap around it,
-    `g + pull s rms(g) (u - P(u)) / h` with `s = t / (t + 16,000)` and `rms` over
+    `g + pull s rms(g) (u - P(u)) / h` with `s = t / (t + 20,000)` and `rms` over
     all elements of the parameter. `|u - P(u)| / h` is at most 1: a latent at a midpoint
     is pulled with `pull s` times the typical gradient. The loss's scale does not matter.
     Above 1 nothing but large gradients moves a latent to another value any more: with the
-    default from step 2,300 on.
+    default from step 2,900 on.
 
     Memory: four numbers for each element besides the optimizer's.
 
     Args:
         half_life: Training steps until `r` is 1/2 without a callback; positive. None for
-            `15 (K - 1)` with a list of K values.
+            `20 (K - 1)` with a list of K values.
         pull: The strength that the pull comes to, from 0.
         steepness: The steepness of the sigmoid schedule of a paced run; positive.
         step: The root mean square of the latents' first step, in latent units; positive.

@@ -199,10 +199,10 @@ class TestKerasContract(KerasTestCase):
     def test_layer(self):
         annealed = {"estimator": "annealed", "scale": "learned", "axis": (1, 2)}
         for arguments, trainable, others in (
-            ({}, 1, 4),
+            ({}, 1, 6),
             ({"estimator": "straight_through"}, 1, 0),
             ({"values": [1, -1, 0.5], **annealed}, 2, 2),
-            ({"values": "nf4", "kernel_initializer": "glorot_uniform", "seed": 1}, 1, 4),
+            ({"values": "nf4", "kernel_initializer": "glorot_uniform", "seed": 1}, 1, 6),
         ):
             self.run_layer_test(
                 LearnableMultiplier,

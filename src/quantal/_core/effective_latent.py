@@ -97,7 +97,7 @@ class EffectiveLatent:
         with without_autocast():
             variable = ops.convert_to_tensor(self._optimized if optimized is None else optimized)
             state, value, last, follows, *traces = (
-                ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self._state, *self.variables)
+                ops.convert_to_tensor(v) for v in (self._state, *self.variables)
             )
         variable = ops.cast(variable, "float32")
         now = ops.stop_gradient(variable)
@@ -119,9 +119,12 @@ class EffectiveLatent:
         state = ops.where(has_moved, effective.state, state)
         return Followed(as_if(latent, variable), now, traces, state)
 
-    def advance(self) -> None:
-        """Go on: the latent that follows the moves so far is what the next move starts from."""
-        followed = self.followed()
+    def advance(self, followed: Followed) -> None:
+        """Go on: the latent that follows the moves so far is what the next move starts from.
+
+        Args:
+            followed: What `followed` returned.
+        """
         self._value.assign(ops.stop_gradient(followed.latent))
         self._last.assign(followed.optimized)
         self._follows.assign(ops.ones((), "float32"))

@@ -24,7 +24,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.effective_latent import EffectiveLatent
+from quantal._core.effective_latent import EffectiveLatent, Followed
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
 from quantal._core.numbers.checks import check_finite_numbers
@@ -408,20 +408,21 @@ class Parameter:
             variable.trainable = False
         self._kept = KeptTensor(are_still=True)
 
-    def compute(self, training: bool) -> Tensor:
+    def compute(self, training: bool, advance: bool = False) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
 
         A frozen parameter computes the same in training as in inference. Outside a compiler
         the weight of inference is computed once and kept until a variable changes: do not
         change the tensor in place.
 
-        It moves neither state nor scale: `advance` does. A random estimator draws from
+        Only if asked it moves state and scale, as `advance` does. A random estimator draws from
         the layer's seed generator. Within `weights_replaced` the weight is the tensor
         given there, times the scale.
 
         Args:
             training: Whether the estimator may show what training sees, such as soft
                 values; in inference every estimator shows listed ones.
+            advance: Whether to call `advance` afterwards, in training; together they cost less.
 
         Returns:
             A float32 tensor of the parameter's shape.
@@ -431,21 +432,25 @@ class Parameter:
             return replacement if self.scale is None else self.scale * replacement
         if training and not self.is_frozen:
             self._kept.forget()
-            return self._compute(training=True)
+            followed = self._followed()
+            weight = self._compute(True, followed)
+            if advance:
+                self._advance(followed)
+            return weight
         with without_autocast():
             return self._kept.get(self._sources, self._compute)
 
-    def _compute(self, training: bool = False) -> Tensor:
-        projection = self._projection()
-        if self.effective is None:
+    def _followed(self) -> Followed | None:
+        return None if self.effective is None else self.effective.followed()
+
+    def _compute(self, training: bool = False, followed: Followed | None = None) -> Tensor:
+        projection, followed = self._projection(), followed or self._followed()
+        if followed is None:
             state = None if self.state is None else ops.convert_to_tensor(self.state)
             latent = self.latent_in_list_units
         else:
-            followed = self.effective.followed()
-            state, latent = (
-                followed.state,
-                self._to_list_units(self._units.values_of(followed.latent)),
-            )
+            state = followed.state
+            latent = self._to_list_units(self._units.values_of(followed.latent))
         value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
             # An entry gets the sum of the gradients of all elements that have it.
@@ -465,8 +470,11 @@ class Parameter:
         """
         if self.is_frozen or replacement_of(self) is not None:
             return
-        if self.effective is not None:
-            self.effective.advance()
+        self._advance(self._followed())
+
+    def _advance(self, followed: Followed | None) -> None:
+        if self.effective is not None and followed is not None:
+            self.effective.advance(followed)
         elif self.state is not None:
             self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
         if self.scale_state is not None and self.scale_state.is_computed:

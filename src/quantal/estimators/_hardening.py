@@ -27,7 +27,7 @@ class Hardening(Estimator):
         pace: The pace from soft to hard.
     """
 
-    initial_state = INITIAL_STATE
+    initial_state: tuple[float, ...] = INITIAL_STATE
 
     def __init__(self, half_life: float = 500.0, steepness: float = 10.0) -> None:
         self.pace = Pace(half_life, steepness)

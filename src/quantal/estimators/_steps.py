@@ -94,17 +94,18 @@ def step_of(move: Tensor, last: Tensor, signs: Tensor, statistics: Statistics, s
     now = _root_mean_square(white)
     largest = ops.maximum(largest, now)
     cap = ops.maximum(hyperbolic(moves, _CAP_HALF_LIFE), _LEAST_CAP)
-    cap = ops.minimum(cap, ops.sqrt(now / ops.maximum(largest, SMALLEST_WIDTH)))
+    cap = ops.minimum(cap, (now / ops.maximum(largest, SMALLEST_WIDTH)) ** 0.5)
     limit = ops.minimum(cap / ops.maximum(_root_mean_square(signs), SMALLEST_WIDTH), 1.0)
     latent = size * hyperbolic(moves, _STEP_HALF_LIFE) * limit * signs
     return Step(latent, signs, Statistics(moves + 1.0, momentum, agreement, largest))
 
 
 def _root_mean_square(tensor: Tensor) -> Tensor:
-    return ops.sqrt(ops.mean(ops.square(tensor)))
+    # By operators, where Keras's functions cost more than such a vector on PyTorch.
+    return ops.mean(tensor * tensor) ** 0.5
 
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:
     """Return the correlation of two tensors, without their means taken out; 0 where one is 0."""
-    norms = ops.sqrt(ops.sum(ops.square(one))) * ops.sqrt(ops.sum(ops.square(other)))
+    norms = ops.sum(one * one) ** 0.5 * ops.sum(other * other) ** 0.5
     return ops.sum(one * other) / ops.maximum(norms, SMALLEST_WIDTH)

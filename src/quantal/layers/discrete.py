@@ -405,10 +405,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             # A computed scale does not advance: these latents say how sure a value is, and
             # not how large, so that a fit to them has no limit.
             return self._call_moderated(*args, **kwargs)
-        weights = self._weights(training)
-        if training:
-            for parameter in parameters:
-                parameter.advance()
+        weights = self._weights(training, advance=training)
         if not self._may_cache:
             return call_with(self.layer, weights, self.add_loss, args, kwargs)
         watched = Watched(weights)
@@ -416,12 +413,12 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         watched.refuse_unread(self.layer)
         return outputs
 
-    def _weights(self, training: bool) -> ByIdentity[Tensor]:
-        """Return what meets the data, by latent."""
+    def _weights(self, training: bool, advance: bool = False) -> ByIdentity[Tensor]:
+        """Return what meets the data, by latent; with `advance`, parameters go on by a step."""
         is_trained = self.finalized and self.trainable
         return ByIdentity(
             [
-                (p.latent, like_variable(p.compute(training), p.latent, is_trained))
+                (p.latent, like_variable(p.compute(training, advance), p.latent, is_trained))
                 for p in self.discrete_parameters or ()
             ]
         )

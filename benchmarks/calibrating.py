@@ -73,14 +73,16 @@ def runs(kind: str, seed: int, lists, data, test, arguments):
     yield row("float", "float", model)
     images = data[0][np.random.default_rng(seed).permutation(len(data[0]))[:IMAGES]]
     for name in lists:
-        rounded = quantal.discretize(model, LISTS[name], scale=SCALE)
+        # An expression takes the kernels of small fan-in, too.
+        rules = {"kernel": LISTS[name]}
+        rounded = quantal.discretize(model, rules, scale=SCALE)
         yield row(name, "rounded", rounded)
         again = quantal.callbacks.ReestimateStatistics(images)
         again.set_model(rounded)
         again.on_train_end()
         yield row(name, "statistics again", rounded)
         begin = time.process_time()
-        listed = quantal.discretize(model, LISTS[name], scale=SCALE, calibrate=images, verbose=0)
+        listed = quantal.discretize(model, rules, scale=SCALE, calibrate=images, verbose=0)
         yield row(name, "calibrated", listed, time.process_time() - begin)
         if arguments.epochs:
             begin = time.process_time()

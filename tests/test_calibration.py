@@ -157,6 +157,7 @@ def test_recurrent_and_attention_kernels_are_calibrated():
         assert 0 < parameter.calibration.error < 0.8
 
 
+@pytest.mark.product
 def test_what_meets_no_data_stays_nearest_and_is_named():
     model = keras.Sequential(
         [

@@ -125,7 +125,7 @@ def test_reasons_are_the_rules(random):
     assert why == ["first or last layer", "first or last layer", "rule 'three' leaves it free"]
     three = summary(model, compared_with=model, rules="binary").rows
     assert [row.why for row in three if "two/kernel" in row.path] == [
-        "free in spite of the rule: every kernel"
+        "free in spite of the rule: every kernel, also of fan-in 8"
     ]
 
 

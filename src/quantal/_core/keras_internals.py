@@ -8,6 +8,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
@@ -260,7 +261,7 @@ def builder_that_reads() -> keras.Layer | None:
 
     It looks past the frames of this library: who reads is the first one behind them.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("quantal."):
         frame = frame.f_back
     if frame is None or frame.f_code.co_name != "build":
@@ -289,7 +290,7 @@ def fit_around() -> Fit | None:
     Keras gives callbacks neither data nor each other, and keeps them in no attribute: they
     are variables of `fit`.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         names = frame.f_locals
         iterator, callbacks = names.get("epoch_iterator"), names.get("callbacks")

@@ -125,17 +125,17 @@ def _spare_small_kernels(model: keras.Model, matches: ByIdentity[Match]) -> None
     flip of one is a large step. Where all of them together are few of the elements, they
     stay free; else the reason says so.
     """
-    kernels = ByIdentity(
+    kernels = [
         (variable, layer)
         for layer in outermost_layers(model)
         for variable in layer.weights
         if variable in matches and matches[variable].rule is not None
-    )
-    elements = ByIdentity((v, math.prod(v.shape)) for v in kernels)
-    inputs = ByIdentity((v, fan_in(layer, v)) for v, layer in kernels.items())
+    ]
+    elements = ByIdentity((v, math.prod(v.shape)) for v, _ in kernels)
+    inputs = ByIdentity((v, fan_in(layer, v)) for v, layer in kernels)
     small = [
         variable
-        for variable in kernels
+        for variable in inputs
         if inputs[variable] < SMALL_FAN_IN and _is_short(matches[variable].rule, variable)
     ]
     left = SPARED_SHARE * sum(elements.values())

@@ -14,6 +14,7 @@ other than the processor, where comparing costs more than it saves.
 """  # noqa: E501 (a table)
 
 import contextlib
+import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +59,14 @@ class _Kept(NamedTuple):
     by_version: bool = False
 
 
-class _Version(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Version:
     """A version of a tensor of PyTorch: another write, or other memory, makes another one.
 
-    The memory is held, so that nothing else gets its address.
+    Attributes:
+        memory: The tensor's memory, so that nothing else gets its address.
+        address: Where it lies.
+        count: How often it was written.
     """
 
     memory: Tensor
@@ -72,10 +77,12 @@ class _Version(NamedTuple):
     def of(cls, tensor: Tensor) -> Self:
         return cls(tensor.detach(), tensor.data_ptr(), tensor._version)
 
-    __hash__ = None  # type: ignore[assignment]  # A tensor's memory has no number to hash.
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Version) and self[1:] == other[1:]
+    def is_same(self, other: object) -> bool:
+        return (
+            isinstance(other, _Version)
+            and self.address == other.address
+            and self.count == other.count
+        )
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -176,7 +183,8 @@ class KeptTensor:
         if _transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
             return compute()
         by_version = self._are_still and not any(value.is_inference() for value in values)
-        form, are_same = (_Version.of, _Version.__eq__) if by_version else (_array, _are_equal)
+        form: Callable[[Tensor], Any] = _Version.of if by_version else _array
+        are_same: Callable[[Any, Any], bool] = _Version.is_same if by_version else _are_equal
         forms = [form(value) for value in values]
         kept = self._kept
         if (

@@ -1,6 +1,7 @@
 """A piecewise fit recognizes the largest of many sums, or the sum of their absolute values."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from quantal._optimize.methods.population import Population
 from quantal._optimize.methods.stand_in import StandIn, StandInSearch
 from quantal._optimize.methods.surface import LONG_LINE, SHORT_LINE, Surface
 from quantal.objectives._algorithms.solution import Solution
+from quantal.objectives.minimax import Minimax
 from quantal.objectives.problem import Floats, Integers, Problem
+from quantal.objectives.sums import Sums
 
 _FEWEST = 2
 """The fewest coordinates of a surface."""
@@ -87,9 +90,10 @@ class PiecewiseFit:
             return Solution(None)
         if isinstance(fitted, Pieces):
             return self._complete(fitted, surface, budget, on_improvement)
+        sums = cast(Sums, fitted.objective)
         self._notes.append(
             "The function is a sum of absolute values of sums, and is searched as "
-            f"quantal.objectives.Sums with {len(fitted.objective.matrix)} sums."
+            f"quantal.objectives.Sums with {len(sums.matrix)} sums."
         )
         return self._search.run(fitted, budget, on_improvement)
 
@@ -156,9 +160,9 @@ class PiecewiseFit:
             return False  # As above, the function need not be defined there.
 
     def _name(self, stand_in: StandIn) -> None:
-        objective = stand_in.objective
+        objective = cast(Minimax | Sums, stand_in.objective)
         kind = type(objective).__name__
-        proof = " As that it may be proved." if kind == "Minimax" else ""
+        proof = " A search of that loss may prove its result." if kind == "Minimax" else ""
         self._notes.append(
             "The function is a largest of sums, and is searched as "
             f"quantal.objectives.{kind} with {len(objective.matrix)} rows.{proof}"

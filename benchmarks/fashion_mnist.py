@@ -7,7 +7,11 @@ that after the last. Float weights start at the rate 0.003, the best of 0.001, 0
 lists at 0.01.
 The arms of a seed run in turn in one process, so that their times compare.
 
+With `--end`, all arms train as a user does who sets nothing: one `fit` with Adam at 0.001.
+"constant" takes the last weights, "finish" adds the callback `Finish()`, without validation data.
+
     FASHION_MNIST=<folder> KERAS_BACKEND=jax python benchmarks/fashion_mnist.py
+    FASHION_MNIST=<folder> python benchmarks/fashion_mnist.py --end constant --end finish
 
 Prints a JSON line a run and a Markdown table of means in the end.
 """
@@ -26,6 +30,7 @@ from peers.protocol import BATCH, MOMENTUM, load
 import quantal
 
 EPOCHS = 5
+ENDS = ("constant", "finish")
 
 
 def learned():
@@ -69,14 +74,35 @@ def network(kind: str, values, estimator: str = "auto") -> keras.Model:
     return keras.Sequential([keras.Input((784,)), *body, *last])
 
 
-def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> dict:
-    """Train once; return accuracy, bits a kernel weight, and seconds of each epoch."""
-    values, rate = ARMS[arm]
-    keras.utils.set_random_seed(seed)
-    model = network(kind, values, estimator)
+class Clock(keras.callbacks.Callback):
+    """Notes the seconds of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(round(time.perf_counter() - self._start, 3))
+
+
+def train_plainly(model: keras.Model, data, end: str) -> list[float]:
+    """Fit as it is by default, and return the seconds of each epoch; the end's are the last's."""
+    clock = Clock()
+    finish = [quantal.callbacks.Finish()] if end == "finish" else []
+    start = time.perf_counter()
+    model.fit(*data, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[*finish, clock])
+    rest = time.perf_counter() - start - sum(clock.seconds)
+    return [*clock.seconds[:-1], round(clock.seconds[-1] + rest, 3)]
+
+
+def train_with_schedule(model: keras.Model, data, rate: float, seed: int) -> list[float]:
+    """Fit with a rate that falls to zero, and return the seconds of each epoch."""
     images, labels = data
-    rate = keras.optimizers.schedules.CosineDecay(rate, EPOCHS * -(-len(images) // BATCH))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    rate = keras.optimizers.schedules.CosineDecay(rate, EPOCHS * -(-len(images) // BATCH))
     model.compile(keras.optimizers.Adam(rate), loss)
     random = np.random.default_rng(seed)
     seconds = []
@@ -86,6 +112,20 @@ def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> 
         start = time.perf_counter()
         model.fit(shuffled, answers, batch_size=BATCH, shuffle=False, verbose=0)
         seconds.append(round(time.perf_counter() - start, 3))
+    return seconds
+
+
+def run(kind: str, arm: str, seed: int, data, test, estimator="auto", end="schedule") -> dict:
+    """Train once; return accuracy, bits a kernel weight, and seconds of each epoch."""
+    values, rate = ARMS[arm]
+    keras.utils.set_random_seed(seed)
+    model = network(kind, values, estimator)
+    if end == "schedule":
+        seconds = train_with_schedule(model, data, rate, seed)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss)
+        seconds = train_plainly(model, data, end)
     right = model.predict(test[0], batch_size=1000, verbose=0).argmax(axis=1) == test[1]
     parameters = quantal.parameters_of(model)
     if values is not None:
@@ -93,7 +133,13 @@ def run(kind: str, arm: str, seed: int, data, test, estimator: str = "auto") -> 
     elements = sum(int(np.prod(p.shape)) for p in parameters)
     return {
         "network": kind,
-        "arm": arm if estimator == "auto" else f"{arm}, {estimator}",
+        "arm": ", ".join(
+            [
+                arm,
+                *([] if estimator == "auto" else [estimator]),
+                *([] if end == "schedule" else [end]),
+            ]
+        ),
         "seed": seed,
         "test_accuracy": round(100 * float(right.mean()), 2),
         "bits": round(sum(p.bits for p in parameters) / elements, 3) if parameters else 32,
@@ -115,15 +161,17 @@ def table(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for kind, arm in dict.fromkeys((r["network"], r["arm"]) for r in rows):
+        end = arm.rpartition(", ")[2]
+        float_arm = f"float, {end}" if end in ENDS else "float"
         of_arm = [r for r in rows if (r["network"], r["arm"]) == (kind, arm)]
         free = {
             r["seed"]: r["test_accuracy"]
             for r in rows
-            if (r["network"], r["arm"]) == (kind, "float")
+            if (r["network"], r["arm"]) == (kind, float_arm)
         }
         scores = [r["test_accuracy"] for r in of_arm]
         gap = np.mean([r["test_accuracy"] - free[r["seed"]] for r in of_arm])
-        ratios = [epoch[kind, arm, r["seed"]] / epoch[kind, "float", r["seed"]] for r in of_arm]
+        ratios = [epoch[kind, arm, r["seed"]] / epoch[kind, float_arm, r["seed"]] for r in of_arm]
         lines.append(
             f"| {kind} | {arm} | {np.mean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f}) "
             f"| {gap:+.2f} | {of_arm[0]['bits']:g} | {np.median(ratios):.2f} "
@@ -138,18 +186,20 @@ def main() -> None:
     parser.add_argument("--network", choices=["mlp", "convnet"], action="append")
     parser.add_argument("--arm", choices=ARMS, action="append", help="all where left out")
     parser.add_argument("--estimator", action="append", help="the default where left out")
+    parser.add_argument("--end", choices=ENDS, action="append", help="a schedule where left out")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("give --data or set FASHION_MNIST to the folder of the four .gz files")
     data, test = load(arguments.data, "train"), load(arguments.data, "t10k")
     lists = [arm for arm in arguments.arm or ARMS if arm != "float"]
-    plan = [("float", "auto"), *itertools.product(lists, arguments.estimator or ["auto"])]
+    arms = [("float", "auto"), *itertools.product(lists, arguments.estimator or ["auto"])]
+    plan = [(*arm, end) for end in arguments.end or ["schedule"] for arm in arms]
     rows = []
     for kind in arguments.network or ["mlp", "convnet"]:
         for seed in range(arguments.seeds):
-            for arm, estimator in plan:
-                rows.append(run(kind, arm, seed, data, test, estimator))
+            for arm, estimator, end in plan:
+                rows.append(run(kind, arm, seed, data, test, estimator, end))
                 print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
 

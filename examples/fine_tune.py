@@ -21,7 +21,7 @@ import quantal
 from quantal.testing import assert_listed
 
 RULES = {
-    "ternary, a scale per channel": "ternary",
+    "ternary, a scale per channel": {"kernel": "ternary"},
     "16 learned values": functools.partial(quantal.Values.k_means, count=16, learnable=True),
     "powers of two, 4 bits": "powers_of_two:4",
 }

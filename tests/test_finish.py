@@ -1,13 +1,22 @@
 """A run ends with the average of its last weights, whatever the data, the backend and the end."""
 
+import importlib
 import os
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
 from conftest import on_one_backend
-from quantal import Discrete, LearnableMultiplier, callbacks, parameters_of
+from quantal import (
+    Discrete,
+    LearnableMultiplier,
+    callbacks,
+    discretize,
+    parameters_of,
+    testing,
+)
 from quantal._core.keras_internals import trained_values
 from quantal.callbacks._averages import LEAST_GAP, POWER, Averages
 
@@ -251,3 +260,26 @@ def test_half_precision_and_a_model_without_statistics(policy):
     model.fit(ones, ones, batch_size=4, verbose=0, callbacks=[finish, callbacks.PaceToRun()])
     assert finish.kept == "averages"
     parameters_of(model)[0].check_finite()
+
+
+def test_a_distilled_student(random, monkeypatch):
+    examples = pathlib.Path(__file__).parent.parent / "examples"
+    if not examples.exists():
+        pytest.skip("examples are not beside the package")
+    monkeypatch.syspath_prepend(str(examples))
+    distill = importlib.import_module("distill")
+    x = random.integers(0, 256, (64, 28, 28)).astype("f4")
+    data = x, (x.mean((1, 2)) > 127).astype("int32")
+    teacher = distill.network(4)
+    student = discretize(teacher, {"kernel": "binary"}, scale=None)
+    before = [keras.ops.convert_to_numpy(w) for w in teacher.weights]
+    codes = [keras.ops.convert_to_numpy(p.codes) for p in parameters_of(student)]
+    distill.distilled(teacher, student, data, epochs=20)
+    for now, then in zip(teacher.weights, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(now), then)
+    changed = [
+        np.any(keras.ops.convert_to_numpy(p.codes) != then)
+        for p, then in zip(parameters_of(student), codes, strict=True)
+    ]
+    assert any(changed)
+    testing.assert_listed(student)

@@ -51,7 +51,7 @@ def discretize(
         rules: Which weights go on which list.
 
             - A list, a preset's name, `Values`, or a function from the trained weights
-              (float32 array) to one of these: for every kernel. With fewer than 16 values
+              (float32 array) to one of these: for every kernel. With at most 8 values
               kernels of a fan-in below 30 stay free while they are at most a fiftieth of the
               elements: the first one of a convnet on ±1 costs more accuracy than all others.
               An expression that names them, as `{"kernel": "binary"}`, takes them, too.

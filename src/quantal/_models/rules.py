@@ -33,8 +33,8 @@ SPARED_SHARE = 0.02
 """They stay free if they are at most this share of all elements that the rule names: as floats
 they then take at most .64 bits for each element."""
 
-LONG_LIST = 16
-"""Lists of so many values and more suit kernels of any fan-in."""
+LONG_LIST = 4
+"""Lists of so many bits and more suit kernels of any fan-in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,11 +150,11 @@ def _spare_small_kernels(model: keras.Model, matches: ByIdentity[Match]) -> None
 
 
 def _is_short(rule: Any, variable: Any) -> bool:
-    """Return whether the list that a rule gives for a weight has few values."""
+    """Return whether the codes of the list that a rule gives for a weight have few bits."""
     values = rule["values"] if isinstance(rule, Mapping) else rule
     if callable(values):
         values = values(ops.convert_to_numpy(variable).astype(np.float32))
-    return len(Values(values)) < LONG_LIST
+    return Values(values).bits < LONG_LIST
 
 
 @dataclasses.dataclass(frozen=True)

@@ -251,6 +251,58 @@ def test_refusals():
         run.on_train_begin()
 
 
+class WatchLatents(keras.callbacks.Callback):
+    """Notes the effective latents at the end of each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.latents = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.latents.append(effective_latents(self.model))
+
+
+def effective_latents(model):
+    (parameter,) = parameters_of(model)
+    return np.array(keras.ops.convert_to_numpy(parameter.effective_latent))
+
+
+def test_latents_that_have_steps_of_their_own_are_averaged_themselves(data):
+    x, _ = data
+    target = x * np.float32([1, -1, 0.5, -0.5, 0.75, 0.1])
+    layer = LearnableMultiplier([1, -1, 0.5, -0.5], seed=1)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile("adam", "mse")
+    finish, watch = callbacks.Finish(), WatchLatents()
+    # Epochs of one step: JAX shows the present state at their ends alone.
+    model.fit(x, target, batch_size=96, epochs=8 * LEAST_GAP, verbose=0, callbacks=[watch, finish])
+    steps = np.arange(LEAST_GAP, 8 * LEAST_GAP + 1, LEAST_GAP)
+    shares = steps.astype(float) ** POWER / np.sum(steps.astype(float) ** POWER)
+    average = np.tensordot(shares, np.stack([watch.latents[step - 1] for step in steps]), 1)
+    assert np.abs(average - watch.latents[-1]).max() > 1e-3
+    np.testing.assert_allclose(effective_latents(model), average, atol=1e-5)
+    # The next run goes on from there.
+    model.fit(x, target, batch_size=96, verbose=0)
+    assert 0 < np.abs(effective_latents(model) - average).max() < 0.1
+
+
+def test_latents_that_have_steps_of_their_own_are_kept_where_they_are_better(data):
+    x, _ = data
+    results = []
+    for more in ([], [callbacks.Finish()]):
+        layer = LearnableMultiplier([1, -1, 0.5, -0.5], kernel_initializer="ones", seed=1)
+        model = keras.Sequential([keras.Input((6,)), layer])
+        model.compile("adam", "mse")
+        scaled = -x * np.linspace(0.5, 1, 6, dtype="f4")
+        model.fit(
+            x, scaled, validation_data=(x, scaled), epochs=3, batch_size=8, verbose=0,
+            shuffle=False, callbacks=more,
+        )  # fmt: skip
+        results.append([keras.ops.convert_to_numpy(weight) for weight in model.weights])
+    assert more[0].kept == "last"
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_and_a_model_without_statistics(policy):
     keras.config.set_dtype_policy(policy)

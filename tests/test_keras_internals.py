@@ -250,17 +250,22 @@ def test_a_callback_sees_the_fit_around_it():
             tensors = [keras.ops.stop_gradient(value) for _, value in pairs]
             seen.append([variable for variable, _ in pairs])
             seen.append([np.array(keras.ops.convert_to_numpy(tensor)) for tensor in tensors])
+            with internals.present_state(self.model):
+                tensors = [keras.ops.convert_to_tensor(v) for v in self.model.trainable_variables]
+            tensors = [keras.ops.stop_gradient(tensor) for tensor in tensors]
+            seen.append([np.array(keras.ops.convert_to_numpy(tensor)) for tensor in tensors])
 
     model, x = model_of(keras.layers.Dense(2)), np.ones((4, 3), "f4")
     see = See()
     model.fit(x, x[:, :2], batch_size=2, validation_split=0.5, verbose=0, callbacks=[see])
-    fit, variables, values = seen
+    fit, variables, values, in_state = seen
     assert see in fit.callbacks.callbacks
     assert fit.validation["x"].shape == (2, 3)
     assert [batch[0].shape for batch in internals.batches_of_fit(fit.data)] == [(2, 3)]
     assert variables == model.trainable_variables
-    for variable, value in zip(variables, values, strict=True):
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+    for variable, *present in zip(variables, values, in_state, strict=True):
+        for value in present:
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
     assert internals.fit_around() is None
     assert model.evaluate(**fit.validation, verbose=0) >= 0
 

@@ -330,9 +330,26 @@ def trained_values(model: keras.Model) -> list[tuple[keras.Variable, Any]]:
     JAX's trainer keeps the values of an epoch to itself, and takes those of the variables away.
     They are valid until the next step: compute with them, and do not keep them.
     """
-    variables = model.trainable_variables
+    return _present_values(model, "trainable_variables")
+
+
+def present_state(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which variables have their present values, also amid an epoch.
+
+    What is assigned to a variable within it is lost on JAX.
+    """
+    if not getattr(model, "_jax_state", None):
+        return contextlib.nullcontext()
+    kinds = ("trainable_variables", "non_trainable_variables")
+    pairs = [pair for kind in kinds for pair in _present_values(model, kind)]
+    return keras.StatelessScope(state_mapping=pairs)
+
+
+def _present_values(model: keras.Model, kind: str) -> list[tuple[keras.Variable, Any]]:
+    """Return the variables in one of a model's lists with their present values."""
+    variables = getattr(model, kind)
     state = getattr(model, "_jax_state", None) or {}
-    values = state.get("trainable_variables") or [variable._value for variable in variables]
+    values = state.get(kind) or [variable._value for variable in variables]
     return list(zip(variables, values, strict=True))
 
 

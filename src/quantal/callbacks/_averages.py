@@ -9,7 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal._core.keras_internals import trained_values
+from quantal._core.by_identity import ByIdentity
+from quantal._core.effective_latent import EffectiveLatent, function_of
+from quantal._core.keras_internals import present_state, trained_values
+from quantal._core.parameter import parameters_of
 from quantal._core.tensors.backend import graph
 from quantal._core.types import Tensor
 from quantal._storage.archive import read_archive
@@ -39,7 +42,8 @@ class Averages:
 
     So they are means over the end of the run, wherever it ends: at each step the window is
     the same share of all steps so far. Samples have gaps that grow with the run, as dense
-    ones bring nothing more.
+    ones bring nothing more. Of a parameter whose latents have steps of their own the effective
+    latents are averaged: what the optimizer has there says nothing but which way they go.
 
     Source: Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
     2013: polynomial-decay averaging.
@@ -49,6 +53,7 @@ class Averages:
         self._step, self._weight = 0, 0.0
         self._variables: list[keras.Variable] = []
         self._averages: list[Tensor] = []
+        self._effective: ByIdentity[EffectiveLatent] = ByIdentity()
         self._add = graph(_toward)
 
     def is_due(self, step: int) -> bool:
@@ -67,25 +72,49 @@ class Averages:
         values = [ops.convert_to_tensor(value) for _, value in trained]
         if [id(v) for v in variables] != [id(v) for v in self._variables]:
             # The first sample; or layers were frozen or thawed meanwhile.
-            self._variables, self._step, self._weight = variables, 0, 0.0
+            self._begin(variables, model)
             self._averages = [ops.zeros(value.shape, _dtype(value)) for value in values]
+        if self._effective:
+            with present_state(model):
+                values = [
+                    self._effective[v].followed().latent if v in self._effective else value
+                    for v, value in zip(variables, values, strict=True)
+                ]
         self._weight = self._weight * (self._step / step) ** POWER + 1
         self._step = step
         share = ops.convert_to_tensor(1 / self._weight, "float32")
         self._averages = self._add(self._averages, values, share)
+
+    def _begin(self, variables: list[keras.Variable], model: keras.Model) -> None:
+        """Begin anew with some variables of a model."""
+        self._variables, self._step, self._weight = variables, 0, 0.0
+        self._effective = ByIdentity(
+            (parameter.latent, parameter.effective)
+            for parameter in parameters_of(model)
+            if parameter.effective is not None and not parameter.is_frozen
+        )
 
     @property
     def variables(self) -> list[keras.Variable]:
         """The variables that are averaged; none before the first sample."""
         return self._variables
 
+    @property
+    def assigned(self) -> list[keras.Variable]:
+        """All variables that `put` assigns."""
+        effective = [v for latent in self._effective.values() for v in latent.variables]
+        return [*self._variables, *effective]
+
     def put(self) -> None:
         """Give the variables their averages, within their constraints."""
         for variable, average in zip(self._variables, self._averages, strict=True):
             # A copy: the trainers of JAX give the memory of what a variable holds away.
             variable.assign(ops.cast(ops.copy(average), variable.dtype))
-            if variable.constraint is not None:
-                variable.assign(variable.constraint(variable))
+            constraint = function_of(variable.constraint)
+            if constraint is not None:
+                variable.assign(constraint(variable))
+            if variable in self._effective:
+                self._effective[variable].restart()
 
     def write(self, folder: str, epochs: int) -> None:
         """Write the averages into a folder, as of the end of so many epochs."""
@@ -116,7 +145,8 @@ class Averages:
         epochs_of_file, step, weight = arrays.pop(_COUNTS)
         if epochs_of_file != epochs:
             return
-        self._step, self._weight, self._variables = int(step), float(weight), variables
+        self._begin(variables, model)
+        self._step, self._weight = int(step), float(weight)
         self._averages = [ops.convert_to_tensor(arrays[str(i)]) for i in range(len(variables))]
 
 

@@ -142,7 +142,7 @@ class Finish(keras.callbacks.Callback):
             self._averages.add(self._steps, self.model)
         if not self._averages.variables:
             return
-        state = _State([*self._averages.variables, *_statistics(self.model)])
+        state = _State([*self._averages.assigned, *_statistics(self.model)])
         last = state.copied()
         try:
             self._finish(state, last)

@@ -314,6 +314,40 @@ def test_other_data_is_refused(data, error, words):
         quantal.discretize(model, "ternary", calibrate=data, verbose=0)
 
 
+OFFSETS = {
+    "around 1,000": lambda random: 1000 + 0.1 * random.normal(size=(128, 6)),
+    "one large constant": lambda random: np.c_[random.normal(size=(128, 5)), np.full(128, 2024)],
+    "all alike": lambda random: np.repeat(random.normal(size=(1, 6)), 20, axis=0),
+    "tiny": lambda random: 1e-25 * random.normal(size=(20, 6)),
+    "one sample": lambda random: random.normal(size=(1, 6)),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("case", OFFSETS)
+def test_inputs_that_vary_little_around_a_mean(case):
+    x = OFFSETS[case](np.random.default_rng(0)).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8), layers.Dense(3)])
+    calibrated = quantal.discretize(model, "ternary", calibrate=x, verbose=0)
+    expected, outputs = outputs_of(model, x), outputs_of(calibrated, x)
+    # Biases take up the means; what varies is kept in part.
+    np.testing.assert_allclose(outputs.mean(0), expected.mean(0), rtol=1e-3, atol=1e-3)
+    errors = [parameter.calibration.error for parameter in parameters_of(calibrated)]
+    assert max(errors) < 0.7
+    if len(x) == 128:
+        centred = expected - expected.mean(0), outputs - outputs.mean(0)
+        result = np.linalg.norm(centred[1] - centred[0]) / np.linalg.norm(centred[0])
+        assert result == pytest.approx(errors[-1], abs=0.1)
+
+
+@on_one_backend
+def test_inputs_too_large_for_their_squares_are_refused():
+    x = 1e20 * correlated((20, 6))
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2, name="wide")])
+    with pytest.raises(ValueError, match=r"wide/kernel.*not finite.*Expected.*Scale the samples"):
+        quantal.discretize(model, "ternary", calibrate=x, verbose=0)
+
+
 @pytest.mark.product
 def test_mixed_precision_and_models_within_models():
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -120,6 +120,7 @@ def _calibrate_step(
     changed: list[keras.Variable] = []
     kernels = [Kernel(target.parameter.latent, target.variable) for target in targets]
     for target, moments in zip(targets, moments_of(models, samples, kernels, flow), strict=True):
+        _refuse_infinite(target.parameter, moments)
         latent = target.parameter.latent
         bias = _bias_of(models.listed, latent, flow.layouts[latent])
         is_centred = bias is not None or latent in flow.normalized
@@ -132,6 +133,16 @@ def _calibrate_step(
             changed.append(bias)
             bias.assign_add(kernel.lost_mean().reshape(bias.shape).astype(np.float32))
     return changed
+
+
+def _refuse_infinite(parameter: Parameter, moments: Moments) -> None:
+    """Refuse what meets a kernel if it, or a mean of its products, is not finite."""
+    if not moments.are_finite:
+        raise ValueError(
+            f"What meets {parameter.path} on the samples of calibrate has means of products that "
+            "are not finite. Expected numbers whose squares float32 can hold. Scale the samples "
+            "as in training, or leave calibrate out."
+        )
 
 
 class _OneKernel:

@@ -21,6 +21,10 @@ from quantal._models.calibration.samples import Samples
 _MOST_ROWS = 2**16
 """So many inputs of a kernel are seen, or 16 for each of its own inputs if that is more."""
 _ROWS_FOR_EACH_INPUT = 16
+_ROUNDINGS = 8
+"""Roundings of a mean of products are below so many units of float64 for each input."""
+_SMALLEST_SHARE = 1e-9
+"""Outputs that vary by less than this share of their mean square are constant but for roundings."""
 
 
 class _SeenAll(BaseException):
@@ -85,11 +89,23 @@ class Moments(NamedTuple):
         Args:
             weights: The kernel of the free model, (groups, inputs, outputs).
         """
-        outer = self.mean[:, :, None] * self.mean[:, None]
-        cross = self.mean[:, :, None] * self.free_mean[:, None]
+        cross = _outer(self.mean, self.free_mean)
         power = self.power - np.matmul(self.free_mean[:, None], weights)[:, 0] ** 2
         zeros = np.zeros_like(self.mean)
-        return Moments(zeros, zeros, self.second - outer, self.cross - cross, power)
+        # What is left of inputs that do not vary are roundings, which may be below 0, and squares
+        # that float32 has none of.
+        share = _ROUNDINGS * np.finfo(float).eps * self.mean.shape[1]
+        floor = share * np.diagonal(self.second, axis1=1, axis2=2).max(axis=1)
+        floor = np.maximum(floor, np.finfo(np.float32).tiny)[:, None, None]
+        second = self.second - _outer(self.mean, self.mean)
+        second += floor * np.eye(self.mean.shape[1])
+        power = np.where(power > _SMALLEST_SHARE * self.power, power, 0.0)
+        return Moments(zeros, zeros, second, self.cross - cross, power)
+
+    @property
+    def are_finite(self) -> bool:
+        """Return whether all of them are finite."""
+        return all(bool(np.isfinite(each).all()) for each in self)
 
     def error(self, weights: Floats, listed: Floats) -> float:
         """Return the distance of the listed kernel's outputs, relative to the free one's size.
@@ -279,13 +295,18 @@ def _rows_of(
 
 
 class _Sums:
-    """Sums of the inputs of a kernel and of their products."""
+    """Sums of the inputs of a kernel and of their products.
+
+    Of each input a number near its mean is taken first, and accounted for in the end: products
+    in float32 would lose what inputs with a large mean vary by.
+    """
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         groups, inputs, outputs = weights.shape
         self._weights, self._power = ops.convert_to_tensor(weights), np.zeros((groups, outputs))
         self._means = np.zeros((2, groups, inputs))
         self._second, self._cross = np.zeros((2, groups, inputs, inputs))
+        self._shifts = [ops.zeros((groups, 1, inputs))] * 2
         self._count = 0
 
     def limit(self, parts: int) -> int:
@@ -294,6 +315,9 @@ class _Sums:
 
     def add(self, listed: Tensor, free: Tensor) -> None:
         """Add rows (groups, rows, inputs) of the listed model and the same of the free one."""
+        if not self._count:
+            self._shifts = [ops.mean(rows, axis=1, keepdims=True) for rows in (listed, free)]
+        listed, free = listed - self._shifts[0], free - self._shifts[1]
         transposed = ops.transpose(listed, (0, 2, 1))
         self._second += ops.convert_to_numpy(ops.matmul(transposed, listed))
         self._cross += ops.convert_to_numpy(ops.matmul(transposed, free))
@@ -306,8 +330,23 @@ class _Sums:
     def moments(self) -> Moments:
         """Return the moments."""
         count = max(self._count, 1)
-        sums = (*self._means, self._second, self._cross, self._power)
-        return Moments(*(each / count for each in sums))
+        near, free_near = (
+            ops.convert_to_numpy(shift)[:, 0].astype(float) for shift in self._shifts
+        )
+        mean, free_mean = self._means / count
+        second = self._second / count + _outer(mean, near) + _outer(near, mean + near)
+        cross = self._cross / count + _outer(mean, free_near) + _outer(near, free_mean + free_near)
+        weights = ops.convert_to_numpy(self._weights).astype(float)
+        means, near_means = (
+            np.matmul(each[:, None], weights)[:, 0] for each in (free_mean, free_near)
+        )
+        power = self._power / count + near_means * (2 * means + near_means)
+        return Moments(mean + near, free_mean + free_near, second, cross, power)
+
+
+def _outer(one: Floats, other: Floats) -> Floats:
+    """Return the products of each number of one row with each of another, group by group."""
+    return one[:, :, None] * other[:, None]
 
 
 def measure_again(

@@ -31,7 +31,7 @@ from quantal._storage.atomic import folder_beside, move_files
 from quantal.plots import plot_values
 
 FILES = ("model.keras", "predictions.csv", "values.png")
-SECONDS_BETWEEN_WRITES = 20.0
+SECONDS_BETWEEN_WRITES = 15.0
 """A run that is killed loses so many seconds of training, and those of a step and of writing:
 together less than half a minute."""
 MOST_ROWS = 16

@@ -303,7 +303,7 @@ def test_a_scale_that_is_not_declared_fails():
     parameter.scale_state.begin(0.37)
     assert_listed(model)
     compute = parameter.compute
-    parameter.compute = lambda training: compute(training) * 1.1
+    parameter.compute = lambda training, advance=False: compute(training, advance) * 1.1
     with pytest.raises(AssertionError, match="times its scale"):
         assert_listed(model)
 

@@ -15,7 +15,7 @@ ORDER = """
                         _registration
 _core                   types by_identity
 _core.numbers           presets checks entropy k_means values crossings fitting
-_core.numbers           calibration
+_core.numbers           calibration knapsack
 _core.tensors           torch_gradient backend constants gradients step_functions row_steps
 _core.tensors           projection latent_units kept
 _core                   keras_internals companion estimator effective_latent scale
@@ -39,8 +39,9 @@ callbacks               _parameters _averages freezing keeping lists pacing stat
 _models                 walk layer_state loose_weights exchange kept_class parts remake clone
 _models                 inputs
 _models.calibration     samples products flow calibrate
-_models                 compile_like weight_decay finalize bake rules discretize summary skeleton
-_models                 config_limits files
+_models                 compile_like weight_decay finalize bake rules
+_models                 on_lists probe limits menu
+_models                 discretize summary skeleton config_limits files
 _models                 typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves

@@ -28,6 +28,7 @@ from quantal._core.effective_latent import EffectiveLatent, Followed
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
 from quantal._core.numbers.checks import check_finite_numbers
+from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.backend import has_numbers
@@ -110,6 +111,7 @@ class Parameter:
         self._sources = [latent, *self.other_variables]
         self._kept = KeptTensor()
         self.calibration: Calibration | None = None
+        self.choice: Choice | None = None
         # Created here, outside any compiler's trace.
         self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
 
@@ -401,6 +403,10 @@ class Parameter:
     def note_calibration(self, calibration: "Calibration") -> None:
         """Note what a calibration came to."""
         self.calibration = calibration
+
+    def note_choice(self, choice: Choice) -> None:
+        """Note from which lists the one of this parameter was chosen, and what each costs."""
+        self.choice = choice
 
     def stand_still(self) -> None:
         """Stop the training, for good: a change of a variable is expected by assignment alone."""

@@ -5,31 +5,32 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.parameter import parameters_of
-from quantal._models.calibration.calibrate import Target
+from quantal._core.numbers.knapsack import Choice
 from quantal._models.calibration.calibrate import calibrate as calibrate_model
 from quantal._models.calibration.flow import Models
 from quantal._models.calibration.samples import Samples
-from quantal._models.clone import clone_replacing, copy_value
-from quantal._models.compile_like import compile_like, optimizers_of
 from quantal._models.finalize import trainable
 from quantal._models.inputs import symbolic_inputs
-from quantal._models.parts import Fresh, Replacement
-from quantal._models.rules import ListSpec, specs_of
-from quantal._models.walk import check_model, outermost_layers
-from quantal._models.weight_decay import exclude_from_weight_decay
-from quantal.layers._first_values import values_follow
-from quantal.layers.discrete import Discrete, unwrapped
+from quantal._models.limits import limit_of
+from quantal._models.menu import Menu, chosen
+from quantal._models.on_lists import put_on_lists
+from quantal._models.probe import labelled_samples
+from quantal._models.rules import specs_of
+from quantal._models.walk import check_model
 
 
 def discretize(
     model: keras.Model,
-    rules: Any,
+    rules: Any = None,
     *,
     scale: Any = "auto",
     estimator: Any = "auto",
     keep_ends: bool = False,
     calibrate: Any = None,
+    budget: Any = None,
+    bits: float | None = None,
+    values: Any = None,
+    data: Any = None,
     verbose: int = 1,
 ) -> keras.Model:
     """Return a new model with the weights that the rules name on lists.
@@ -43,6 +44,9 @@ def discretize(
 
     `quantal.summary(new, compared_with=model, rules=rules)` says weight by weight which
     rule chose it, how many bits it takes, and what rounding alone loses.
+
+    With `budget` or `bits` each kernel gets the list of a menu with which the model fits and loses
+    least: `discretize(model, budget="60 kB", values=["binary", "ternary"], data=x)`.
 
     Args:
         model: A built Keras model: Sequential, functional (shared layers, several
@@ -62,7 +66,8 @@ def discretize(
 
             Only kernels are taken (kernels, recurrent, depthwise and pointwise ones).
             Biases, normalisation, embeddings and others stay free, unless the
-            expression spells the weight's name, as `"token.*/embeddings"` does.
+            expression spells the weight's name, as `"token.*/embeddings"` does. With a menu, a
+            mapping, if any, says what does not go by it: the menu is for all other kernels.
         scale: `"auto"`: a learned scale for each output channel where the list's
             numbers are proportions (powers of two, integers, or 1 the largest
             magnitude), none elsewhere. None: the raw list. Or a `Scale` or a method's
@@ -75,7 +80,21 @@ def discretize(
             biases and the statistics of batch normalization follow. It takes arrays, a list or
             dict of them, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch
             `DataLoader`; of a tuple, (x, y), x counts. `summary` says what each kernel loses.
-        verbose: 1 shows the progress of a calibration, 0 nothing.
+        budget: The most bytes of all weights: a number, or a text such as `"60 kB"` or `"2 MiB"`.
+            Weights that stay free count as they are, lists with the bytes of their packed codes
+            in a file (1.6 bits an element of three values), scales and learned numbers. `save`
+            writes the model's description, too, and fewer bytes where values are used unevenly.
+        bits: Instead of `budget` the most bits for an element, scales among them, in the mean of
+            the kernels that go by the menu.
+        values: The menu, with `budget` or `bits`: a list or tuple of what may stand for a rule;
+            None in it lets a kernel stay free.
+        data: The samples, with `budget` or `bits`: inputs as for `calibrate`, or (x, y) or
+            (x, y, sample_weight) or batches of these. What a kernel loses on a list is measured
+            with this kernel alone calibrated: by how much the loss of the model rises, if there
+            are targets and the model is compiled with a loss; else by how far its outputs move, as
+            their mean square distance relative to their variance. The sum over kernels is least,
+            exactly. Then the model is calibrated as with `calibrate`.
+        verbose: 1 shows the progress of a measurement and a calibration, 0 nothing.
 
     Returns:
         A new model.
@@ -84,7 +103,8 @@ def discretize(
         TypeError: The model is no Keras model, or the samples are neither arrays nor batches.
         ValueError: It is not built; a rule names no weight; a layer cannot be reached,
             uses LoRA or is quantized; a list, scale or estimator is not valid; there are no
-            samples, or a number of theirs is not finite.
+            samples, or a number of theirs is not finite; a budget is below the smallest size that
+            the menu allows, or arguments of the two ways are mixed.
 
     Example:
     >>> import keras, quantal
@@ -95,38 +115,33 @@ def discretize(
     ['net/hidden/kernel']
     """
     check_model(model)
+    limit = limit_of(budget, bits, values, data)
+    if limit is None and rules is None:
+        raise ValueError(
+            "discretize has neither rules nor a budget. Expected rules, such as 'ternary', or "
+            "budget= or bits= with values= and data=."
+        )
+    if limit is not None and calibrate is not None:
+        raise ValueError(
+            "calibrate came with a budget. Expected data alone, with which the model is also "
+            "calibrated. Leave calibrate out."
+        )
+    choices: ByIdentity[Choice] = ByIdentity()
     samples = None if calibrate is None else Samples(calibrate, _batch_of(model))
-    model = trainable(model)
-    specs = specs_of(model, rules, scale, estimator, keep_ends)
-    # Layers inside a composite layer go on lists with it, not by themselves.
-    outermost = ByIdentity.of_keys(outermost_layers(model))
-
-    def replace(layer: keras.Layer, fresh: Fresh) -> Replacement | None:
-        is_listed = layer in outermost and any(v in specs for v in layer.weights)
-        return _on_lists(layer, specs, fresh) if is_listed else None
-
-    with values_follow():
-        clone = clone_replacing(model, replace)
-    new = clone.model
-    parameters = ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(new)])
-
-    def set_weights() -> None:
-        for old_variable, new_variable in clone.pairs:
-            if old_variable in specs:
-                parameters[new_variable].start_from(old_variable)
-            else:
-                copy_value(old_variable, new_variable)
-
-    if model.compiled:
-        # First, for the state has attributes that the class's own compile sets.
-        compile_like(model, new)
-        for optimizer in optimizers_of(new):
-            exclude_from_weight_decay(optimizer, new)
-    clone.set_state(set_weights)
+    if limit is None:
+        model = trainable(model)
+        specs = specs_of(model, rules, scale, estimator, keep_ends)
+    else:
+        labelled = labelled_samples(data, _batch_of(model))
+        samples = labelled.inputs
+        model = trainable(model)
+        menu = Menu(rules, values, scale, estimator, keep_ends)
+        specs, choices = chosen(model, menu, limit, labelled, verbose)
+    new, targets = put_on_lists(model, specs)
+    for target in targets:
+        if target.variable in choices:
+            target.parameter.note_choice(choices[target.variable])
     if samples is not None:
-        targets = [
-            Target(parameters[pair.new], pair.old) for pair in clone.pairs if pair.old in specs
-        ]
         calibrate_model(Models(new, model), targets, samples, verbose)
     return new
 
@@ -135,29 +150,3 @@ def _batch_of(model: keras.Model) -> int | None:
     """Return the number of samples that a model is built for; None for any."""
     symbolic = keras.tree.flatten(symbolic_inputs(model))
     return next((tensor.shape[0] for tensor in symbolic if tensor.shape), None)
-
-
-def _on_lists(layer: keras.Layer, specs: ByIdentity[ListSpec], fresh: Fresh) -> Replacement:
-    """Replace a layer by a fresh one within a `Discrete` for each of its lists."""
-    weights = unwrapped(layer).weights
-    names = [variable.name for variable in weights]
-    positions_of: dict[tuple[Any, ...], list[int]] = {}
-    for position, variable in enumerate(weights):
-        if variable in specs:
-            positions_of.setdefault(specs[variable].group, []).append(position)
-    inner = new = fresh(layer)
-    for positions in positions_of.values():
-        listed_names = sorted({names[position] for position in positions})
-        named = [position for position, name in enumerate(names) if name in listed_names]
-        spec = specs[weights[positions[0]]]
-        new = Discrete(
-            new,
-            spec.values,
-            # Names where they say it all: they outlast a change of the layer.
-            listed_names if named == positions else positions,
-            estimator=spec.estimator,
-            scale=spec.scale,
-            name=layer.name,
-            trainable=layer.trainable,
-        )
-    return Replacement(new, inner, list(layer.weights))

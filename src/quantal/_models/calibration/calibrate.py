@@ -67,13 +67,13 @@ def calibrate(models: Models, targets: Sequence[Target], samples: Samples, verbo
         verbose: 1 shows a line of progress, 0 nothing.
     """
     by_latent = ByIdentity([(target.parameter.latent, target) for target in targets])
-    with _states_restored(models):
+    with states_restored(models):
         first = next(iter(samples))
         flow = flow_of(models.listed, first, [target.parameter.latent for target in targets])
     progress = keras.utils.Progbar(len(flow.steps), unit_name="layer", verbose=verbose)
     for target in targets:
         target.parameter.note_calibration(Calibration(None, _note(target.parameter.latent, flow)))
-    with _states_restored(models) as changed:
+    with states_restored(models) as changed:
         for step in flow.steps:
             if step.normalization is not None:
                 measure_again(models.listed, samples, step.normalization, flow.has_loops)
@@ -85,7 +85,7 @@ def calibrate(models: Models, targets: Sequence[Target], samples: Samples, verbo
 
 
 @contextlib.contextmanager
-def _states_restored(models: Models) -> Iterator[ByIdentity[None]]:
+def states_restored(models: Models) -> Iterator[ByIdentity[None]]:
     """Restore what passes have changed, such as states of recurrent layers and seeds.
 
     It gives a set for the variables that were set on purpose.
@@ -120,13 +120,13 @@ def _calibrate_step(
     changed: list[keras.Variable] = []
     kernels = [Kernel(target.parameter.latent, target.variable) for target in targets]
     for target, moments in zip(targets, moments_of(models, samples, kernels, flow), strict=True):
-        _refuse_infinite(target.parameter, moments)
+        refuse_infinite(target.parameter, moments)
         latent = target.parameter.latent
-        bias = _bias_of(models.listed, latent, flow.layouts[latent])
+        bias = bias_of(models.listed, latent, flow.layouts[latent])
         is_centred = bias is not None or latent in flow.normalized
         # What meets it the next time may be its own output: then a goal would run away.
         has_goal = flow.uses[latent] == 1
-        kernel = _OneKernel(target, flow.layouts[latent], moments, has_goal)
+        kernel = OneKernel(target, flow.layouts[latent], moments, has_goal)
         kernel.calibrate(is_centred)
         changed += [latent, *target.parameter.other_variables]
         if bias is not None:
@@ -135,7 +135,7 @@ def _calibrate_step(
     return changed
 
 
-def _refuse_infinite(parameter: Parameter, moments: Moments) -> None:
+def refuse_infinite(parameter: Parameter, moments: Moments) -> None:
     """Refuse what meets a kernel if it, or a mean of its products, is not finite."""
     if not moments.are_finite:
         raise ValueError(
@@ -145,7 +145,7 @@ def _refuse_infinite(parameter: Parameter, moments: Moments) -> None:
         )
 
 
-class _OneKernel:
+class OneKernel:
     """The calibration of one kernel has all its arrays as its product arranges them.
 
     Args:
@@ -231,7 +231,7 @@ class _OneKernel:
         parameter.start_at(codes, wishes.astype(np.float32), scales)
 
 
-def _bias_of(model: keras.Model, latent: keras.Variable, layout: Layout) -> keras.Variable | None:
+def bias_of(model: keras.Model, latent: keras.Variable, layout: Layout) -> keras.Variable | None:
     """Return the bias that a layer adds to the product of a kernel, if it has one."""
     owner = owner_of(model, latent)
     bias = getattr(owner, "bias", None)

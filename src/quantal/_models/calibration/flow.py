@@ -53,7 +53,7 @@ class Flow(NamedTuple):
         steps: The steps, by their first use.
         uses: How often each kernel is used.
         layouts: How each kernel is arranged in its products.
-        normalized: The kernels whose outputs go straight into a normalization that `steps` has.
+        normalized: The normalization of `steps` into which the outputs of a kernel go straight.
         unusable: The kernels that are used in another way, too.
         has_loops: Whether a kernel is used within a loop that a backend compiles.
     """
@@ -61,7 +61,7 @@ class Flow(NamedTuple):
     steps: list[Step]
     uses: ByIdentity[int]
     layouts: ByIdentity[Layout]
-    normalized: ByIdentity[None]
+    normalized: ByIdentity[keras.layers.BatchNormalization]
     unusable: ByIdentity[None]
     has_loops: bool
 
@@ -159,7 +159,7 @@ class _Recorder:
         self._unusable: ByIdentity[None] = ByIdentity()
         self._seen: ByIdentity[None] = ByIdentity()
         self._origins: ByIdentity[keras.Variable] = ByIdentity()
-        self._normalized: ByIdentity[None] = ByIdentity()
+        self._normalized: ByIdentity[keras.layers.BatchNormalization] = ByIdentity()
 
     def product(self, call: Call) -> Tensor:
         result = call.function(*call.arguments, **call.options)
@@ -197,7 +197,7 @@ class _Recorder:
                 self._seen[layer] = None
                 self._steps.append((None, Step([], layer)))
             if inputs in self._origins:
-                self._normalized[self._origins[inputs]] = None
+                self._normalized[self._origins[inputs]] = layer
             return call(inputs, *args, **kwargs)
 
         return noted

@@ -1,6 +1,6 @@
 """Samples to calibrate on are collected from arrays, data sets and loaders."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -24,6 +24,8 @@ class Samples:
             batches of these, such as a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
             PyTorch `DataLoader`. A tuple is (x, y) or (x, y, sample_weight), of which x counts.
         batch: The number of samples in a batch that the model is built for; None for any.
+        argument: The name of the argument of the user, for errors.
+        with_targets: Whether a tuple counts as a whole, and so the samples are tuples.
 
     Raises:
         TypeError: The data is neither arrays nor an iterable of batches.
@@ -34,31 +36,38 @@ class Samples:
     100
     """
 
-    def __init__(self, data: Any, batch: int | None = None) -> None:
-        data = _inputs_of(data)
+    def __init__(
+        self,
+        data: Any,
+        batch: int | None = None,
+        argument: str = "calibrate",
+        with_targets: bool = False,
+    ) -> None:
+        self._argument = argument
+        data = data if with_targets else _inputs_of(data)
         arrays = keras.tree.flatten(data)
         if isinstance(data, (str, bytes)) or not (
             all(map(_is_array, arrays)) or isinstance(data, Iterable) or _is_dataset(data)
         ):
             raise TypeError(
-                f"calibrate is {data!r} of type {type(data).__name__}. Expected inputs of the "
+                f"{argument} is {data!r} of type {type(data).__name__}. Expected inputs of the "
                 "model: an array or a structure of arrays, or an iterable of batches. Give some "
                 "thousand samples of the training data."
             )
         if not (arrays and all(map(_is_array, arrays))):
-            data = _collected(data)
-        self._inputs = keras.tree.map_structure(_as_array, data)
+            data = _collected(data, argument, with_targets)
+        self._inputs = keras.tree.map_structure(_as_array_of(argument), data)
         counts = {len(array) if array.ndim else 0 for array in keras.tree.flatten(self._inputs)}
         if len(counts) != 1 or not min(counts):
             raise ValueError(
-                f"calibrate has inputs of {sorted(counts)} samples. Expected as many in each, one "
+                f"{argument} has inputs of {sorted(counts)} samples. Expected as many in each, one "
                 "or more. Give some thousand samples of the training data."
             )
         (self.count,) = counts
         self._refuse_other_numbers()
         if batch is not None and self.count < batch:
             raise ValueError(
-                f"calibrate has {self.count} samples. Expected {batch} or more, for the model is "
+                f"{argument} has {self.count} samples. Expected {batch} or more, for the model is "
                 "built for batches of this size. Give some thousand samples of the training data."
             )
         if self.count > MOST_SAMPLES:
@@ -76,14 +85,19 @@ class Samples:
         for array in keras.tree.flatten(self._inputs):
             if array.dtype.kind in "fc" and not np.isfinite(array).all():
                 raise ValueError(
-                    "calibrate holds NaN or infinity. Expected finite numbers, as the model is "
-                    "trained on. Leave such samples out."
+                    f"{self._argument} holds NaN or infinity. Expected finite numbers, as the "
+                    "model is trained on. Leave such samples out."
                 )
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the inputs batch by batch, as tensors in their structure."""
         for begin in range(0, self.count, self._size):
             yield self._take(begin, min(begin + self._size, self.count))
+
+    @property
+    def arrays(self) -> Any:
+        """The samples, as arrays in their structure."""
+        return self._inputs
 
     @property
     def batches(self) -> int:
@@ -121,7 +135,7 @@ def _batches_of(data: Any) -> Iterator[Any]:
         yield from data
 
 
-def _collected(data: Any) -> Any:
+def _collected(data: Any, argument: str, with_targets: bool) -> Any:
     """Return the inputs of an iterable of batches, one behind the other."""
     parts: list[Any] = []
     count = 0
@@ -129,25 +143,31 @@ def _collected(data: Any) -> Any:
     for batch in _batches_of(data):
         # PyTorch's loaders give (x, y) as a list.
         batch = tuple(batch) if is_loader and isinstance(batch, list) else batch
-        inputs = keras.tree.map_structure(_as_array, _inputs_of(batch))
+        counted = batch if with_targets else _inputs_of(batch)
+        inputs = keras.tree.map_structure(_as_array_of(argument), counted)
         parts.append(inputs)
         count += len(keras.tree.flatten(inputs)[0])
         if count >= MOST_SAMPLES:
             break
     if not parts:
         raise ValueError(
-            "calibrate gives no batch. Expected an iterable that can be read now. Give some "
+            f"{argument} gives no batch. Expected an iterable that can be read now. Give some "
             "thousand samples of the training data."
         )
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _as_array(leaf: Any) -> NDArray[Any]:
-    if ops.is_tensor(leaf):
-        return np.asarray(ops.convert_to_numpy(leaf))
-    if not _is_array(leaf):
-        raise TypeError(
-            f"calibrate holds a {type(leaf).__name__}. Expected arrays, samples first, or "
-            "structures of them. np.array makes one of a list of numbers."
-        )
-    return np.asarray(leaf)
+def _as_array_of(argument: str) -> Callable[[Any], NDArray[Any]]:
+    """Return the function that makes arrays of the leaves of an argument."""
+
+    def as_array(leaf: Any) -> NDArray[Any]:
+        if ops.is_tensor(leaf):
+            return np.asarray(ops.convert_to_numpy(leaf))
+        if not _is_array(leaf):
+            raise TypeError(
+                f"{argument} holds a {type(leaf).__name__}. Expected arrays, samples first, or "
+                "structures of them. np.array makes one of a list of numbers."
+            )
+        return np.asarray(leaf)
+
+    return as_array

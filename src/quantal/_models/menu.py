@@ -80,8 +80,8 @@ def chosen(
         )
     entries = [index for index, values in enumerate(menu.values) if values is not None]
     specs_by_entry = {index: menu.specs(model, index) for index in entries}
-    kernels = list(specs_by_entry[entries[0]])
-    kernels = [kernel for kernel in kernels if matches[kernel].pattern == _MENU]
+    named: list[Any] = list(specs_by_entry[entries[0]])
+    kernels = [kernel for kernel in named if matches[kernel].pattern == _MENU]
     listed = {index: put_on_lists(model, specs) for index, specs in specs_by_entry.items()}
     fixed = _bytes_of_others(listed[entries[0]], kernels)
     sizes = _sizes(menu, listed, kernels)

@@ -173,11 +173,8 @@ def _row(
     if calibration is not None and calibration.note:
         why = f"{why}; not calibrated: {calibration.note}"
     if parameter is not None and parameter.choice is not None:
-        options, index = parameter.choice
-        option = options[index]
-        why = (
-            f"chosen of {len(options)} lists: {option.bytes / 1e3:.4g} kB, costs {option.loss:.3g}"
-        )
+        option, count = parameter.choice.option, len(parameter.choice.options)
+        why = f"chosen of {count} lists: {option.bytes / 1e3:.4g} kB, costs {option.loss:.3g}"
     bits = int(np.prod(shape)) * 8 * np.dtype(_numpy_name(variable.dtype)).itemsize
     return SummaryRow(
         path=variable.path if parameter is None else parameter.path,

@@ -1,5 +1,6 @@
 """Choose one option of each group, so that all together fit and lose least: exactly."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,16 +29,22 @@ class Option(NamedTuple):
     loss: float
 
 
-class Choice(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Choice:
     """A choice is one of several options.
 
     Attributes:
-        options: The options.
+        options: The options, in the order of the menu.
         index: The index of the one that was chosen.
     """
 
     options: tuple[Option, ...]
     index: int
+
+    @property
+    def option(self) -> Option:
+        """The option that was chosen."""
+        return self.options[self.index]
 
 
 class _Bound(NamedTuple):

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.calibration import Floats
 from quantal._core.parameter import Parameter
-from quantal._models.calibration.calibrate import OneKernel, Target, bias_of, states_restored
+from quantal._models.calibration.calibrate import (
+    OneKernel,
+    Target,
+    bias_of,
+    refuse_infinite,
+    states_restored,
+)
 from quantal._models.calibration.flow import (
     Flow,
     Kernel,
@@ -188,6 +194,7 @@ class _Follow:
 
     def calibrate(self, parameter: Parameter, moments: Moments) -> None:
         """Calibrate a parameter in place of the kernel, whose inputs have these moments."""
+        refuse_infinite(parameter, moments)
         layout = self._flow.layouts[self._kernel]
         self._bias = bias_of(self._probe.model, self._kernel, layout)
         one = OneKernel(Target(parameter, self._kernel), layout, moments, False)

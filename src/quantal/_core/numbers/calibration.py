@@ -171,7 +171,7 @@ def calibrated(
     >>> scales = Scales(np.ones(1), np.zeros((1, 2, 1), int), is_fitted=False)
     >>> result = calibrated(np.full((1, 2, 1), 0.2), moment, ListedElements(values), scales)
     >>> result.codes.ravel().tolist(), round(result.error, 2)
-    ([1, 0], 1.03)
+    ([1, 0], 1.52)
     """
     damped_moment = damped(moment, damping)
     order = np.argsort(-np.diagonal(damped_moment, axis1=1, axis2=2), axis=1, kind="stable")

@@ -139,9 +139,9 @@ def refuse_infinite(parameter: Parameter, moments: Moments) -> None:
     """Refuse what meets a kernel if it, or a mean of its products, is not finite."""
     if not moments.are_finite:
         raise ValueError(
-            f"What meets {parameter.path} on the samples of calibrate has means of products that "
+            f"What meets {parameter.path} on the samples has means of products that "
             "are not finite. Expected numbers whose squares float32 can hold. Scale the samples "
-            "as in training, or leave calibrate out."
+            "as in training, or leave them out."
         )
 
 

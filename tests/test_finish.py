@@ -241,6 +241,46 @@ def test_an_error_at_the_end_leaves_the_last_weights(data):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), last)
 
 
+class _Distances(keras.Sequential):
+    """A model whose test step reports no loss."""
+
+    def test_step(self, data):
+        return {"distance": keras.ops.mean(self(data[0]) - data[1])}
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:Your input ran out")
+@pytest.mark.parametrize("why", ["no loss", "no data"])
+def test_validation_without_a_loss_decides_nothing(why, data):
+    x, y = data
+    model = (_Distances if why == "no loss" else keras.Sequential)(network().layers)
+    model.compile("adam", "mse", run_eagerly=True)
+    finish, validation = callbacks.Finish(), (x, y) if why == "no loss" else (x[:0], y[:0])
+    with pytest.warns(UserWarning, match="no 'loss'.*averages.*Expected"):
+        model.fit(x, y, verbose=0, validation_data=validation, callbacks=[finish])
+    assert (finish.kept, finish.losses) == ("averages", {})
+
+
+class _Steps(keras.Sequential):
+    """A model that trains on other data than what it is called on, as adversarial ones do."""
+
+    def train_step(self, data):
+        return {"loss": 0.0}
+
+
+@on_one_backend
+def test_data_that_are_no_inputs_of_the_model_are_said(data):
+    x, _ = data
+    model = _Steps([keras.Input((6,)), *network().layers])
+    model.compile("adam", run_eagerly=True)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"cannot call the model.*fit.*Expected.*Finish\(data=x\)"):
+        model.fit(x[:, :2], batch_size=8, verbose=0, callbacks=[callbacks.Finish()])
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    model.fit(x[:, :2], batch_size=8, verbose=0, callbacks=[callbacks.Finish(x)])
+
+
 @on_one_backend
 def test_refusals():
     with pytest.raises(ValueError, match=r"batch_size is 0\. Expected"):

@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from quantal._core.keras_internals import Fit, batches_of_fit, fit_around
@@ -42,7 +43,8 @@ class Finish(keras.callbacks.Callback):
 
     Args:
         data: Inputs for the statistics, as for `ReestimateStatistics`; None for those of `fit`.
-            Give them where `fit` gets a generator that ends: it cannot be read again.
+            Give them where `fit` gets a generator that ends: it cannot be read again; and where
+            the model is not called on what `fit` gets, as an adversarial one.
         batch_size: The size of batches cut from `data`; at least 1.
 
     Attributes:
@@ -51,7 +53,8 @@ class Finish(keras.callbacks.Callback):
 
     Raises:
         ValueError: batch_size is below 1; or at the start of training, no `fit` of Keras is
-            running, and batch normalization needs data.
+            running, and batch normalization needs data; or at the end, the model does not take
+            the data of `fit`: its last weights stay.
 
     Source: Polyak and Juditsky 1992 for averages; Izmailov et al., "Averaging Weights Leads to
     Wider Optima and Better Generalization", UAI 2018, for statistics that are measured with them.
@@ -156,19 +159,21 @@ class Finish(keras.callbacks.Callback):
     def _finish(self, state: "_State", last: Sequence[Tensor]) -> None:
         """Try the averages, and the last weights where validation data can tell."""
         validation = None if self._fit is None else self._fit.validation
-        if validation is None:
+        metrics = {} if validation is None else self._evaluated(validation)
+        if validation is None or "loss" not in metrics:
+            if validation is not None:
+                _warn_of_no_loss(metrics)
             self._put_averages(state, last)
             self.kept = "averages"
             return
-        candidates = {"last": last}
-        self.losses["last"] = self._loss(validation)
+        candidates, self.losses["last"] = {"last": last}, metrics["loss"]
         if _statistics(self.model):
             self._measure()
             candidates["last, measured again"] = state.copied()
-            self.losses["last, measured again"] = self._loss(validation)
+            self.losses["last, measured again"] = self._evaluated(validation)["loss"]
         self._put_averages(state, last)
         candidates["averages"] = state.copied()
-        self.losses["averages"] = self._loss(validation)
+        self.losses["averages"] = self._evaluated(validation)["loss"]
         # Of equal ones the averages are kept; a loss that is no number loses.
         names = reversed(candidates)
         self.kept = min(names, key=lambda name: _or_infinite(self.losses[name]))
@@ -179,14 +184,24 @@ class Finish(keras.callbacks.Callback):
         self._averages.put()
         self._measure()
 
-    def _loss(self, validation: dict[str, Any]) -> float:
-        return float(self.model.evaluate(**validation, verbose=0, return_dict=True)["loss"])
+    def _evaluated(self, validation: dict[str, Any]) -> dict[str, float]:
+        metrics = self.model.evaluate(**validation, verbose=0, return_dict=True)
+        return {name: float(metrics[name]) for name in metrics if np.ndim(metrics[name]) == 0}
 
     def _measure(self) -> None:
         """Measure the statistics of batch normalization, if the model has any."""
         if not normalizations_of(self.model):
             return
-        count = measure_statistics(self.model, islice(self._batches(), _BATCHES))
+        try:
+            count = measure_statistics(self.model, islice(self._batches(), _BATCHES))
+        except Exception as error:
+            if self.data is not None:
+                raise
+            raise ValueError(
+                "Finish cannot call the model on what fit trains on, to measure the statistics of "
+                f"batch normalization: {type(error).__name__}. Expected inputs of the model. Give "
+                "Finish(data=x)."
+            ) from error
         if not count:
             raise ValueError(
                 "Finish has no data to measure the statistics of batch normalization on. "
@@ -238,6 +253,15 @@ def _statistics(model: keras.Model) -> list[keras.Variable]:
         for layer in normalizations_of(model)
         for variable in (layer.moving_mean, layer.moving_variance)
     ]
+
+
+def _warn_of_no_loss(metrics: Mapping[str, float]) -> None:
+    warnings.warn(
+        f"The validation data give {', '.join(sorted(metrics)) or 'no metric'} and no 'loss', so "
+        "Finish keeps the averages without a comparison. Expected data and a test_step that give "
+        "one. Return it from test_step, or leave the validation data out.",
+        stacklevel=2,
+    )
 
 
 def _or_infinite(loss: float) -> float:

@@ -50,8 +50,9 @@ _optimize.methods       enumeration restarts exact increasing magnitude_fit stan
 _optimize.methods       quadratic_fit autocorrelation_fit surface pieces largest_fit
 _optimize.methods       absolute_sum_fit piecewise_fit
 _optimize.search        blas_threads user_loss task choice result search
-_optimize.polish        report arguments ascending_lists ranked_loss curvature validation state
-_optimize.polish        annealing full_batch minibatch polish
+_optimize.polish        report arguments ascending_lists ranked_loss curvature validation
+_optimize.polish        continuous state annealing full_batch minibatch variables_alone resumption
+_optimize.polish        polish
 _export                 packages lists inputs finite conversion grid coded_tensor target precision
 _export                 folding
 _export.chain           steps geometry weights reader

@@ -19,9 +19,11 @@ from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget, Spending
 from quantal._optimize.checkpoint import Checkpoint
 from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.polish import continuous as continuous_module
 from quantal._optimize.polish import polish as polish_module
 from quantal._optimize.polish.annealing import Annealing
 from quantal._optimize.polish.ascending_lists import AscendingLists
+from quantal._optimize.polish.continuous import ContinuousSteps, continuous_variables
 from quantal._optimize.polish.curvature import Curvature
 from quantal._optimize.polish.full_batch import FullBatch
 from quantal._optimize.polish.minibatch import Minibatch
@@ -899,3 +901,199 @@ def test_a_report_says_what_changed():
     assert str(report) == (
         "loss 2 -> 1 (proved), validation 4 -> 3.5; 3 of 4,000 elements changed, 5 evaluations"
     )
+
+
+def continuous_network(random, learnable=False, **wrapper):
+    """A network with learned scales, an offset, a normalization and, if asked, learned lists."""
+    values = quantal.Values([1, -1, 0.4, -0.4], learnable=learnable)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            quantal.Discrete(layers.Dense(8), values, scale="learned", **wrapper),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            quantal.Discrete(layers.Dense(3), values, scale="learned", **wrapper),
+        ]
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = random.normal(size=(96, 6)).astype("float32")
+    return model, x, (x[:, 0] > 0).astype(int) + (x[:, 1] * x[:, 2] > 0)
+
+
+def numbers_of(variables):
+    return [numpy(variable).copy() for variable in variables]
+
+
+def are_equal(first, second):
+    return [np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_a_continuous_step_trains_what_is_not_on_a_list(random, learnable):
+    model, x, y = continuous_network(random, learnable)
+    variables = continuous_variables(model, quantal.parameters_of(model))
+    assert len(variables) == 6 + 2 * learnable
+    before, start = numbers_of(variables), loss_of(model, x, y)
+    still = numbers_of(model.non_trainable_variables)
+    report = polished(model, x, y, evaluations=200, continuous=True)
+    assert report.continuous_steps > 0
+    assert report.changed > 0
+    assert report.loss < report.loss_before == pytest.approx(start, rel=1e-5)
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+    assert not any(are_equal(before, numbers_of(variables)))
+    assert all(are_equal(still, numbers_of(model.non_trainable_variables)))
+    assert "continuous steps, " in str(report)
+    quantal.testing.assert_listed(model)
+
+
+def test_gradients_to_continuous_variables_are_true(random):
+    """Those to scales and lists, too: a difference of losses says the same."""
+    model, x, y = continuous_network(random, learnable=True)
+    parameters = quantal.parameters_of(model)
+    trained = continuous_variables(model, parameters)
+    compiled = CompiledLoss(model, parameters, None, trained)
+    objective = RankedLoss(
+        ModelLoss(compiled, Batches((x, y, None), 96)), AscendingLists(parameters)
+    )
+    steps = ContinuousSteps(objective, Spending(Budget(evaluations=9)), random)
+    ranks, start = objective.lists.ranks(), steps.numbers
+    gradients = objective.variable_gradients(ranks)
+    for index, gradient in enumerate(gradients):
+        direction = random.normal(size=gradient.shape)
+        losses = []
+        for sign in (1, -1):
+            moved = list(start)
+            moved[index] = (start[index] + sign * 2e-3 * direction).astype("float32")
+            assert steps.assign(tuple(moved))
+            losses.append(objective.monitored(ranks))
+        expected = np.subtract(*losses) / 4e-3
+        assert np.sum(gradient * direction) == pytest.approx(expected, rel=0.05, abs=2e-3)
+    steps.assign(start)
+    compiled.release()
+
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [96, 32])
+def test_a_continuous_step_that_does_not_help_is_taken_back(random, batch_size, monkeypatch):
+    model, x, y = continuous_network(random, learnable=True)
+    variables = continuous_variables(model, quantal.parameters_of(model))
+    before = numbers_of(variables)
+    monkeypatch.setattr(continuous_module, "_RATE", 1e15)
+    monkeypatch.setattr(continuous_module, "_SHRINKAGE", 1.0)
+    report = polished(model, x, y, continuous=True, batch_size=batch_size)
+    assert report.continuous_steps == 0
+    assert all(are_equal(before, numbers_of(variables)))
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [64, 16])
+def test_validation_data_guard_continuous_steps(random, batch_size):
+    """Labels of the data given are noise: what is trained on them is worse elsewhere."""
+    model, x, _ = continuous_network(random)
+    others = model.predict(x[64:], verbose=0).argmax(axis=1)
+    before = loss_of(model, x[64:], others)
+    report = polished(
+        model, x[:64], random.integers(0, 3, 64), continuous=True, batch_size=batch_size,
+        validation_data=(x[64:], others),
+    )  # fmt: skip
+    assert report.validation == pytest.approx(loss_of(model, x[64:], others), rel=1e-4)
+    assert report.validation <= before * (1 + 1e-5)
+    assert report.loss <= report.loss_before
+
+
+@on_one_backend
+def test_continuous_steps_resume_from_their_file(random, tmp_path):
+    model, x, y = continuous_network(random, learnable=True)
+    start, path = model.get_weights(), tmp_path / "polish.npz"
+    variables = continuous_variables(model, quantal.parameters_of(model))
+    first = polished(model, x, y, continuous=True, file=path)
+    after = numbers_of(variables)
+    again = polished(model, x, y, evaluations=3, continuous=True, file=path)
+    assert again.loss == pytest.approx(first.loss, rel=1e-6)
+    model.set_weights(start)
+    again = polished(model, x, y, evaluations=3, continuous=True, file=path)
+    assert again.loss == pytest.approx(first.loss, rel=1e-6)
+    assert all(are_equal(after, numbers_of(variables)))
+    assert loss_of(model, x, y) == pytest.approx(first.loss, rel=1e-4)
+    with pytest.raises(ValueError, match="of another search"):
+        polished(model, x, y, file=path)
+    # A file that is worse than the model changes nothing.
+    bias = numpy(model.layers[-1].layer.bias)
+    model.layers[-1].layer.bias.assign([5, -5, 5])
+    path.unlink()
+    polished(model, x, y, evaluations=1, continuous=True, file=path)
+    model.layers[-1].layer.bias.assign(bias)
+    before = numbers_of(variables)
+    polished(model, x, y, evaluations=1, continuous=True, file=path)
+    assert all(are_equal(before, numbers_of(variables)))
+
+
+@on_one_backend
+@pytest.mark.parametrize("batch_size", [96, 32])
+@pytest.mark.parametrize("at", [60, 75, 140])
+def test_an_interrupt_of_continuous_steps_keeps_the_best(random, batch_size, at, monkeypatch):
+    model, x, y = continuous_network(random)
+    gradients, calls = RankedLoss.variable_gradients, []
+
+    def interrupted(self, ranks, samples=None):
+        calls.append(samples)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return gradients(self, ranks, samples)
+
+    monkeypatch.setattr(RankedLoss, "variable_gradients", interrupted)
+    report = polished(model, x, y, evaluations=3000, continuous=True, batch_size=batch_size)
+    assert report.evaluations < 2500
+    assert report.continuous_steps > 0
+    assert report.loss < report.loss_before
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+
+
+@on_one_backend
+def test_continuous_steps_leave_alone_what_may_not_change(random):
+    model, x, y = continuous_network(random)
+    first, second = quantal.parameters_of(model)
+    codes, scale = numpy(second.codes), numpy(second.scale)
+    polished(model, x, y, continuous=True, parameters=[first])
+    np.testing.assert_array_equal(numpy(second.codes), codes)
+    np.testing.assert_array_equal(numpy(second.scale), scale)
+    # All frozen: biases outside of frozen layers are trained alone.
+    for layer in model.layers:
+        layer.trainable = isinstance(layer, keras.layers.BatchNormalization)
+    before = numbers_of(model.trainable_variables), loss_of(model, x, y)
+    codes = [numpy(parameter.codes) for parameter in (first, second)]
+    report = polished(model, x, y, continuous=True)
+    assert report.loss < report.loss_before == pytest.approx(before[1], rel=1e-5)
+    assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
+    assert report.changed == 0
+    assert not any(are_equal(before[0], numbers_of(model.trainable_variables)))
+    assert all(are_equal(codes, [numpy(parameter.codes) for parameter in (first, second)]))
+
+
+@on_one_backend
+def test_a_vector_has_nothing_continuous(random):
+    x, y = data(random)
+    model, other = model_of(), model_of()
+    other.set_weights(model.get_weights())
+    plain, continuous = polished(model, x, y), polished(other, x, y, continuous=True)
+    assert (plain.loss, plain.evaluations) == (continuous.loss, continuous.evaluations)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'contiuous'"):
+        polished(model, x, y, contiuous=True)
+
+
+@on_one_backend
+def test_a_quadratic_loss_is_solved_again_after_continuous_steps(random):
+    """An offset that the signs cannot give is learned, and the signs with it."""
+    x, y = data(random, outputs=1)
+    dense = quantal.Discrete(keras.layers.Dense(1), LISTS["four"])
+    model = keras.Sequential([keras.Input((12,)), dense])
+    model.compile("adam", "mse")
+    plain = quantal.polish(model, x, y + 0.1, PROVING, verbose=0)
+    report = quantal.polish(model, x, y + 0.1, PROVING, verbose=0, continuous=True)
+    assert plain.proved
+    assert plain.loss == pytest.approx(0.01, rel=1e-3)
+    assert report.loss < 1e-9
+    assert report.proved
+    assert numpy(dense.layer.bias)[0] == pytest.approx(0.1, abs=1e-4)

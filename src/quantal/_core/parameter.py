@@ -32,6 +32,7 @@ from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.backend import has_numbers
+from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
@@ -445,6 +446,18 @@ class Parameter:
             return weight
         with without_autocast():
             return self._kept.get(self._sources, self._compute)
+
+    def with_gradients(self, values: Tensor) -> Tensor:
+        """Return listed values as they are, with the gradients to a learned list and scale.
+
+        It is for `weights_replaced`, where values alone pass no gradient to either.
+
+        Args:
+            values: Members of the list, (*shape): float32.
+        """
+        if self.entries is not None:
+            values = as_if(values, self._projection().entry(values))  # type: ignore[attr-defined]
+        return values if self.scale_state is None else values * self.scale_state.one()
 
     def _followed(self) -> Followed | None:
         return None if self.effective is None else self.effective.followed()

@@ -107,6 +107,16 @@ class ScaleState:
         damped = self._damped(elements, projection)
         return as_if(scale, self.start * damped), as_if(relative, damped)
 
+    def one(self) -> Tensor:
+        """Return exactly 1, with the gradient to a learned scale that a factor on it has.
+
+        Multiplied with what is multiplied by `value()`, it gives that product the true gradient to
+        the relative scale; for powers of two, that of the scale before it is rounded.
+        """
+        value = _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
+        moving = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+        return as_if(ops.ones_like(value), moving / value)
+
     def _damped(self, elements: int, projection: Projection) -> Tensor:
         """Return the relative scale times LSQ's damping, with the gradient to it."""
         elements_of_scale = elements / max(math.prod(self.relative.shape), 1)

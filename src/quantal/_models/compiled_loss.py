@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
@@ -46,6 +47,7 @@ class CompiledLoss:
         parameters: The parameters whose values are given to each call.
         monitor: Computes the monitored number; or the name of a compiled metric; None for the
             loss.
+        trained: Variables of the model to which `variable_gradients` differentiates.
     """
 
     def __init__(
@@ -53,8 +55,11 @@ class CompiledLoss:
         model: keras.Model,
         parameters: Sequence[Parameter],
         monitor: Monitor | str | None = None,
+        trained: Sequence[keras.Variable] = (),
     ) -> None:
-        self.model, self.parameters = model, list(parameters)
+        self.model, self.parameters, self.trained = model, list(parameters), list(trained)
+        positions = ByIdentity[int]((v, i) for i, v in enumerate(model.variables))
+        self._trained_positions = [positions[variable] for variable in trained]
         self._metric = NamedMetric(model, monitor) if isinstance(monitor, str) else None
         self._monitor = None if isinstance(monitor, str) else monitor
         self._penalties = [parameter.latent.regularizer for parameter in parameters]
@@ -66,6 +71,9 @@ class CompiledLoss:
         self._factor = _FLOAT16_FACTOR if model.compute_dtype == "float16" else 1.0
         self._plain = backend.graph(backend.with_gradients_enabled(self._compute))
         self._differentiated = backend.graph(backend.value_and_grad(self._compute, has_aux=True))
+        self._variables_differentiated = backend.graph(
+            backend.value_and_grad(self._compute_trained)
+        )
         self._vectorized = backend.graph(backend.vectorize(self._compute_loss))
         self.vectorizes = True
         """Whether many assignments are computed at once, as far as is known."""
@@ -112,6 +120,14 @@ class CompiledLoss:
             _number(monitored),
             [array / self._factor for array in arrays],
         )
+
+    def variable_gradients(self, values: list[NDArray[Any]], batch: Any) -> list[Floats]:
+        """Return the gradients of the loss of values to the variables in `trained`."""
+        points, variables, *data = self._arguments(values, batch)
+        trained = [variables[position] for position in self._trained_positions]
+        _, gradients = self._variables_differentiated(trained, points, variables, *data)
+        arrays = [np.asarray(ops.convert_to_numpy(g), np.float64) for g in gradients]
+        return [array / self._factor for array in arrays]
 
     def losses(self, values: list[NDArray[Any]], batch: Any) -> Floats:
         """Return the losses (count,) of many assignments at once.
@@ -179,23 +195,34 @@ class CompiledLoss:
         weights: Any,
         *,
         monitors: bool = True,
+        trains: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss, times the factor for float16, and the monitored number.
 
-        Without `monitors`, that is the loss: what is monitored need not be vectorizable.
+        Without `monitors`, that is the loss: what is monitored need not be vectorizable. Where it
+        `trains`, there is a gradient to learned lists and scales.
         """
         mapping = list(zip(self.model.variables, variables, strict=True))
         self.forget_traces()
         with (
             keras.StatelessScope(mapping, collect_losses=True),
             _without_penalties(self.parameters),
-            weights_replaced(self._replacements(values)),
+            weights_replaced(self._replacements(values, trains)),
         ):
             outputs = self.model(x, training=False)
             loss = ops.cast(compute_loss(self.model, x, y, outputs, weights), "float32")
             monitored = loss if not monitors else self._monitored(loss, y, outputs, weights)
             monitored = ops.stop_gradient(ops.cast(monitored, "float32"))
         return loss * self._factor, monitored
+
+    def _compute_trained(
+        self, trained: Sequence[Tensor], values: Any, variables: Sequence[Tensor], *data: Any
+    ) -> Tensor:
+        """Return the loss, times the factor for float16, of other numbers of some variables."""
+        variables = list(variables)
+        for position, tensor in zip(self._trained_positions, trained, strict=True):
+            variables[position] = tensor
+        return self._compute(values, variables, *data, monitors=False, trains=True)[0]
 
     def _compute_loss(self, *arguments: Any) -> Tensor:
         """Return the loss, times the factor for float16."""
@@ -216,13 +243,17 @@ class CompiledLoss:
             )
         return number
 
-    def _replacements(self, values: Sequence[Tensor]) -> dict[object, Tensor]:
+    def _replacements(self, values: Sequence[Tensor], trains: bool) -> dict[object, Tensor]:
         """Return what every discrete parameter of the model computes with.
 
         The parameters that are not given keep their listed values, but without an estimator:
         PyTorch does not vectorize the gradient that it would define.
         """
-        replacements: dict[object, Tensor] = dict(zip(self.parameters, values, strict=True))
+        pairs = zip(self.parameters, values, strict=True)
+        replacements: dict[object, Tensor] = {
+            parameter: parameter.with_gradients(tensor) if trains else tensor
+            for parameter, tensor in pairs
+        }
         replacements.update((other, other.listed_values) for other in self._other_parameters)
         return replacements
 

@@ -94,6 +94,24 @@ class ModelLoss(Objective):
             gradient += fraction * np.concatenate([g.reshape(-1) for g in part.gradients])
         return LossAndGradient(loss, monitored, gradient)
 
+    def variable_gradients(
+        self, vector: NDArray[np.floating], samples: NDArray[np.int64] | None = None
+    ) -> list[Floats]:
+        """Return the gradients of a vector's loss to the variables that the loss trains.
+
+        Args:
+            vector: The values, (n,).
+            samples: The samples that count; None for all.
+        """
+        values = self._by_parameter(vector)
+        gradients = [np.zeros(tuple(variable.shape)) for variable in self.compiled.trained]
+        batches = self.batches if samples is None else [(1.0, self.batches.take(samples))]
+        for fraction, tensors in batches:
+            parts = self.compiled.variable_gradients(values, tensors)
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient += fraction * part
+        return gradients
+
     def monitored(self, vector: NDArray[np.floating]) -> float:
         """Return the monitored number of a vector (n,), on all data."""
         values = self._by_parameter(vector)

@@ -24,6 +24,13 @@ class Incumbent:
         self.codes, self.loss = codes.copy(), math.inf
         self.history: list[tuple[float, float]] = []
 
+    def restate(self, codes: Integers, loss: float) -> None:
+        """Take an assignment (n,) whatever its loss, because the loss has become another one."""
+        improves = loss < self.loss
+        self.codes, self.loss = codes.copy(), loss
+        if improves:
+            self.history.append((self._spending.seconds, loss))
+
     def offer(self, codes: Integers, loss: float) -> bool:
         """Take an assignment (n,) if its loss is lower; return whether it was taken."""
         if not loss < self.loss:

@@ -40,6 +40,15 @@ class AscendingLists:
         pairs = zip(self._lists, self._parameters, strict=True)
         return np.concatenate([one.ranks(parameter.codes) for one, parameter in pairs])
 
+    def follow(self) -> bool:
+        """Read learnable lists anew, which have moved; return whether their order is as before."""
+        same_order = True
+        for index, parameter in enumerate(self._parameters):
+            if parameter.values.learnable:
+                before, self._lists[index] = self._lists[index], _AscendingList(parameter)
+                same_order = same_order and self._lists[index].has_order_of(before)
+        return same_order
+
     def assign(self, ranks: Integers) -> None:
         """Give the parameters an assignment; elements that have it already keep their latents."""
         for one, parameter, new, old in zip(
@@ -93,6 +102,10 @@ class _AscendingList:
             along_last = np.moveaxis(np.zeros(parameter.shape, np.int64), values.axis, -1)
             along_last = along_last + np.arange(values.channels)
             self._channels = np.moveaxis(along_last, -1, values.axis).reshape(-1)
+
+    def has_order_of(self, other: "_AscendingList") -> bool:
+        """Return whether each rank has the same code in both lists."""
+        return np.array_equal(self._codes_of_ranks, other._codes_of_ranks)
 
     def values(self, ranks: Integers) -> NDArray[np.float32]:
         """Return the values of ranks (..., size)."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from quantal._optimize.budget import Spending
+from quantal._optimize.budget import Spendable, Spending
 from quantal._optimize.evaluator import Evaluator
 from quantal._optimize.methods.method import OnImprovement
 from quantal._optimize.methods.population import Population
@@ -44,6 +44,9 @@ class FullBatch:
     def __init__(self, state: PolishState) -> None:
         self._state = state
         self._stages = Stages(state.spending)
+        self._offers_in_stages = (
+            state.selection.validation is not None or state.continuous is not None
+        )
 
     def run(self, start: Integers, budget: Spending, on_improvement: OnImprovement) -> Solution:
         """Polish until the budget is used up, or the loss is solved exactly.
@@ -57,10 +60,13 @@ class FullBatch:
         annealing = Annealing(state.objective, state.curvature, state.random)
         state.measure_curvature(start)
         self._descend(start.copy(), budget, on_improvement)
-        if not state.monitors and self._follow_as_quadratic(budget, on_improvement):
-            return Solution(incumbent.codes, incumbent.loss, complete=True)
+        self._train_continuous()
+        while not state.monitors and self._follow_as_quadratic(budget, on_improvement):
+            if not self._train_continuous():
+                return Solution(incumbent.codes, incumbent.loss, complete=True)
         while budget.has_budget():
             state.selection.offer(incumbent.codes, incumbent.loss)
+            state.train_continuous()
             begin = budget.fraction_used
             end = begin + max(_SHORTEST_CYCLE, (1 - begin) / _CYCLES_LEFT)
 
@@ -80,8 +86,10 @@ class FullBatch:
 
     def offer_last(self) -> None:
         """Offer the incumbent for keeping."""
-        incumbent = self._state.incumbent
-        self._state.selection.offer(incumbent.codes, incumbent.loss)
+        incumbent, state = self._state.incumbent, self._state
+        # An interrupt may have come between a continuous step and its new measures.
+        loss = incumbent.loss if state.continuous is None else None
+        state.selection.offer(incumbent.codes, loss)
 
     def _descend(self, ranks: Integers, budget: Spending, on_improvement: OnImprovement) -> None:
         """Take blocks of ranked moves while they lower the loss, then the best single moves."""
@@ -89,8 +97,10 @@ class FullBatch:
         block = state.first_block()
         loss, _, gradient = objective.loss_and_gradient(ranks)
         while budget.has_budget():
-            if state.selection.validation is not None and self._stages.next_begun():
+            if self._offers_in_stages and self._stages.next_begun():
                 state.selection.offer(ranks, None if state.monitors else loss)
+                if state.train_continuous():
+                    loss, _, gradient = objective.loss_and_gradient(ranks)
             moves = state.curvature.ranked_moves(ranks, gradient)
             count = moves.gains(block)
             blockwise = count > 1
@@ -116,8 +126,19 @@ class FullBatch:
         losses = self._state.objective.losses(candidates)
         return candidates[int(np.where(np.isnan(losses), np.inf, losses).argmin())]
 
+    def _train_continuous(self) -> bool:
+        """Offer the incumbent, and train what is not on a list; return whether that helped."""
+        state, incumbent = self._state, self._state.incumbent
+        if state.continuous is None:
+            return False
+        state.selection.offer(incumbent.codes, incumbent.loss)
+        return state.train_continuous()
+
     def _follow_as_quadratic(self, budget: Spending, on_improvement: OnImprovement) -> bool:
-        """Follow a quadratic loss of few elements; return whether it was solved."""
+        """Follow a quadratic loss of few elements; return whether it was solved.
+
+        Where there are continuous steps, it may take half of what is left of the budget.
+        """
         state = self._state
         if len(state.objective) > LARGEST_FITTED:
             return False
@@ -126,9 +147,13 @@ class FullBatch:
         population = Population(problem, None, state.random)
         population.begin_with([incumbent.codes])
         lists, model_loss = state.objective.lists, state.objective.model_loss
+        limited: Spendable = budget
+        if state.continuous is not None:
+            until = (1 + budget.fraction_used) / 2
+            limited = budget.limited(condition=lambda: budget.fraction_used < until)
         evaluator = Evaluator(lambda ranks: model_loss(lists.values(ranks)), budget, incumbent)
         fit = QuadraticFit(problem, evaluator, population, state.seed, self._seconds_each())
-        return fit.run(incumbent.codes, budget, on_improvement).complete
+        return fit.run(incumbent.codes, limited, on_improvement).complete
 
     def _seconds_each(self) -> float:
         """Return the seconds that one loss takes among many at once."""

@@ -64,6 +64,8 @@ class Minibatch:
             self._reached = self._ranks
             if stages.next_begun() and not state.selection.offer(self._ranks):
                 self._return_to_kept()
+            if state.train_continuous() and self._accepted_validation is not None:
+                self._accepted_validation = state.selection.kept.validation
         return Solution(self._ranks)
 
     @property

@@ -1,13 +1,13 @@
 """`quantal.polish` changes the assignment of a trained model wherever that lowers its loss."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter, parameters_of
@@ -16,7 +16,6 @@ from quantal._models.compiled_loss import CompiledLoss, Monitor
 from quantal._models.model_loss import ModelLoss
 from quantal._optimize.autosave import Autosave
 from quantal._optimize.budget import Budget, Spending
-from quantal._optimize.checkpoint import Checkpoint, distinct, fingerprint
 from quantal._optimize.incumbent import Incumbent
 from quantal._optimize.interruption import interrupts_ignored, termination_as_interrupt
 from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED
@@ -27,15 +26,35 @@ from quantal._optimize.polish.arguments import (
     checked_validation_data,
 )
 from quantal._optimize.polish.ascending_lists import AscendingLists
+from quantal._optimize.polish.continuous import ContinuousSteps, continuous_variables
 from quantal._optimize.polish.curvature import Curvature
 from quantal._optimize.polish.full_batch import FullBatch
 from quantal._optimize.polish.minibatch import Minibatch
 from quantal._optimize.polish.ranked_loss import RankedLoss
 from quantal._optimize.polish.report import PolishReport
+from quantal._optimize.polish.resumption import Resumption
 from quantal._optimize.polish.state import PolishState
 from quantal._optimize.polish.validation import Kept, Selection
+from quantal._optimize.polish.variables_alone import VariablesAlone
 from quantal._optimize.progress import Progress
 from quantal.objectives._algorithms.solution import Solution
+
+
+class _RunOptions(TypedDict, total=False):
+    """The options of a run are keywords of `polish` that do not say what is polished."""
+
+    seed: int
+    file: str | os.PathLike[str] | None
+    verbose: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run has a seed, a file and a line of progress, or their defaults."""
+
+    seed: int = 0
+    file: str | os.PathLike[str] | None = None
+    verbose: int = 1
 
 
 def polish(
@@ -48,16 +67,15 @@ def polish(
     validation_data: tuple[Any, ...] | None = None,
     monitor: Monitor | str | None = None,
     parameters: Sequence[Parameter] | None = None,
+    continuous: bool = False,
     batch_size: int = 8192,
-    seed: int = 0,
-    file: str | os.PathLike[str] | None = None,
-    verbose: int = 1,
+    **run: Unpack[_RunOptions],
 ) -> PolishReport:
     """Change the assignment of a trained model wherever that lowers its loss.
 
     Use it after `fit`, where gradients have stopped: each change is checked by the loss itself,
-    computed as in inference. The other weights, scales and lists stay, and so do the values of
-    frozen layers (`trainable=False`).
+    computed as in inference. The other weights, scales and lists stay, unless `continuous`, and so
+    do the values of frozen layers (`trainable=False`).
 
     How: up to 512 elements whose loss is quadratic are followed by exact deltas (`quantal.search`).
     Else moves to neighbouring values are ranked by `gradient * step + curvature * step**2 / 2`,
@@ -65,6 +83,11 @@ def polish(
     drawn at a temperature that falls, again and again from the best. More data than `batch_size`
     are followed in batches, a new one each few steps, and evaluated as a whole from time to time;
     blocks that do not lower the loss, that of the validation data included, are tabu for a while.
+
+    With `continuous`, blocks of changed codes alternate with blocks of Adam's steps on what is not
+    on a list. Such a block is kept only if it lowers what decides, measured with the same codes on
+    all data; else it is taken back, and the next has a smaller rate. About a third of the budget
+    goes into them.
 
     What is kept has the lowest loss on the validation data, or without these on the data given, and
     is never worse on the data given than the assignment at the start. Ctrl-C ends polishing with
@@ -94,11 +117,16 @@ def polish(
             which has a gradient; what the report calls loss is this number.
         parameters: The parameters that may change, of `parameters_of(model)`; None for all that
             are not frozen.
+        continuous: Whether to train the other trainable variables, too: biases, a normalization's
+            factors and offsets, weights without a list, and the learned scales and lists of
+            `parameters`. Statistics of a normalization stay. Without such variables it changes
+            nothing.
         batch_size: The most samples at once.
         seed: The seed of the random numbers.
-        file: Where the best assignment is written, at once, at least every 30 seconds and in the
-            end; if the file exists, polishing goes on from it. The place is tried before the
-            first evaluation; what cannot be written later is a warning.
+        file: Where the best assignment is written, with the variables of `continuous`, at once, at
+            least every 30 seconds and in the end; if the file exists, polishing goes on from it.
+            The place is tried before the first evaluation; what cannot be written later is a
+            warning.
         verbose: 1 shows a line of progress, 0 nothing.
 
     Returns:
@@ -120,14 +148,15 @@ def polish(
     0.0
     """
     check_batch_size(batch_size)
-    seed = checked_seed(seed)
+    options = _Run(**run)
+    seed = checked_seed(options.seed)
     selected, monitor = checked_parameters(model, parameters), checked_monitor(monitor)
     # Where all are frozen, they are measured, and stay as they are.
     measured = selected or parameters_of(model)
     lists, spending = AscendingLists(measured), Spending(Budget.of(budget))
-    compiled = CompiledLoss(model, measured, monitor)
-    checkpoint = Checkpoint(file, _fingerprint(measured), {"members": (None, len(lists))})
-    members = _members(checkpoint, lists, file)
+    trained = continuous_variables(model, selected) if continuous else []
+    compiled = CompiledLoss(model, measured, monitor, trained)
+    resumption = Resumption(options.file, measured, trained, lists)
 
     def objective_of(data: Any) -> RankedLoss:
         return RankedLoss(ModelLoss(compiled, Batches(data, batch_size)), lists, spending.count)
@@ -136,38 +165,44 @@ def polish(
         objective, validation = objective_of((x, y, sample_weight)), None
         if validation_data is not None:
             validation = objective_of(checked_validation_data(validation_data)).monitored
-        start = _measured_start(objective, validation)
-        if not selected:
-            return _report(start, start, Incumbent(start.ranks, spending), spending, False)
+        random = np.random.default_rng(seed)
+        steps = ContinuousSteps(objective, spending, random) if trained else None
+        start = _measured_start(objective, validation, steps)
+        if not selected and steps is None:
+            return _report(start, start, Incumbent(start.ranks, spending), spending)
         spending.restart_clock()  # Compiling is not charged.
         incumbent = Incumbent(start.ranks, spending)
         incumbent.offer(start.ranks, start.loss)
-        selection = Selection(start, objective.monitored, validation, incumbent.offer)
+        selection = Selection(
+            start, objective.monitored, validation, incumbent.offer,
+            tuple if steps is None else lambda: steps.numbers,
+        )  # fmt: skip
         state = PolishState(
             objective, Curvature(objective), spending, incumbent, selection,
-            np.random.default_rng(seed), monitor is not None, seed,
+            random, monitor is not None, seed, steps,
         )  # fmt: skip
-        for ranks in members:
-            state.resume_from(ranks)
-        progress = Progress(spending, incumbent, verbose)
-        solution = _run(state, checkpoint)
+        resumption.offer_to(state)
+        progress = Progress(spending, incumbent, options.verbose)
+        solution = _run(state, resumption, bool(selected))
         progress.end()
     finally:
         with interrupts_ignored():
             compiled.release()
-    return _report(start, selection.kept, incumbent, spending, solution.complete)
+    return _report(start, selection.kept, incumbent, spending, solution.complete, steps)
 
 
-def _run(state: PolishState, checkpoint: Checkpoint) -> Solution:
-    """Polish, and give the parameters what is kept; Ctrl-C and SIGTERM end polishing early."""
+def _run(state: PolishState, resumption: Resumption, has_codes: bool) -> Solution:
+    """Polish, and give the model what is kept; Ctrl-C and SIGTERM end polishing early."""
     in_batches = state.objective.model_loss.batches.count > 1
-    method = Minibatch(state) if in_batches else FullBatch(state)
+    method: Minibatch | FullBatch | VariablesAlone = VariablesAlone(state)
+    if has_codes:
+        method = Minibatch(state) if in_batches else FullBatch(state)
     incumbent, selection, solution = state.incumbent, state.selection, Solution(None)
 
     def snapshot() -> dict[str, Any]:
-        return {"members": distinct([selection.kept.ranks, incumbent.codes, method.reached])}
+        return resumption.arrays(state, method.reached)
 
-    with termination_as_interrupt(), Autosave(checkpoint, snapshot) as autosave:
+    with termination_as_interrupt(), Autosave(resumption.checkpoint, snapshot) as autosave:
         state.spending.watch(autosave.warn)
         with contextlib.suppress(KeyboardInterrupt):
             # Batches go on from what is kept, which the validation data may have chosen.
@@ -176,11 +211,13 @@ def _run(state: PolishState, checkpoint: Checkpoint) -> Solution:
         with contextlib.suppress(KeyboardInterrupt):
             method.offer_last()
         with interrupts_ignored():
+            if state.continuous is not None:
+                state.continuous.assign(selection.kept.variables)
             state.objective.lists.assign(selection.kept.ranks)
     return solution
 
 
-def _measured_start(objective: RankedLoss, validation: Any) -> Kept:
+def _measured_start(objective: RankedLoss, validation: Any, steps: ContinuousSteps | None) -> Kept:
     """Return the assignment that the model has, measured; whatever is slow compiles here.
 
     Raises:
@@ -197,33 +234,19 @@ def _measured_start(objective: RankedLoss, validation: Any) -> Kept:
                 f"The loss{name} is {number} before anything is changed. Expected a finite number. "
                 "Train the model first, or look at its data."
             )
-    return Kept(ranks, loss, validation_loss)
-
-
-def _fingerprint(parameters: Sequence[Parameter]) -> str:
-    shapes = repr([parameter.shape for parameter in parameters])
-    return fingerprint(*(parameter.values.ascending for parameter in parameters), shapes)
-
-
-def _members(checkpoint: Checkpoint, lists: AscendingLists, file: Any) -> NDArray[np.int64]:
-    """Return the assignments of a checkpoint, (count, n); none where there is no file.
-
-    Raises:
-        ValueError: The file is damaged, of another model, or has ranks beyond the lists.
-    """
-    if not checkpoint.exists():
-        return np.empty((0, len(lists)), np.int64)
-    members = checkpoint.read()["members"]
-    if ((members < 0) | (members >= lists.lengths)).any():
-        raise ValueError(
-            f"{os.fspath(file)!r} has codes that are not in the lists. Expected what polish "
-            "wrote. Delete it to begin anew."
-        )
-    return members
+    if steps is None:
+        return Kept(ranks, loss, validation_loss)
+    steps.prepare(ranks)
+    return Kept(ranks, loss, validation_loss, steps.numbers)
 
 
 def _report(
-    start: Kept, kept: Kept, incumbent: Incumbent, spending: Spending, solved: bool
+    start: Kept,
+    kept: Kept,
+    incumbent: Incumbent,
+    spending: Spending,
+    solved: bool = False,
+    steps: ContinuousSteps | None = None,
 ) -> PolishReport:
     return PolishReport(
         loss_before=start.loss,
@@ -235,4 +258,5 @@ def _report(
         elements=len(start.ranks),
         evaluations=spending.evaluations,
         history=incumbent.history,
+        continuous_steps=0 if steps is None else steps.steps,
     )

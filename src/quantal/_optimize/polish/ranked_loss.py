@@ -47,6 +47,18 @@ class RankedLoss:
         self._count(1)
         return self.model_loss.loss_and_gradient(self.lists.values(ranks), samples)
 
+    def variable_gradients(
+        self, ranks: Integers, samples: NDArray[np.int64] | None = None
+    ) -> list[Floats]:
+        """Return the gradients of an assignment's loss to the variables that are trained.
+
+        Args:
+            ranks: The assignment, (n,).
+            samples: The samples that count; None for all.
+        """
+        self._count(1)
+        return self.model_loss.variable_gradients(self.lists.values(ranks), samples)
+
     def monitored(self, ranks: Integers) -> float:
         """Return the monitored number of an assignment (n,), on all data."""
         self._count(1)

@@ -13,14 +13,15 @@ class PolishReport:
         validation_before: The loss on the validation data before; None without such data.
         validation: The same after polishing.
         proved: Whether no assignment has a lower loss, for a loss of few elements that was
-            measured to be quadratic. The proof is of the quadratic function; where the
-            loss was measured, it differed from it by at most 1e-4 of its range. For other
-            losses there is no bound.
+            measured to be quadratic, with the other weights as they are. The proof is of the
+            quadratic function; where the loss was measured, it differed from it by at most 1e-4
+            of its range. For other losses there is no bound.
         changed: The number of elements that have another code than before.
         elements: The number of all elements.
         evaluations: The number of losses that were evaluated, each on all or a part of the data,
             those of the validation data included.
         history: The pairs (seconds, loss) of each improvement on the data given.
+        continuous_steps: The number of steps of what is not on a list that were kept.
     """
 
     loss_before: float
@@ -32,6 +33,7 @@ class PolishReport:
     elements: int
     evaluations: int
     history: list[tuple[float, float]]
+    continuous_steps: int = 0
 
     def __str__(self) -> str:
         text = f"loss {self.loss_before:.6g} -> {self.loss:.6g}" + " (proved)" * self.proved
@@ -39,5 +41,6 @@ class PolishReport:
             text += f", validation {self.validation_before:.6g} -> {self.validation:.6g}"
         return (
             f"{text}; {self.changed:,} of {self.elements:,} elements changed, "
-            f"{self.evaluations:,} evaluations"
+            + (f"{self.continuous_steps:,} continuous steps, " if self.continuous_steps else "")
+            + f"{self.evaluations:,} evaluations"
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from quantal._optimize.budget import Spending
 from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.polish.continuous import ContinuousSteps
 from quantal._optimize.polish.curvature import Curvature
 from quantal._optimize.polish.ranked_loss import RankedLoss
 from quantal._optimize.polish.validation import Selection
@@ -30,6 +31,7 @@ class PolishState:
         random: Draws.
         monitors: Whether the monitored number is another than the loss.
         seed: The seed of methods that draw for themselves.
+        continuous: The steps of what is not on a list; None where it stays.
     """
 
     objective: RankedLoss
@@ -40,6 +42,7 @@ class PolishState:
     random: np.random.Generator
     monitors: bool
     seed: int
+    continuous: ContinuousSteps | None = None
 
     def first_block(self) -> int:
         """Return how many moves the first block has."""
@@ -50,6 +53,22 @@ class PolishState:
         loss = self.objective.monitored(ranks)
         self.incumbent.offer(ranks, loss)
         self.selection.offer(ranks, loss)
+
+    def train_continuous(self) -> bool:
+        """Train what is not on a list, at the kept assignment; return whether that was kept.
+
+        All losses are others then: the incumbent is measured anew.
+        """
+        if self.continuous is None or not self.continuous.improve(self.selection):
+            return False
+        incumbent, kept = self.incumbent, self.selection.kept
+        codes, loss = kept.ranks, kept.loss
+        if (incumbent.codes != codes).any():
+            loss_of_incumbent = self.objective.monitored(incumbent.codes)
+            if loss_of_incumbent < loss:
+                codes, loss = incumbent.codes, loss_of_incumbent
+        incumbent.restate(codes, loss)
+        return True
 
     def measure_curvature(self, ranks: Integers) -> None:
         """Measure the curvature at an assignment, at a fifth of the budget at most."""

@@ -1,7 +1,9 @@
 """The validation objective decides which assignment polishing keeps."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from quantal._optimize.budget import Spending
 from quantal.objectives.problem import Integers
@@ -9,17 +11,28 @@ from quantal.objectives.problem import Integers
 Measure = Callable[[Integers], float]
 """A measure takes an assignment (n,) to a number that is lower for a better one."""
 
+Numbers = tuple[NDArray[Any], ...]
+"""The numbers of some variables, an array for each."""
+
 STAGES = 40
 """Assignments are offered for keeping at so many stages of the budget: often enough to lose little
 to an interrupt or to noise that is learned, and seldom enough to cost little."""
 
 
 class Kept(NamedTuple):
-    """A kept assignment comes with its loss on the data given and on the validation data."""
+    """A kept assignment comes with its loss on the data given and on the validation data.
+
+    Attributes:
+        ranks: The assignment, (n,).
+        loss: Its monitored number on the data given.
+        validation: The same on the validation data; None without such data.
+        variables: The numbers of the continuous variables with which these were measured.
+    """
 
     ranks: Integers
     loss: float
     validation: float | None
+    variables: Numbers = ()
 
 
 class Selection:
@@ -34,6 +47,7 @@ class Selection:
         validation: Measures it on the validation data; None without such data.
         on_kept: Is called with each assignment that is kept from now on, and its loss on
             the data given.
+        variables: Returns the numbers that the continuous variables have now.
     """
 
     def __init__(
@@ -42,9 +56,11 @@ class Selection:
         measure: Measure,
         validation: Measure | None,
         on_kept: Callable[[Integers, float], object],
+        variables: Callable[[], Numbers] = tuple,
     ) -> None:
         self.kept, self._start_loss = start, start.loss
         self._measure, self.validation, self._on_kept = measure, validation, on_kept
+        self._variables = variables
 
     def offer(self, ranks: Integers, loss: float | None = None) -> bool:
         """Keep an assignment if it is better in what counts; return whether it was kept.
@@ -64,7 +80,7 @@ class Selection:
             return False
         if self.validation is None and not loss < self.kept.loss:
             return False
-        self.kept = Kept(ranks.copy(), loss, validation)
+        self.kept = Kept(ranks.copy(), loss, validation, self._variables())
         self._on_kept(self.kept.ranks, loss)
         return True
 

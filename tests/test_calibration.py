@@ -355,3 +355,26 @@ def test_mixed_precision_and_models_within_models():
     model = keras.Sequential([keras.Input((6,)), inner, layers.Dense(3)])
     listed = quantal.discretize(model, "ternary", calibrate=correlated((50, 6)), verbose=0)
     assert all(parameter.calibration.error < 0.8 for parameter in parameters_of(listed))
+
+
+@keras.saving.register_keras_serializable("test_calibration")
+class Subclassed(keras.Model):
+    """A model that does not say what it takes before it is called."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.last = layers.Dense(5, activation="relu"), layers.Dense(2)
+
+    def call(self, inputs):
+        return self.last(self.hidden(inputs))
+
+
+@on_one_backend
+def test_a_subclassed_model_is_calibrated_and_goes_by_a_menu():
+    model, x = Subclassed(), correlated((40, 6))
+    model(x)
+    rounded = quantal.discretize(model, "ternary")
+    calibrated = quantal.discretize(model, "ternary", calibrate=x, verbose=0)
+    assert loss(model, calibrated, x) < loss(model, rounded, x)
+    menu = quantal.discretize(model, bits=20, values=["ternary", "binary"], data=x, verbose=0)
+    assert len(parameters_of(menu)) == 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import quantal
+from conftest import on_one_backend
 from quantal.plots import plot_values
 
 
@@ -96,3 +97,22 @@ def test_a_model_in_place_of_its_parameters():
     model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
     with pytest.raises(TypeError, match=r"Expected a list of parameters, such as quantal\.param"):
         plot_values(model)
+
+
+@on_one_backend
+def test_choices_are_drawn_with_what_each_list_costs():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+    menu = ["binary", "ternary", "powers_of_two:4"]
+    new = quantal.discretize(model, bits=12, values=menu, data=x, verbose=0)
+    figure = quantal.plots.plot_choices(quantal.parameters_of(new), title="kernels")
+    drawn(figure)
+    lines = figure.axes[0].lines
+    for parameter, line, ring in zip(
+        quantal.parameters_of(new), lines[::2], lines[1::2], strict=True
+    ):
+        assert len(line.get_xdata()) == 3
+        assert ring.get_xdata()[0] == parameter.choice.option.bytes / 1e3
+    listed = quantal.discretize(model, "ternary")
+    with pytest.raises(ValueError, match="None of 2 parameters was chosen from a menu"):
+        quantal.plots.plot_choices(quantal.parameters_of(listed))

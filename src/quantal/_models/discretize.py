@@ -149,4 +149,6 @@ def discretize(
 def _batch_of(model: keras.Model) -> int | None:
     """Return the number of samples that a model is built for; None for any."""
     symbolic = keras.tree.flatten(symbolic_inputs(model))
-    return next((tensor.shape[0] for tensor in symbolic if tensor.shape), None)
+    # A subclassed model that was called may not say what it takes.
+    shapes = (getattr(tensor, "shape", None) for tensor in symbolic)
+    return next((shape[0] for shape in shapes if shape), None)

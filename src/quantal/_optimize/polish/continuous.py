@@ -66,6 +66,7 @@ class ContinuousSteps:
         objective: The loss, whose model trains these variables.
         spending: What is used of the budget.
         random: Draws batches.
+        alone: Whether no codes change, so that the whole budget is for these steps.
 
     Attributes:
         numbers: The numbers that the variables have, an array for each.
@@ -73,8 +74,13 @@ class ContinuousSteps:
     """
 
     def __init__(
-        self, objective: RankedLoss, spending: Spending, random: np.random.Generator
+        self,
+        objective: RankedLoss,
+        spending: Spending,
+        random: np.random.Generator,
+        alone: bool = False,
     ) -> None:
+        self._share = np.inf if alone else _SHARE
         self._objective, self._spending, self._random = objective, spending, random
         self._variables = objective.model_loss.compiled.trained
         self.numbers: Numbers = tuple(
@@ -102,7 +108,10 @@ class ContinuousSteps:
         spending, improved, refused = self._spending, False, 0
         for _ in range(_MOST_BLOCKS):
             began = spending.fraction_used
-            if self._fraction_used > _SHARE * began or not self._affords_a_block():
+            if (
+                self._fraction_used > self._share * max(began, _SMALLEST)
+                or not self._affords_a_block()
+            ):
                 break
             kept = self._block(selection)
             self._fraction_used += spending.fraction_used - began

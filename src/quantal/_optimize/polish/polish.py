@@ -166,7 +166,7 @@ def polish(
         if validation_data is not None:
             validation = objective_of(checked_validation_data(validation_data)).monitored
         random = np.random.default_rng(seed)
-        steps = ContinuousSteps(objective, spending, random) if trained else None
+        steps = ContinuousSteps(objective, spending, random, not selected) if trained else None
         start = _measured_start(objective, validation, steps)
         if not selected and steps is None:
             return _report(start, start, Incumbent(start.ranks, spending), spending)

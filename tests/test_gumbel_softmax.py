@@ -11,6 +11,8 @@ from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testin
 from quantal.estimators import GumbelSoftmax
 from quantal.estimators.contrib import ArgmaxStraightThrough
 
+pytestmark = pytest.mark.product
+
 FORMULA_LISTS = {
     **{name: LISTS[name] for name in ("binary", "uneven", "tenths", "seventeen")},
     "per channel": PER_CHANNEL,

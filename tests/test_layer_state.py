@@ -13,6 +13,8 @@ from conftest import BACKEND, numpy, on_one_backend
 from quantal import Values
 from quantal._models.layer_state import assets_of, load_assets
 
+pytestmark = pytest.mark.product
+
 
 def discretized(model):
     """Dense layers on a list that has every weight as it is."""

@@ -14,6 +14,8 @@ from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.tensors.projection import moving_projection, projection_of
 from quantal.callbacks import RefreshLists
 
+pytestmark = pytest.mark.product
+
 FOUR = Values([0.5, -1, 2, -0.1], learnable=True)
 ROWS = Values([[1, -1, 0.25], [0.1, 0.2, 0.4], [-3, 5, 0]], axis=-1)
 LONG_ROWS = Values(np.random.default_rng(0).normal(size=(3, 20)), axis=0)

@@ -14,6 +14,8 @@ from quantal._core.tensors.projection import projection_of
 from quantal.estimators import MODERATION, MeanField
 from quantal.estimators.mean_field import moderated
 
+pytestmark = pytest.mark.product
+
 FOUR = Values([1, -1, 0.5, -0.5])
 
 

@@ -80,6 +80,7 @@ def test_mixed_precision_trains(dtype, random):
     assert_listed(model)
 
 
+@pytest.mark.product
 def test_a_keras_hub_backbone(random):
     hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed")
     backbone = hub.models.BertBackbone(

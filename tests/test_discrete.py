@@ -100,6 +100,7 @@ def test_everything_trains(name, dtype, jit):
         testing.assert_members(parameter.listed_values, VALUES)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("name", ["Dense", "composite"])
 def test_everything_trains_under_the_compiler_of_pytorch(name):
     if keras.config.backend() != "torch":

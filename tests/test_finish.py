@@ -354,6 +354,7 @@ def test_half_precision_and_a_model_without_statistics(policy):
     parameters_of(model)[0].check_finite()
 
 
+@pytest.mark.product
 def test_a_distilled_student(random, monkeypatch):
     examples = pathlib.Path(__file__).parent.parent / "examples"
     if not examples.exists():

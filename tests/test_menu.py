@@ -50,6 +50,7 @@ def bits_of(model):
     return 8 * sum(o.bytes for o in chosen) / sum(int(np.prod(p.shape)) for p in kernels)
 
 
+@pytest.mark.product
 def test_the_choice_fits_and_is_the_best_of_all():
     model, x = network(), samples()
     y = targets(model, x)

@@ -605,6 +605,7 @@ def test_no_block_is_taken_that_fails_the_validation_data(random):
         np.testing.assert_array_equal(ranks, state.selection.start.ranks)
 
 
+@pytest.mark.product
 @on_one_backend
 def test_an_assignment_that_is_given_up_leaves_no_mark(random):
     """What passes the validation data, but is worse on all data, is no measure for the rest."""
@@ -828,6 +829,7 @@ def test_a_model_loss_is_an_objective_of_vectors(random):
     np.testing.assert_allclose(gradients[:, 7], slope, rtol=0.05, atol=1e-3)
 
 
+@pytest.mark.product
 @on_one_backend
 def test_losses_on_validation_data_are_counted(random):
     """Each evaluation calls the monitor once, but for losses on all data, which take two calls."""
@@ -973,6 +975,7 @@ def test_gradients_to_continuous_variables_are_true(random):
     compiled.release()
 
 
+@pytest.mark.product
 @on_one_backend
 @pytest.mark.parametrize("batch_size", [96, 32])
 def test_a_continuous_step_that_does_not_help_is_taken_back(random, batch_size, monkeypatch):
@@ -987,6 +990,7 @@ def test_a_continuous_step_that_does_not_help_is_taken_back(random, batch_size, 
     assert loss_of(model, x, y) == pytest.approx(report.loss, rel=1e-4)
 
 
+@pytest.mark.product
 @on_one_backend
 @pytest.mark.parametrize("batch_size", [64, 16])
 def test_validation_data_guard_continuous_steps(random, batch_size):
@@ -1030,6 +1034,7 @@ def test_continuous_steps_resume_from_their_file(random, tmp_path):
     assert all(are_equal(before, numbers_of(variables)))
 
 
+@pytest.mark.product
 @on_one_backend
 @pytest.mark.parametrize("batch_size", [96, 32])
 @pytest.mark.parametrize("at", [60, 75, 140])

@@ -86,8 +86,10 @@ def has_class_of_its_own(model: keras.Model) -> bool:
     kind = class_of(model)
     if not is_container(model) or kind.__module__.startswith("keras."):
         return False
-    # Classes with the constructor of functional models take any graph of layers.
-    parameters = list(inspect.signature(kind).parameters.values())
+    # Classes with the constructor of functional models take any graph of layers. Of a class that
+    # inherits its constructor, some versions of Python say what Keras's __new__ takes.
+    constructor = inspect.signature(kind.__init__)  # type: ignore[misc]
+    parameters = list(constructor.parameters.values())[1:]
     is_functional = [parameter.name for parameter in parameters[:2]] == ["inputs", "outputs"]
     takes_all = {parameter.kind for parameter in parameters} == {
         inspect.Parameter.VAR_POSITIONAL,

@@ -36,7 +36,8 @@ layers                  _channels _substitutes _dtypes _finalized _first_values 
 layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
 layers                  multiplier discrete
 callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
-_models                 walk layer_state loose_weights exchange kept_class parts remake clone
+_models                 walk attribute_data layer_state loose_weights exchange kept_class parts
+_models                 remake clone
 _models                 inputs
 _models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize bake rules

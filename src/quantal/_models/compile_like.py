@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from quantal._core.keras_internals import compile_arguments
-from quantal._models.layer_state import keeps_the_same_data
+from quantal._models.attribute_data import keeps_the_same_data
 
 _GIVEN_TWICE = re.compile(r"got multiple values for keyword argument '(\w+)'")
 """What Python says where a function hands on a keyword that it gives itself, too."""

@@ -8,15 +8,12 @@ user has set after the constructor are copied by their names.
 """
 
 import contextlib
-import copy
-import datetime
-import enum
 import functools
 import inspect
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple, NoReturn
 
 import keras
@@ -26,21 +23,16 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
-from quantal._core.types import Tensor
-
-_TIMES = (datetime.date, datetime.time, datetime.timedelta)
-_PLAIN = (
-    *(type(None), bool, int, float, complex, str, bytes, np.ndarray, np.generic),
-    *(PurePath, enum.Enum, range, slice, np.dtype, *_TIMES),
+from quantal._models.attribute_data import (
+    are_alike,
+    are_equal,
+    captured,
+    copied,
+    is_data,
+    is_function,
+    is_kept_by_keras,
+    same_numbers,
 )
-"""The types of attributes that are data and nothing else."""
-_OF_LIBRARIES = (
-    *("builtins", "functools", "jax", "jaxlib", "keras", "keras_hub", "keras_nlp"),
-    *("numpy", "quantal", "tensorflow", "torch"),
-)
-"""The packages whose objects are not compared: what they hold follows from configs or weights."""
-_DEEPEST = 4
-"""How deep objects within objects are looked into; they may hold themselves."""
 
 
 class LayerPair(NamedTuple):
@@ -128,13 +120,6 @@ def keeps_more(model: keras.Layer) -> bool:
     return any(_more_than_weights(layer) for layer in flatten_layers(model))
 
 
-def keeps_the_same_data(one: Any, other: Any) -> bool:
-    """Return whether two objects of one class hold the same, where that is data."""
-    return vars(one).keys() == vars(other).keys() and all(
-        _are_equal(value, vars(other)[name]) for name, value in vars(one).items() if _is_data(value)
-    )
-
-
 def check_kept(model: keras.Layer, again: keras.Layer) -> None:
     """Refuse a model of which a file keeps less than a layer's own way of saving does.
 
@@ -149,7 +134,7 @@ def check_kept(model: keras.Layer, again: keras.Layer) -> None:
         more = _more_than_weights(old)
         store = _own_store(new) if more else {}
         for name, numbers in more.items():
-            if name not in store or not _same_numbers(numbers, store[name]):
+            if name not in store or not same_numbers(numbers, store[name]):
                 raise ValueError(
                     f"{model.name!r} is not saved, since its layer {old.name!r} of type "
                     f"{type(old).__name__} keeps {name!r} by its save_own_variables, which is "
@@ -169,7 +154,7 @@ def _more_than_weights(layer: keras.Layer) -> dict[str, NDArray[Any]]:
     return {
         name: numbers
         for name, numbers in store.items()
-        if not any(_same_numbers(numbers, weight) for weight in weights)
+        if not any(same_numbers(numbers, weight) for weight in weights)
     }
 
 
@@ -322,18 +307,18 @@ def _copy_attributes(old: keras.Layer, new: keras.Layer) -> None:
         if is_of_keras and name.startswith("_"):
             continue
         is_lost = name not in vars(new)
-        if _is_data(value):
-            if is_lost or not _are_equal(value, vars(new)[name]):
-                setattr(new, name, _copied(value))
-        elif _is_function(value):
-            if is_lost or not _are_equal(value, vars(new)[name]):
+        if is_data(value):
+            if is_lost or not are_equal(value, vars(new)[name]):
+                setattr(new, name, copied(value))
+        elif is_function(value):
+            if is_lost or not are_equal(value, vars(new)[name]):
                 _refuse_bound_function(old, name, value)
                 setattr(new, name, value)
         elif is_lost:
-            is_kept = is_of_keras or name in of_compile or _is_kept_by_keras(value)
+            is_kept = is_of_keras or name in of_compile or is_kept_by_keras(value)
             if not (is_kept or name.startswith("_")):
                 _refuse_attribute(old, name, value)
-        elif not _are_alike(value, vars(new)[name]):
+        elif not are_alike(value, vars(new)[name]):
             _refuse_attribute(old, name, value)
 
 
@@ -354,31 +339,11 @@ def _names_of_compile(layer: keras.Layer) -> set[str]:
     }
 
 
-def _is_function(value: Any) -> bool:
-    """Return whether an attribute is a function that belongs to no object."""
-    of_a_module = isinstance(value, BuiltinFunctionType) and isinstance(value.__self__, ModuleType)
-    return of_a_module or isinstance(value, (FunctionType, np.ufunc))
-
-
 def _refuse_bound_function(layer: keras.Layer, name: str, function: Any) -> None:
     """Refuse a function that would go on using an old layer."""
     values = [*captured(function), *(getattr(function, "__defaults__", None) or ())]
     if any(isinstance(value, (keras.Layer, keras.Variable)) for value in values):
         _refuse_attribute(layer, name, function)
-
-
-def captured(function: Any) -> list[Any]:
-    """Return what a function refers to in the functions around it."""
-    cells = getattr(function, "__closure__", None) or ()
-    return [cell.cell_contents for cell in cells if _is_filled(cell)]
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # The name is not assigned yet.
-        return False
-    return True
 
 
 def _refuse_attribute(layer: keras.Layer, name: str, value: Any) -> NoReturn:
@@ -410,129 +375,3 @@ def _bookkeeping() -> frozenset[str]:
     # A finalized layer has its way of saving as an attribute.
     saving = ("save_own_variables", "load_own_variables")
     return frozenset({*names, *saving, "history", "discrete_parameters", "finalized"})
-
-
-def _is_kept_by_keras(value: Any) -> bool:
-    """Return whether an attribute holds what Keras tracks, which is compared elsewhere."""
-    if isinstance(value, (dict, list, tuple)):
-        entries = list(value.values()) if isinstance(value, dict) else list(value)
-        return bool(entries) and all(map(_is_kept_by_keras, entries))
-    tracked = (keras.Layer, keras.Variable, keras.KerasTensor, keras.metrics.Metric)
-    return isinstance(value, (*tracked, keras.random.SeedGenerator))
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether an attribute is data and nothing else."""
-    if isinstance(value, dict):
-        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(map(_is_plain, value))
-    # A variable of TensorFlow is a tensor, too.
-    if ops.is_tensor(value):
-        return not hasattr(value, "assign") and _has_numbers(value)
-    return isinstance(value, _PLAIN)
-
-
-def _has_numbers(tensor: Tensor) -> bool:
-    """Return whether a tensor has numbers, as one that only traces shapes has not."""
-    try:
-        ops.convert_to_numpy(tensor)
-    except Exception:  # Each backend raises another type.
-        return False
-    return True
-
-
-def _is_data(value: Any, depth: int = 0) -> bool:
-    """Return whether an attribute is plain, or a user's object that holds plain data alone."""
-    if _is_plain(value):
-        return True
-    return (
-        depth < _DEEPEST
-        and _is_of_a_user(value)
-        and all(_is_data(entry, depth + 1) for entry in vars(value).values())
-    )
-
-
-def _is_of_a_user(value: Any) -> bool:
-    """Return whether an object is of a class that no library of ours defines."""
-    kind = type(value)
-    return (
-        hasattr(value, "__dict__")
-        and not isinstance(value, (type, dict, list, tuple))
-        and not isinstance(value, (keras.Layer, keras.Variable, keras.metrics.Metric))
-        and kind.__module__.split(".")[0] not in _OF_LIBRARIES
-    )
-
-
-def _are_alike(one: Any, other: Any) -> bool:
-    """Return whether nothing shows that two attributes, which are no data, hold different things.
-
-    Data in lists and in objects of a user's class is compared; whatever else is there is not.
-    """
-    if one is other or _is_kept_by_keras(one) or ops.is_tensor(one):
-        return True
-    if _is_data(one) or _is_data(other) or _is_function(one):
-        return _are_equal(one, other)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_are_alike, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_are_alike(one[key], other[key]) for key in one)
-    # An object may hold itself, so no further objects are looked into.
-    if _is_of_a_user(one):
-        return type(one) is type(other) and all(
-            name in vars(other) and _are_equal(value, vars(other)[name])
-            for name, value in vars(one).items()
-            if _is_data(value)
-        )
-    return True
-
-
-def _are_equal(one: Any, other: Any) -> bool:
-    """Return whether two attributes hold the same data, or do the same."""
-    if isinstance(one, FunctionType):
-        return one is other or (
-            isinstance(other, FunctionType)
-            and one.__code__ == other.__code__
-            and _are_alike(one.__defaults__, other.__defaults__)
-            and _are_alike(captured(one), captured(other))
-        )
-    if _is_of_a_user(one) and not _is_plain(one):
-        return type(one) is type(other) and _are_equal(vars(one), vars(other))
-    if ops.is_tensor(one) or isinstance(one, (np.ndarray, np.generic)):
-        is_comparable = type(one) is type(other) and _is_plain(other)
-        return is_comparable and _same_numbers(*map(ops.convert_to_numpy, (one, other)))
-    if isinstance(one, dict):
-        return (
-            isinstance(other, dict)
-            and one.keys() == other.keys()
-            and all(_are_equal(one[key], other[key]) for key in one)
-        )
-    if isinstance(one, (list, tuple)):
-        return (
-            isinstance(other, (list, tuple))
-            and len(one) == len(other)
-            and all(map(_are_equal, one, other))
-        )
-    return type(one) is type(other) and bool(one == other or one != one)
-
-
-def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return (
-        one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    )
-
-
-def _copied(value: Any) -> Any:
-    """Return data in separate memory."""
-    if not _is_plain(value):
-        return copy.deepcopy(value)
-    if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    if isinstance(value, tuple):
-        entries = tuple(map(_copied, value))
-        return type(value)(*entries) if hasattr(value, "_fields") else entries
-    if isinstance(value, list):
-        return list(map(_copied, value))
-    if ops.is_tensor(value):
-        return ops.convert_to_tensor(np.array(ops.convert_to_numpy(value)))
-    return value.copy() if isinstance(value, (np.ndarray, set)) else value

@@ -8,7 +8,7 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, nodes_of
-from quantal._models.layer_state import captured
+from quantal._models.attribute_data import captured
 
 
 class _LooseWeight(NamedTuple):

@@ -17,7 +17,7 @@ import time
 
 import keras
 import numpy as np
-from calibrating import LISTS, SCALE, trained
+from calibrating import LISTS, SCALE, accuracy, cells, trained
 from peers.protocol import load
 
 import quantal
@@ -27,13 +27,12 @@ BITS = [1.15, 1.4, 1.64, 2.04, 3.0, 4.04]
 
 def row_of(name, seed, model, test, seconds):
     """Return what one model is worth, and the lists of its kernels."""
-    answers = model.predict(test[0], batch_size=1000, verbose=0).argmax(axis=1)
     kernels = quantal.parameters_of(model)
     lengths = [len(parameter.values) for parameter in kernels]
     return {
         "lists": name,
         "seed": seed,
-        "test_accuracy": round(100 * float((answers == test[1]).mean()), 2),
+        "test_accuracy": accuracy(model, test),
         "lengths": lengths,
         "seconds": round(seconds, 1),
     }
@@ -72,10 +71,7 @@ def table(rows) -> str:
     lines = ["| lists | accuracy, mean (lowest to highest) | s |", "|---|---|---|"]
     for name in dict.fromkeys(row["lists"] for row in rows):
         group = [row for row in rows if row["lists"] == name]
-        scores = [row["test_accuracy"] for row in group]
-        seconds = np.mean([row["seconds"] for row in group])
-        spread = f"{np.mean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f})"
-        lines.append(f"| {name} | {spread} | {seconds:.0f} |")
+        lines.append(f"| {name} | {cells(group)} |")
     return "\n".join(lines)
 
 

@@ -60,15 +60,26 @@ def trained(kind: str, seed: int, data, folder: str | None) -> keras.Model:
     return model
 
 
+def accuracy(model: keras.Model, test) -> float:
+    """Return the share of images that a model answers rightly, in percent."""
+    answers = model.predict(test[0], batch_size=1000, verbose=0).argmax(axis=1)
+    return round(100 * float((answers == test[1]).mean()), 2)
+
+
+def cells(rows) -> str:
+    """Return the cells of accuracy and seconds for the rows of all seeds."""
+    scores = [row["test_accuracy"] for row in rows]
+    seconds = np.mean([row["seconds"] for row in rows])
+    return f"{np.mean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f}) | {seconds:.0f}"
+
+
 def runs(kind: str, seed: int, lists, data, test, arguments):
     """Yield a row for each list and way."""
     model = trained(kind, seed, data, arguments.floats)
 
     def row(name, way, network, seconds=0.0):
-        answers = network.predict(test[0], batch_size=1000, verbose=0).argmax(axis=1)
-        accuracy = round(100 * float((answers == test[1]).mean()), 2)
         labels = {"network": kind, "seed": seed, "list": name, "way": way}
-        return {**labels, "test_accuracy": accuracy, "seconds": round(seconds, 1)}
+        return {**labels, "test_accuracy": accuracy(network, test), "seconds": round(seconds, 1)}
 
     yield row("float", "float", model)
     images = data[0][np.random.default_rng(seed).permutation(len(data[0]))[:IMAGES]]
@@ -99,10 +110,7 @@ def table(rows) -> str:
     ]
     for key in dict.fromkeys((r["network"], r["list"], r["way"]) for r in rows):
         group = [r for r in rows if (r["network"], r["list"], r["way"]) == key]
-        scores = [r["test_accuracy"] for r in group]
-        seconds = np.mean([r["seconds"] for r in group])
-        spread = f"{np.mean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f})"
-        lines.append(f"| {' | '.join(key)} | {spread} | {seconds:.0f} |")
+        lines.append(f"| {' | '.join(key)} | {cells(group)} |")
     return "\n".join(lines)
 
 

@@ -116,3 +116,5 @@ def test_choices_are_drawn_with_what_each_list_costs():
     listed = quantal.discretize(model, "ternary")
     with pytest.raises(ValueError, match="None of 2 parameters was chosen from a menu"):
         quantal.plots.plot_choices(quantal.parameters_of(listed))
+    with pytest.raises(TypeError, match="Expected a list of parameters"):
+        quantal.plots.plot_choices(listed)

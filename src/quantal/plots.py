@@ -65,13 +65,7 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     >>> len(plot_values(quantal.parameters_of(model)).axes)
     2
     """
-    if not isinstance(parameters, Sequence) or not all(
-        isinstance(parameter, Parameter) for parameter in parameters
-    ):
-        raise TypeError(
-            f"parameters is {parameters!r}. Expected a list of parameters, such as "
-            "quantal.parameters_of(model) returns."
-        )
+    _check_parameters(parameters)
     if not parameters or most < 1:
         raise ValueError(
             f"There are {len(parameters)} parameters, of which at most {most} are to be drawn. "
@@ -234,6 +228,7 @@ def plot_choices(parameters: Sequence[Parameter], *, title: str = "") -> Figure:
         A matplotlib figure; `figure.savefig("choices.png")` writes it.
 
     Raises:
+        TypeError: `parameters` is something else, such as a model.
         ValueError: No parameter went by a menu.
 
     Example:
@@ -245,6 +240,7 @@ def plot_choices(parameters: Sequence[Parameter], *, title: str = "") -> Figure:
     >>> len(plot_choices(quantal.parameters_of(new)).axes[0].lines)
     2
     """
+    _check_parameters(parameters)
     choices = [(p.path, p.choice) for p in parameters if p.choice is not None]
     if not choices:
         raise ValueError(
@@ -265,3 +261,14 @@ def plot_choices(parameters: Sequence[Parameter], *, title: str = "") -> Figure:
     axes.legend(fontsize="small")
     figure.suptitle(title)
     return figure
+
+
+def _check_parameters(parameters: object) -> None:
+    """Refuse what is no list of parameters, such as a model."""
+    if not isinstance(parameters, Sequence) or not all(
+        isinstance(parameter, Parameter) for parameter in parameters
+    ):
+        raise TypeError(
+            f"parameters is {parameters!r}. Expected a list of parameters, such as "
+            "quantal.parameters_of(model) returns."
+        )

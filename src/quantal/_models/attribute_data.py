@@ -129,6 +129,7 @@ def are_equal(one: Any, other: Any) -> bool:
 
 
 def same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Return whether two arrays are equal to the bit, in type and shape too."""
     return (
         one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     )

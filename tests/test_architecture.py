@@ -13,7 +13,7 @@ pytestmark = pytest.mark.without_keras
 # A folder a line, its files in order. `docs/design.md` says what each is for.
 ORDER = """
                         _registration
-_core                   types by_identity
+_core                   types by_identity table views
 _core.numbers           presets checks entropy k_means values crossings fitting
 _core.numbers           calibration knapsack
 _core.tensors           torch_gradient backend constants gradients step_functions row_steps
@@ -92,6 +92,8 @@ MODULES = modules_in(ORDER)
 FOLDERS = [line[:24].strip() for line in ORDER.splitlines() if line.strip()]
 NUMPY_ONLY = [
     "_core.numbers",
+    "_core.table",
+    "_core.views",
     "_storage.atomic",
     "_storage.names",
     "_storage.codes",

@@ -609,7 +609,8 @@ def test_missing_packages(train, monkeypatch):
     for module in ("pandas", "matplotlib", "sklearn.metrics"):
         for name in ("datasets", "comparison", "results"):
             monkeypatch.delitem(sys.modules, f"quantal._command.{name}", raising=False)
-        monkeypatch.delitem(sys.modules, "quantal.plots", raising=False)
+        for name in [name for name in sys.modules if name.startswith("quantal.plots")]:
+            monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, module, None)
         code, _, err = train("wine")
         assert code == 1

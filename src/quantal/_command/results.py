@@ -28,7 +28,7 @@ from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._optimize.interruption import stop_requests
 from quantal._storage.atomic import folder_beside, move_files
-from quantal.plots import plot_values
+from quantal.plots.values import plot_values
 
 FILES = ("model.keras", "predictions.csv", "values.png")
 SECONDS_BETWEEN_WRITES = 15.0

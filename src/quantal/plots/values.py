@@ -1,7 +1,4 @@
-"""Draw the values of parameters, how often each is used, and what the lists of a menu cost.
-
-matplotlib draws them, without a window: pip install "quantal[plots]".
-"""
+"""Draw the values that parameters have, and how often each is used."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,18 +9,14 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter
-
-try:
-    import matplotlib
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error.name} is not installed. quantal.plots draws with matplotlib. Install it: "
-        'pip install "quantal[plots]"',
-        name=error.name,
-    ) from error
+from quantal.plots._drawing import ROW_HEIGHT, WIDTH, check_parameters
+from quantal.plots._matplotlib import (
+    BoundaryNorm,
+    Figure,
+    ListedColormap,
+    ScalarMappable,
+    matplotlib,
+)
 
 MOST_LABELS = 16
 """The longest list of which every value has a label; more labels would overlap."""
@@ -34,8 +27,8 @@ FEW_LABELS = 9
 LABEL_DISTANCE = 0.09
 """The smallest distance between two labels, as a share of the axis: a line of text."""
 
-WIDTH, ROW_HEIGHT, TITLE_HEIGHT = 11, 2.7, 0.6
-"""Inches of the figure, of each parameter's row and of the title."""
+TITLE_HEIGHT = 0.6
+"""Inches of the title."""
 
 
 def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = "") -> Figure:
@@ -65,7 +58,7 @@ def plot_values(parameters: Sequence[Parameter], *, most: int = 8, title: str = 
     >>> len(plot_values(quantal.parameters_of(model)).axes)
     2
     """
-    _check_parameters(parameters)
+    check_parameters(parameters)
     if not parameters or most < 1:
         raise ValueError(
             f"There are {len(parameters)} parameters, of which at most {most} are to be drawn. "
@@ -211,64 +204,3 @@ def _draw_usage(axes: Any, values: Values, counts: NDArray[np.int64]) -> None:
             )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def plot_choices(parameters: Sequence[Parameter], *, title: str = "") -> Figure:
-    """Draw what each list of a menu takes and costs, and which one each kernel got.
-
-    Use it after `discretize` with a budget. A kernel is a line from its smallest list to its
-    largest, with a point for each list and a ring around the chosen one.
-
-    Args:
-        parameters: Parameters of a model that `quantal.discretize(..., values=menu)` returned.
-            Those that did not go by the menu are left out.
-        title: Text above the figure.
-
-    Returns:
-        A matplotlib figure; `figure.savefig("choices.png")` writes it.
-
-    Raises:
-        TypeError: `parameters` is something else, such as a model.
-        ValueError: No parameter went by a menu.
-
-    Example:
-    >>> import keras, numpy as np, quantal
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
-    >>> menu = ["binary", "ternary", "powers_of_two:4"]
-    >>> new = quantal.discretize(model, bits=8, values=menu, data=x, verbose=0)
-    >>> len(plot_choices(quantal.parameters_of(new)).axes[0].lines)
-    2
-    """
-    _check_parameters(parameters)
-    choices = [(p.path, p.choice) for p in parameters if p.choice is not None]
-    if not choices:
-        raise ValueError(
-            f"None of {len(parameters)} parameters was chosen from a menu. Expected those of a "
-            "model that quantal.discretize returned for a budget."
-        )
-    figure = Figure(figsize=(WIDTH, 2 * ROW_HEIGHT), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    for path, choice in choices:
-        options = sorted(choice.options, key=lambda option: option.bytes)
-        sizes = [option.bytes / 1e3 for option in options]
-        (line,) = axes.plot(sizes, [o.loss for o in options], ".-", label=path)
-        chosen = choice.option.bytes / 1e3, choice.option.loss
-        axes.plot(*chosen, "o", markersize=11, fillstyle="none", color=line.get_color())
-    axes.set_xscale("log")
-    axes.set_xlabel("kB of the kernel")
-    axes.set_ylabel("loss with this kernel alone on the list")
-    axes.legend(fontsize="small")
-    figure.suptitle(title)
-    return figure
-
-
-def _check_parameters(parameters: object) -> None:
-    """Refuse what is no list of parameters, such as a model."""
-    if not isinstance(parameters, Sequence) or not all(
-        isinstance(parameter, Parameter) for parameter in parameters
-    ):
-        raise TypeError(
-            f"parameters is {parameters!r}. Expected a list of parameters, such as "
-            "quantal.parameters_of(model) returns."
-        )

@@ -64,7 +64,8 @@ _export                 export
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws
 plots                   _matplotlib _drawing values choices
-_command                errors backend datasets comparison results command
+_command                errors backend options output datasets comparison results train
+_command                summary export search command
 """
 
 

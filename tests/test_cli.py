@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 import quantal
+from conftest import on_one_backend
 from quantal._command import backend, comparison, datasets, results
 from quantal._command import command as cli
 from quantal._command.errors import MissingPackage, Unwritable
@@ -508,17 +509,17 @@ def test_a_failure_while_writing_leaves_the_old_files(train, tmp_path, monkeypat
 # Other commands
 
 
-def test_inspect(capsys, tmp_path):
+def test_summary(capsys, tmp_path):
     layer = quantal.Discrete(keras.layers.Dense(3, name="hidden"), [1, -1])
     model = keras.Sequential([keras.Input((4,)), layer])
     quantal.save(model, tmp_path / "model.quantal")
     model.save(tmp_path / "model.keras")
     for name in ("model.quantal", "model.keras"):
-        code, out, err = run(capsys, "inspect", tmp_path / name)
+        code, out, err = run(capsys, "summary", tmp_path / name)
         assert (code, err) == (0, "")
         assert "hidden/kernel" in out
         assert "listed" in out
-    code, _, err = run(capsys, "inspect", tmp_path / "absent.keras")
+    code, _, err = run(capsys, "summary", tmp_path / "absent.keras")
     assert code == 3
     assert "absent.keras does not exist" in err
 
@@ -535,6 +536,48 @@ def test_export(capsys, tmp_path):
     assert "ends in '.doc'" in err
     code, _, _ = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "none" / "codes.csv")
     assert code == 5
+
+
+def test_summary_as_json(capsys, tmp_path):
+    layer = quantal.Discrete(keras.layers.Dense(3, name="hidden"), [1, -1])
+    quantal.save(keras.Sequential([keras.Input((4,)), layer]), tmp_path / "model.quantal")
+    _, out, _ = run(capsys, "summary", tmp_path / "model.quantal", "--json")
+    row = json.loads(out)["rows"][0]
+    assert row["path"].endswith("hidden/kernel")
+    assert row["shape"] == [4, 3]
+
+
+@on_one_backend
+def test_search(capsys, tmp_path):
+    code, out, err = run(capsys, "search", "autocorrelation", "--n", 13, "--json")
+    result = json.loads(out)
+    assert (code, err, result["loss"], result["proved"]) == (0, "", 6.0, True)
+    assert len(result["vector"]) == 13
+    (tmp_path / "parts.csv").write_text("3\n1\n1\n2\n2\n1\n")
+    code, out, _ = run(capsys, "search", tmp_path / "parts.csv")
+    assert code == 0
+    vector = [float(number) for number in out.splitlines()[0].split()]
+    assert np.dot(vector, [3, 1, 1, 2, 2, 1]) == 0
+    np.save(tmp_path / "couplings.npy", np.array([[0, 1.0], [1.0, 0]]))
+    code, out, _ = run(capsys, "search", tmp_path / "couplings.npy", "--values", "1,-1,0.5")
+    assert code == 0
+    assert "loss -2 (proved)" in out
+
+
+@on_one_backend
+def test_searches_that_do_not_fit(capsys, tmp_path):
+    (tmp_path / "wide.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "words.csv").write_text("a,b\n1,2\n")
+    for arguments, expected, message in [
+        (["autocorrelation"], 2, "needs the length of the code"),
+        (["absent.npy"], 3, "neither the name of an objective nor a file"),
+        ([tmp_path / "words.csv"], 3, "Expected numbers alone"),
+        ([tmp_path / "wide.csv"], 4, "has the shape (2, 3). Expected a square matrix"),
+        (["autocorrelation", "--n", 5, "--budget", 0], 4, "Expected a number above 0"),
+    ]:
+        code, _, err = run(capsys, "search", *arguments)
+        assert code == expected, err
+        assert message in err
 
 
 def test_an_interrupt(train, monkeypatch):
@@ -641,11 +684,11 @@ def test_backends(capsys, monkeypatch):
     with pytest.raises(MissingPackage, match="Expected one of tensorflow, jax, torch"):
         backend.choose_backend(None)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    code, _, err = run(capsys, "inspect", "absent.keras")
+    code, _, err = run(capsys, "summary", "absent.keras")
     assert code == 1
     assert "torch is not installed" in err
     monkeypatch.setenv("KERAS_BACKEND", "abacus")
-    code, _, err = run(capsys, "inspect", "absent.keras")
+    code, _, err = run(capsys, "summary", "absent.keras")
     assert code == 2
     assert "'abacus' is not one of" in err
 

@@ -1,5 +1,9 @@
 """Errors that end the command, each with its exit code."""
 
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
 
 class CommandError(Exception):
     """A command error ends the command with a message for the user and an exit code."""
@@ -36,3 +40,23 @@ class Interrupted(CommandError):
 
     code = 130
     """Shells give this number to what SIGINT ends."""
+
+
+@contextlib.contextmanager
+def refusals_of(path: str | pathlib.Path = "") -> Iterator[None]:
+    """Turn what the public functions raise into errors that end the command.
+
+    Args:
+        path: The file that is written meanwhile, for the message.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingPackage(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise Unfit(str(error)) from error
+    except OSError as error:
+        raise Unwritable(
+            f"{path or error.filename} cannot be written: {error.strerror or error}. Expected a "
+            "path in a folder that exists and can be written."
+        ) from error

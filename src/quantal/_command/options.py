@@ -1,0 +1,81 @@
+"""Arguments and options that several subcommands share."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from quantal._core.numbers.values import Values
+
+ModelFile = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A file of model.save or quantal.save.")
+]
+Backend = Annotated[
+    Literal["tensorflow", "jax", "torch"] | None,
+    typer.Option(envvar="KERAS_BACKEND", help="Default: the first of these that is installed."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
+]
+ValuesList = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help='The list: numbers separated by commas ("1,-1,0.5,-0.5"), or a preset such as '
+        "ternary, nf4, signed:4 or powers_of_two:4.",
+    ),
+]
+Seed = Annotated[
+    # NumPy's generators take seeds of 32 bits.
+    int,
+    typer.Option(min=0, max=2**32 - 1, help="The same seed draws the same random numbers."),
+]
+
+
+def parse_values(text: str, option: str = "--values") -> Values:
+    """Return the list that numbers separated by commas, or a preset's name, stand for."""
+    entries: list[float] | str
+    try:
+        entries = [float(entry) for entry in text.split(",")]
+    except ValueError:
+        entries = text.strip()
+    try:
+        return Values(entries)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def with_options(kind: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Let a subcommand take one object, whose fields are its arguments and options.
+
+    Args:
+        kind: A dataclass; a field is annotated as typer wants it, and has its default.
+    """
+
+    def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
+        def subcommand(**arguments: Any) -> None:
+            run(kind(**arguments))
+
+        parameters = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_default(field),
+                annotation=field.type,
+            )
+            for field in dataclasses.fields(kind)
+        ]
+        subcommand.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        subcommand.__annotations__ = {field.name: field.type for field in dataclasses.fields(kind)}
+        subcommand.__name__, subcommand.__doc__ = run.__name__, run.__doc__
+        return subcommand
+
+    return decorate
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default

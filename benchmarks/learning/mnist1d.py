@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 from learning.cases import LISTS as ALL_LISTS
+from learning.ends import callbacks_of, rate_of
 
 import quantal
 
@@ -22,9 +23,18 @@ def _data(path: pathlib.Path) -> tuple[np.ndarray, ...]:
 
 
 def train(
-    values: str, estimator: str, rate: float, seed: int, path: pathlib.Path, epochs: int = EPOCHS
+    values: str,
+    estimator: str,
+    rate: float,
+    seed: int,
+    path: pathlib.Path,
+    epochs: int = EPOCHS,
+    end: str = "cosine",
 ) -> float:
-    """Train from scratch, Adam's rate falling to zero along a cosine; test accuracy in percent."""
+    """Train from scratch, Adam's rate falling to zero along a cosine; test accuracy in percent.
+
+    Other ends: see `ends.py`.
+    """
     keras.utils.set_random_seed(seed)
     x, y, x_test, y_test = _data(path)
 
@@ -39,9 +49,9 @@ def train(
         body += [on_list(convolution), layers.BatchNormalization(momentum=0.9), layers.ReLU()]
     last = on_list(layers.Dense(10, use_bias=False)), layers.BatchNormalization(momentum=0.9)
     model = keras.Sequential([keras.Input(x.shape[1:]), *body, layers.Flatten(), *last])
-    falling = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(x) // BATCH))
+    adam = rate_of(end, rate, epochs * -(-len(x) // BATCH))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(falling), loss)
-    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
+    model.compile(keras.optimizers.Adam(adam), loss)
+    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks_of(end))
     found = model.predict(x_test, batch_size=1000, verbose=0).argmax(axis=1)
     return round(100 * float(np.mean(found == y_test)), 2)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
-from learning import cases, codebooks, fashion, mnist1d, vectors, war_and_peace
+from learning import cases, codebooks, ends, fashion, mnist1d, vectors, war_and_peace
 
 import quantal
 
@@ -168,7 +168,10 @@ def plan(asked: argparse.Namespace) -> Iterator[tuple[str, str, float]]:
             reference = estimator in (*UNTRAINED, "float")
             if not (estimator in case.references if reference else case.compares):
                 continue
-            for rate in case.rates[:1] if estimator in UNTRAINED else case.rates:
+            rates = case.rates[:1] if estimator in UNTRAINED else case.rates
+            if asked.end in ("constant", "finish"):
+                rates = (ends.RATE, *rates)
+            for rate in rates:
                 if not asked.rate or rate in asked.rate:
                     yield name, estimator, rate
 
@@ -178,6 +181,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", help="a name or a pattern such as 'planted-*'")
     parser.add_argument("--estimator", action="append")
     parser.add_argument("--rate", action="append", type=float, help="one of the case's rates only")
+    parser.add_argument("--end", choices=ends.ENDS, help="of mnist1d and war_and_peace: a cosine")
     parser.add_argument("--seeds", type=int, help="of each row; each case has its own default")
     parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets")
     parser.add_argument("--out", help="file that the rows are added to")
@@ -187,7 +191,11 @@ def main() -> None:
         print("\n".join(CASES))
         return
     for name, estimator, rate in plan(asked):
-        line = json.dumps(row(name, estimator, rate, asked.seeds, asked.data))
+        other = {} if asked.end is None else {"end": asked.end}
+        made = row(name, estimator, rate, asked.seeds, asked.data, **other)
+        if asked.end is not None:
+            made["estimator"] += f", {asked.end}"
+        line = json.dumps(made)
         print(line, flush=True)
         if asked.out:
             with open(asked.out, "a") as file:

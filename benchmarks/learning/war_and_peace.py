@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 from learning.cases import LISTS
+from learning.ends import callbacks_of, rate_of
 
 import quantal
 
@@ -53,6 +54,7 @@ def train(
     seed: int,
     path: pathlib.Path,
     batches: int | None = None,
+    end: str = "cosine",
 ) -> float:
     """The test text's mean negative log likelihood, nats a character."""
     keras.utils.set_random_seed(seed)
@@ -81,8 +83,8 @@ def train(
     model = keras.Sequential(
         [keras.Input((LENGTH,), dtype="int32"), one_hot, recurrent, layers.Dense(letters)]
     )
-    falling = keras.optimizers.schedules.CosineDecay(rate, EPOCHS * -(-len(x) // BATCH))
+    adam = rate_of(end, rate, EPOCHS * -(-len(x) // BATCH))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(falling), loss)
-    model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+    model.compile(keras.optimizers.Adam(adam), loss)
+    model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks_of(end))
     return round(float(model.evaluate(x_test, y_test, batch_size=BATCH, verbose=0)), 4)

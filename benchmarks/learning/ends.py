@@ -1,0 +1,20 @@
+"""How a run of a network ends: along a cosine, at a constant rate, or by `Finish()`."""
+
+import keras
+
+import quantal
+
+ENDS = ("cosine", "constant", "finish", "cosine and finish")
+RATE = 1e-3  # Adam's default: of a user who sets nothing, so of "constant" and "finish".
+
+
+def rate_of(end: str, rate: float, steps: int):
+    """Return what Adam is given: the rate, or one that falls to zero in these steps."""
+    if end.startswith("cosine"):
+        return keras.optimizers.schedules.CosineDecay(rate, steps)
+    return rate
+
+
+def callbacks_of(end: str) -> list[keras.callbacks.Callback]:
+    """Return what `fit` is given."""
+    return [quantal.callbacks.Finish()] if end.endswith("finish") else []

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import textwrap
 
 import quantal
 
@@ -19,4 +20,5 @@ def code_blocks(document):
     path = ROOT / document
     if not path.exists():
         return []
-    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in blocks]  # In a list they are indented.

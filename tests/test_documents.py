@@ -1,9 +1,13 @@
-"""What the documents say, runs."""
+"""What the documents say, runs, and every public name has its page."""
 
 import doctest
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 
+import docs_hooks
 import keras
 import pytest
 
@@ -42,21 +46,17 @@ def test_public_things_have_docstrings(path, thing):
                 assert inspect.getdoc(getattr(thing, word)), f"{path}.{word}"
 
 
-DOCUMENTS = [
-    "README.md",
-    "docs/design.md",
-    "docs/whole-models.md",
-    "docs/format.md",
-    "docs/export.md",
-    "docs/search.md",
-    "docs/designers.md",
+# Templates show parts of files, decisions run nothing, the examples of the API stand in docstrings.
+PAGES = [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.relative_to(ROOT).parts[1] not in ("api", "decisions", "templates")
 ]
+DOCUMENTS = [page for page in ["README.md", *PAGES] if code_blocks(page)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_examples_in_documents_run(document, tmp_path, monkeypatch):
-    if not (ROOT / document).exists():
-        pytest.skip(f"{document} is not beside the installed package")
     monkeypatch.chdir(tmp_path)  # Some write a file.
     scope = {}
     for block in code_blocks(document):
@@ -70,3 +70,64 @@ def test_readme_names_the_commands_that_ci_runs():
     last_line = (ROOT / ".ci" / "run").read_text().strip().splitlines()[-1]
     assert last_line == "scripts/test"
     assert "\nscripts/test\n" in readme
+
+
+needs_pages = pytest.mark.skipif(not PAGES, reason="docs are not beside the installed package")
+
+
+@on_one_backend
+@needs_pages
+def test_public_names_are_in_the_api():
+    missing, unknown = docs_hooks.missing_names()
+    assert not missing, "write a line '::: name' for each into the page of its group in docs/api"
+    assert not unknown
+
+
+@on_one_backend
+def test_public_names_of_the_api_are_those_of_the_package():
+    by_module = {}
+    for name in docs_hooks.public_names():
+        module, _, word = name.rpartition(".")
+        by_module.setdefault(module, set()).add(word)
+    for module, words in by_module.items():
+        loaded = importlib.import_module(module)
+        # A package holds names alone; of a file only what it defines counts.
+        is_package = hasattr(loaded, "__path__")
+        begins, default = ("quantal", module) if is_package else (module, "")
+        public = {
+            word
+            for word, thing in vars(loaded).items()
+            if not word.startswith("_") and not inspect.ismodule(thing)
+            if str(getattr(thing, "__module__", default)).startswith(begins)
+        }
+        if module == "quantal":
+            public = {w for w in quantal.__all__ if not inspect.ismodule(getattr(quantal, w))}
+        assert words >= public, module
+
+
+@on_one_backend
+@needs_pages
+def test_links_go_where_the_site_has_them(monkeypatch):
+    links = docs_hooks.with_links
+    assert links("[a](../README.md#try-it)", "tour.md") == "[a](index.md#try-it)"
+    assert links("[a](docs/search.md)", "index.md") == "[a](search.md)"
+    learning = "[a](../../benchmarks/learning/README.md)"
+    assert links(learning, "estimators/index.md") == "[a](../benchmarks/learning.md)"
+    example = "[a](../examples/beam.py)"
+    assert links(example, "designers.md") == f"[a]({docs_hooks.REPOSITORY}examples/beam.py)"
+    assert links("```\n[a](nowhere.md)\n```", "tour.md") == "```\n[a](nowhere.md)\n```"
+    with pytest.raises(ValueError, match=r"docs/tour.md links to nowhere.md"):
+        links("[a](nowhere.md)", "tour.md")
+
+
+@on_one_backend
+@needs_pages
+def test_site_builds_without_a_warning(tmp_path):
+    """A page outside the navigation, a dead link or anchor and a name without a page are errors."""
+    pytest.importorskip("mkdocstrings", reason="the group docs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    command += ["--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "site" / "api" / "search.html").read_text().count('id="quantal.search"') == 1

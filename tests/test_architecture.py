@@ -63,7 +63,7 @@ _export                 arrays plain openvino litert registry report runtimes ru
 _export                 export
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws
-plots                   _matplotlib _drawing values choices
+plots                   _matplotlib _sources _drawing values choices
 _command                errors backend options output datasets comparison results train
 _command                summary export search command
 """

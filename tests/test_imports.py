@@ -78,7 +78,7 @@ def loaded_by(statement):
 
 def test_importing_quantal_loads_no_framework():
     assert loaded_by("import quantal; quantal.Values('nf4').codes([0.3])") == "[]"
-    assert loaded_by("import quantal.objectives, quantal.schedules") == "[]"
+    assert loaded_by("import quantal.objectives, quantal.schedules, quantal.plots") == "[]"
 
 
 @pytest.mark.product

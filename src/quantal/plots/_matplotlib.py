@@ -4,6 +4,7 @@ try:
     import matplotlib as matplotlib
     from matplotlib.cm import ScalarMappable as ScalarMappable
     from matplotlib.colors import BoundaryNorm as BoundaryNorm
+    from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
     from matplotlib.colors import ListedColormap as ListedColormap
     from matplotlib.figure import Figure as Figure
 except ModuleNotFoundError as error:

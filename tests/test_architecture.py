@@ -36,6 +36,7 @@ layers                  _channels _substitutes _dtypes _finalized _first_values 
 layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
 layers                  multiplier discrete
 callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
+callbacks               _records _failures watching
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
 _models                 inputs

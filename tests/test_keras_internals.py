@@ -304,3 +304,11 @@ def test_who_reads_in_its_build():
     assert readers[0] is reader
     assert set(readers[1:]) == {None}
     assert internals.builder_that_reads() is None
+
+
+def test_an_optimizer_says_what_decays():
+    model = model_of(keras.layers.Dense(2))
+    kernel, bias = model.layers[0].weights
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[bias])
+    assert [internals.decays(optimizer, variable) for variable in (kernel, bias)] == [True, False]

@@ -241,6 +241,11 @@ def compute_loss(model: keras.Model, x: Any, y: Any, predictions: Any, sample_we
     return model._compute_loss(x, y, predictions, sample_weight, training=False)
 
 
+def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Return whether an optimizer with weight decay lets a variable decay."""
+    return bool(optimizer._use_weight_decay(variable))
+
+
 def compiled_metrics(model: keras.Model) -> Any:
     """Return the metrics of a compiled model as one metric; None if it has none."""
     return model._compile_metrics

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import parameters_of
+from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
 
 
@@ -98,6 +99,43 @@ def measure_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
             model(inputs, training=True)
             count, samples = count + 1, samples + size
     return count
+
+
+def loss_with_statistics(model: keras.Model, batches: Sequence[Any]) -> tuple[float, float]:
+    """Return the loss of a compiled model with the statistics that it has, and with measured ones.
+
+    Both are those of inference. The model stays as it is.
+
+    Args:
+        model: A built and compiled model.
+        batches: What `fit` trains on: inputs, or tuples of inputs, targets and sample weights.
+    """
+    unpacked = [keras.utils.unpack_x_y_sample_weight(batch) for batch in batches]
+    data = [keras.tree.map_structure(_as_tensor, batch, none_is_leaf=False) for batch in unpacked]
+    counts = [len(keras.tree.flatten(x)[0]) for x, _, _ in data]
+
+    def loss() -> float:
+        total = 0.0
+        for count, (x, y, weights) in zip(counts, data, strict=True):
+            outputs = model(x, training=False)
+            number = compute_loss(model, x, y, outputs, weights)
+            total += count * float(keras.ops.convert_to_numpy(number))
+        clear_losses(model)
+        return total / sum(counts)
+
+    statistics = [
+        variable
+        for layer in normalizations_of(model)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+    with _restored(statistics):
+        before = loss()
+        measure_statistics(model, [x for x, _, _ in data])
+        return before, loss()
+
+
+def _as_tensor(array: Any) -> Tensor:
+    return keras.ops.convert_to_tensor(array)
 
 
 def batches_of(data: Any, batch_size: int) -> Iterator[Any]:

@@ -48,29 +48,34 @@ ARMS = {
 }
 
 
-def network(kind: str, values, estimator: str = "auto") -> keras.Model:
-    """Return a network with its kernels on a list, or free where there is none."""
+def network(kind: str, values, estimator: str = "auto", free=frozenset()) -> keras.Model:
+    """Return a network with its kernels on a list, or free where there is none.
 
-    def on_list(layer):
-        return layer if values is None else quantal.Discrete(layer, values, estimator=estimator)
+    `free` has the numbers of kernels that stay free, too, counted from the input and from 0.
+    """
+
+    def on_list(number, layer):
+        if values is None or number in free:
+            return layer
+        return quantal.Discrete(layer, values, estimator=estimator)
 
     def normalized():
         return layers.BatchNormalization(momentum=MOMENTUM)
 
     dense = [
-        on_list(layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
-        on_list(layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
+        on_list(0, layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
+        on_list(1, layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
     ]  # fmt: skip
     convolutions = [
         layers.Reshape((28, 28, 1)),
-        on_list(layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False)), normalized(),
+        on_list(0, layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False)), normalized(),
         layers.ReLU(),
-        on_list(layers.Conv2D(64, 3, strides=2, padding="same", use_bias=False)), normalized(),
+        on_list(1, layers.Conv2D(64, 3, strides=2, padding="same", use_bias=False)), normalized(),
         layers.ReLU(),
-        layers.Flatten(), on_list(layers.Dense(32, use_bias=False)), normalized(), layers.ReLU(),
+        layers.Flatten(), on_list(2, layers.Dense(32, use_bias=False)), normalized(), layers.ReLU(),
     ]  # fmt: skip
     body = dense if kind == "mlp" else convolutions
-    last = [on_list(layers.Dense(10, use_bias=False)), normalized()]
+    last = [on_list(2 if kind == "mlp" else 3, layers.Dense(10, use_bias=False)), normalized()]
     return keras.Sequential([keras.Input((784,)), *body, *last])
 
 

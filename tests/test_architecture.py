@@ -35,8 +35,6 @@ estimators              mean_field registry policy
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
 layers                  multiplier discrete
-callbacks               _parameters _averages freezing keeping lists pacing statistics finishing
-callbacks               _records _failures watching
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
 _models                 inputs
@@ -55,6 +53,8 @@ _optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation
 _optimize.polish        continuous state annealing full_batch minibatch variables_alone resumption
 _optimize.polish        polish
+callbacks               _parameters _averages freezing keeping lists pacing statistics
+callbacks               _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor target precision
 _export                 folding
 _export.chain           steps geometry weights reader

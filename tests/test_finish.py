@@ -10,6 +10,7 @@ import pytest
 
 from conftest import on_one_backend
 from quantal import (
+    Budget,
     Discrete,
     LearnableMultiplier,
     callbacks,
@@ -17,8 +18,9 @@ from quantal import (
     parameters_of,
     testing,
 )
-from quantal._core.keras_internals import trained_values
+from quantal._core.keras_internals import fit_around, trained_values
 from quantal.callbacks._averages import LEAST_GAP, POWER, Averages
+from quantal.callbacks._vector_polish import data_in_memory
 
 layers = keras.layers
 
@@ -285,6 +287,8 @@ def test_data_that_are_no_inputs_of_the_model_are_said(data):
 def test_refusals():
     with pytest.raises(ValueError, match=r"batch_size is 0\. Expected"):
         callbacks.Finish(batch_size=0)
+    with pytest.raises(ValueError, match=r"budget has 0 seconds\. Expected a number above 0"):
+        callbacks.Finish(polish=0)
     model = network()
     run = keras.callbacks.CallbackList([callbacks.Finish()], model=model)
     with pytest.raises(ValueError, match=r"outside of a fit.*Give Finish\(data=x\)"):
@@ -312,7 +316,7 @@ def test_latents_that_have_steps_of_their_own_are_averaged_themselves(data):
     layer = LearnableMultiplier([1, -1, 0.5, -0.5], seed=1)
     model = keras.Sequential([keras.Input((6,)), layer])
     model.compile("adam", "mse")
-    finish, watch = callbacks.Finish(), WatchLatents()
+    finish, watch = callbacks.Finish(polish=False), WatchLatents()
     # Epochs of one step: JAX shows the present state at their ends alone.
     model.fit(x, target, batch_size=96, epochs=8 * LEAST_GAP, verbose=0, callbacks=[watch, finish])
     steps = np.arange(LEAST_GAP, 8 * LEAST_GAP + 1, LEAST_GAP)
@@ -328,7 +332,7 @@ def test_latents_that_have_steps_of_their_own_are_averaged_themselves(data):
 def test_latents_that_have_steps_of_their_own_are_kept_where_they_are_better(data):
     x, _ = data
     results = []
-    for more in ([], [callbacks.Finish()]):
+    for more in ([], [callbacks.Finish(polish=False)]):
         layer = LearnableMultiplier([1, -1, 0.5, -0.5], kernel_initializer="ones", seed=1)
         model = keras.Sequential([keras.Input((6,)), layer])
         model.compile("adam", "mse")
@@ -343,12 +347,194 @@ def test_latents_that_have_steps_of_their_own_are_kept_where_they_are_better(dat
         np.testing.assert_array_equal(one, other)
 
 
+HIDDEN = np.float32([1, -1, 0.5, -0.5, 1, 1, -1, 0.5, -0.5, 1, -1, -0.5])
+FEW = Budget(evaluations=3000)
+
+
+def vector(loss="mse", **options):
+    layer = LearnableMultiplier([1, -1, 0.5, -0.5], seed=1, **options)
+    model = keras.Sequential([keras.Input((12,)), layer, Total()])
+    model.compile("adam", loss)
+    return model
+
+
+@keras.saving.register_keras_serializable(package="test_finish")
+class Total(keras.layers.Layer):
+    """The sum of all features: then the loss has many local optima."""
+
+    def call(self, inputs):
+        return keras.ops.sum(inputs, axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def rows(random):
+    return random.normal(size=(96, 12)).astype("f4")
+
+
+def values_of(model):
+    (parameter,) = parameters_of(model)
+    return keras.ops.convert_to_numpy(parameter.listed_values)
+
+
+def test_a_vector_ends_with_a_polish(rows, capsys):
+    target = rows @ HIDDEN[:, None]
+    model, finish = vector(), callbacks.Finish(polish=FEW)
+    model.fit(rows, target, batch_size=16, epochs=2, verbose=2, callbacks=[finish])
+    np.testing.assert_array_equal(values_of(model), HIDDEN)
+    assert finish.kept == "polished"
+    assert finish.report.loss < 1e-9 < finish.report.loss_before
+    printed = capsys.readouterr().out
+    assert f"Finish polished the vector: {finish.report}\n" in printed
+    # The next run goes on from there, and a silent one says nothing.
+    model.fit(rows, target, batch_size=16, verbose=0, callbacks=[finish])
+    np.testing.assert_array_equal(values_of(model), HIDDEN)
+    assert capsys.readouterr().out == ""
+
+
+@on_one_backend
+def test_the_run_gives_a_polish_its_seconds(rows):
+    model, finish = vector(), callbacks.Finish()
+    model.fit(rows, rows @ HIDDEN[:, None], batch_size=16, verbose=0, callbacks=[finish])
+    np.testing.assert_array_equal(values_of(model), HIDDEN)
+    assert finish.report.proved
+
+
+@on_one_backend
+@pytest.mark.parametrize("is_array", [True, False])
+def test_validation_data_decide_about_a_polish(is_array, rows, capsys):
+    target = rows @ HIDDEN[:, None]
+    model, finish = vector(), callbacks.Finish(polish=FEW)
+    validation = (rows, -target)  # They want the opposite.
+    if not is_array:
+        validation = _Batches(*validation)
+    model.fit(rows, target, batch_size=16, verbose=2, validation_data=validation,
+              callbacks=[finish])  # fmt: skip
+    assert finish.kept != "polished"
+    assert model.evaluate(rows, -target, verbose=0) == pytest.approx(
+        finish.losses[finish.kept], rel=1e-4
+    )
+    is_refused = finish.losses.get("polished", -1) > finish.losses[finish.kept]
+    assert is_refused is not is_array
+    assert ("; not kept" in capsys.readouterr().out) is not is_array
+
+
+def _large():
+    model = keras.Sequential([keras.Input((8,)), LearnableMultiplier(), layers.Dense(600)])
+    model.compile("adam", "mse")
+    return model
+
+
+def _own_step():
+    model = _Steps([keras.Input((12,)), *vector().layers])
+    model.compile("adam", "mse", run_eagerly=True)
+    return model
+
+
+def _frozen():
+    model = keras.Sequential([keras.Input((12,)), LearnableMultiplier(), layers.Dense(1)])
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    return model
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "create",
+    [
+        network,
+        lambda: vector(estimator="straight_through"),
+        _large,
+        _own_step,
+        _frozen,
+    ],
+    ids=["matrix", "other estimator", "large", "own step", "frozen"],
+)
+def test_a_polish_without_a_place(create, random):
+    model, finish = create(), callbacks.Finish(polish=FEW)
+    x = random.normal(size=(16, *model.input_shape[1:])).astype("f4")
+    y = random.normal(size=(16, model.output_shape[-1])).astype("f4")
+    model.fit(x, y, verbose=0, callbacks=[finish])
+    assert (finish.report, finish.kept) == (None, "averages")
+
+
+class WatchData(keras.callbacks.Callback):
+    """Reads the data of a fit as Finish does."""
+
+    def on_train_end(self, logs=None):
+        self.read = data_in_memory(fit_around().data)
+
+
+@pytest.mark.parametrize("source", ["arrays", "PyDataset", "own", "weights", "classes"])
+def test_data_of_a_fit_are_read_whole(source, rows):
+    y, watch, weights, options = (rows[:, :1] > 0).astype("int32"), WatchData(), None, {}
+    x = {"a": rows} if source == "arrays" else rows
+    if source == "weights":
+        weights = options["sample_weight"] = np.arange(96, dtype="f4")
+    elif source == "classes":
+        options["class_weight"] = {0: 0.25, 1: 2.0}
+        weights = np.where(y[:, 0] == 1, 2.0, 0.25)
+    layer = keras.Input((12,), name="a")
+    model = keras.Model({"a": layer} if source == "arrays" else layer, layers.Dense(1)(layer))
+    model.compile("adam", "mse", run_eagerly=True)
+    if source == "PyDataset":
+        data = (_Batches(rows, y),)
+    elif source == "own":
+        data = (_of_the_backend(rows, y),)
+    else:
+        data, options["batch_size"] = (x, y), 20
+    model.fit(*data, verbose=0, shuffle=source == "arrays", callbacks=[watch], **options)
+    read, y_read, weights_read = watch.read
+    order = np.argsort(keras.tree.flatten(read)[0][:, 0])
+    expected = np.argsort(rows[:, 0])
+    assert isinstance(read, dict) is (source == "arrays")
+    np.testing.assert_array_equal(keras.tree.flatten(read)[0][order], rows[expected])
+    np.testing.assert_array_equal(y_read[order], y[expected])
+    if weights is None:
+        assert weights_read is None
+    else:
+        np.testing.assert_array_equal(weights_read[order], weights[expected])
+
+
+def _of_the_backend(x, y):
+    """A data set as users of the backend have it."""
+    if keras.backend.backend() == "torch":
+        torch = importlib.import_module("torch")
+        pairs = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+        return torch.utils.data.DataLoader(pairs, batch_size=20)
+    tensorflow = importlib.import_module("tensorflow")
+    return tensorflow.data.Dataset.from_tensor_slices((x, y)).batch(20)
+
+
+@on_one_backend
+def test_data_that_cannot_be_read_whole_are_left(rows, monkeypatch):
+    y, watch = rows[:, :1], WatchData()
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(1)])
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(_forever(rows, y), steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[watch])
+    assert watch.read is None
+    monkeypatch.setattr("quantal.callbacks._vector_polish._MOST_BYTES", rows.nbytes)
+    model.fit(rows, y, verbose=0, callbacks=[watch])
+    assert watch.read is None
+
+
+@on_one_backend
+def test_a_polish_that_fails_leaves_the_averages(rows):
+    def loss(y_true, y_pred):
+        difference = keras.ops.convert_to_numpy(keras.ops.stop_gradient(y_pred))
+        return keras.ops.mean((y_pred - y_true) ** 2) + difference.mean() * np.nan
+
+    model, finish = vector(loss), callbacks.Finish(polish=FEW)
+    with pytest.warns(UserWarning, match=r"cannot polish.*averages stay\. Finish\(polish=False\)"):
+        model.fit(rows, rows[:, :1], verbose=0, callbacks=[finish])
+    assert (finish.report, finish.kept) == (None, "averages")
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_and_a_model_without_statistics(policy):
     keras.config.set_dtype_policy(policy)
     model = keras.Sequential([keras.Input((4,)), LearnableMultiplier("ternary")])
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    finish, ones = callbacks.Finish(), np.ones((32, 4), "f4")
+    finish, ones = callbacks.Finish(polish=False), np.ones((32, 4), "f4")
     model.fit(ones, ones, batch_size=4, verbose=0, callbacks=[finish, callbacks.PaceToRun()])
     assert finish.kept == "averages"
     parameters_of(model)[0].check_finite()

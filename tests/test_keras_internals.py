@@ -261,12 +261,15 @@ def test_a_callback_sees_the_fit_around_it():
     fit, variables, values, in_state = seen
     assert see in fit.callbacks.callbacks
     assert fit.validation["x"].shape == (2, 3)
+    assert (fit.is_silent, fit.data.num_batches) == (True, 1)
     assert [batch[0].shape for batch in internals.batches_of_fit(fit.data)] == [(2, 3)]
     assert variables == model.trainable_variables
     for variable, *present in zip(variables, values, in_state, strict=True):
         for value in present:
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
     assert internals.fit_around() is None
+    model.fit(x, x[:, :2], verbose=2, callbacks=[see])
+    assert not seen[4].is_silent
     assert model.evaluate(**fit.validation, verbose=0) >= 0
 
 

@@ -279,14 +279,17 @@ class Fit(NamedTuple):
     """A fit that is running, as far as Keras does not show it to its callbacks.
 
     Attributes:
-        data: The adapter of the training data; `batches_of_fit` reads it.
+        data: The adapter of the training data; `batches_of_fit` reads it, and `num_batches` is None
+            where these have no end, or one that is not known.
         callbacks: The list of all callbacks, in the order in which they are called.
         validation: The arguments of `evaluate` for the validation data; None if there are none.
+        is_silent: Whether it prints nothing.
     """
 
     data: Any
     callbacks: keras.callbacks.CallbackList
     validation: dict[str, Any] | None
+    is_silent: bool = False
 
 
 def fit_around() -> Fit | None:
@@ -311,7 +314,8 @@ def fit_around() -> Fit | None:
                     "batch_size": names["validation_batch_size"] or names["batch_size"],
                     "steps": names["validation_steps"],
                 }
-            return Fit(iterator.data_adapter, callbacks, validation)
+            is_silent = str(names.get("verbose", 0)) == "0"
+            return Fit(iterator.data_adapter, callbacks, validation, is_silent)
         frame = frame.f_back
     return None
 

@@ -63,8 +63,16 @@ def resolve(
     """
     if not _is_auto(identifier):
         return get(identifier)
-    is_vector = math.prod(shape) == max(shape, default=1)
-    return _FOR_VECTORS if is_vector and not learnable else _FOR_OTHERS
+    return _FOR_VECTORS if is_vector(shape) and not learnable else _FOR_OTHERS
+
+
+def is_vector(shape: Sequence[int]) -> bool:
+    """Return whether all elements of a weight lie along one axis.
+
+    >>> is_vector((1, 10, 1)), is_vector((10, 3))
+    (True, False)
+    """
+    return math.prod(shape) == max(shape, default=1)
 
 
 def _is_auto(identifier: Any) -> bool:

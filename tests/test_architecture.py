@@ -65,6 +65,7 @@ _export                 export
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws
 plots                   _matplotlib _sources _drawing values choices
+_sweep                  plan data cell advice training journal progress picture result sweep
 _command                errors backend options output datasets comparison results train
 _command                summary export search command
 """

@@ -291,6 +291,16 @@ def test_products_are_replaced_for_layers_and_users_alike():
     assert len(seen) == 2
 
 
+def test_names_from_the_start():
+    keras.layers.Dense(1)
+    with internals.names_from_the_start():
+        names = [keras.layers.Dense(1).name for _ in range(2)]
+    assert names == ["dense", "dense_1"]
+    with internals.names_from_the_start():
+        assert keras.layers.Dense(1).name == "dense"
+    assert keras.layers.Dense(1).name != "dense"
+
+
 def test_who_reads_in_its_build():
     readers = []
 

@@ -20,6 +20,8 @@ from keras.src.utils.tracking import DotNotTrackScope
 
 _LATE_VARIABLES = "uninitialized_variables"
 """The name under which Keras lists, for each thread, variables that have no numbers yet."""
+_NAME_COUNTS = "object_name_uids"
+"""The name under which Keras counts, for each thread, the names that it has given."""
 _AnyVariable: Any = next(
     kind
     for kind in keras.Variable.__mro__
@@ -254,6 +256,20 @@ def compiled_metrics(model: keras.Model) -> Any:
 def metric_direction(metric: keras.metrics.Metric) -> str | None:
     """Return "up" if more of a metric is better, "down" if less is; None if it does not say."""
     return getattr(metric, "_direction", None)
+
+
+@contextlib.contextmanager
+def names_from_the_start() -> Iterator[None]:
+    """Let layers within a scope be named as in a new process: Keras counts the names that it gives.
+
+    So the same function makes a model of the same names, however many there are already.
+    """
+    counts = global_state.get_global_attribute(_NAME_COUNTS)
+    global_state.set_global_attribute(_NAME_COUNTS, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_NAME_COUNTS, counts)
 
 
 def clear_losses(model: keras.Model) -> None:

@@ -41,7 +41,8 @@ _models                 inputs
 _models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize bake rules
 _models                 on_lists probe limits menu
-_models                 discretize summary skeleton config_limits files
+_models                 discretize skeleton config_limits files
+_models                 multiplications summary_row summary_table summary
 _models                 typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress evaluator
 _optimize               constraints linear_constraints moves

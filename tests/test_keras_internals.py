@@ -301,6 +301,27 @@ def test_names_from_the_start():
     assert keras.layers.Dense(1).name != "dense"
 
 
+def test_every_call_of_a_layer_is_replaced_in_the_block():
+    dense, seen = keras.layers.Dense(2), []
+    model = model_of(keras.Sequential([dense]))
+
+    def replace(layer, call, arguments, options):
+        seen.append(layer)
+        return call(*arguments, **options)
+
+    def shapes(inputs):
+        return model(inputs)
+
+    with internals.calls_replaced(replace):
+        outputs = internals.symbolic_outputs(shapes, keras.KerasTensor((5, 3)))
+    assert outputs.shape == (5, 2)
+    assert seen[0] is model
+    assert [layer for layer in seen if layer is dense] == [dense]
+    count = len(seen)
+    model(np.ones((1, 3)))
+    assert len(seen) == count
+
+
 def test_who_reads_in_its_build():
     readers = []
 

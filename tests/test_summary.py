@@ -8,9 +8,10 @@ import pytest
 from keras import layers
 
 import quantal
-from conftest import numpy
-from models import Subclassed, rows, sequential
+from conftest import numpy, on_one_backend
+from models import OwnLayer, Subclassed, rows, sequential
 from quantal import Discrete, LearnableMultiplier, Scale, Values, discretize, summary
+from quantal._storage import container
 
 
 def hand_built():
@@ -41,8 +42,12 @@ def test_a_model_built_by_hand():
     assert [row.error for row in report.rows] == [None] * 9
     assert report.bits_before == 32 * sum(int(np.prod(row.shape)) for row in report.rows)
     lines = str(report).splitlines()
-    assert lines[0].split() == ["weight", "shape", "values", "bits", "error", "why"]
-    assert len(lines) == 1 + 9 + 1
+    heads = ["weight", "shape", "values", "estimator", "scales", "bits", "used", "MACs", "as"]
+    assert lines[0].split() == [*heads, "bytes"]
+    assert len(lines) == 1 + 9 + 3
+    assert [signs.estimator, hidden.estimator] == ["settling", "straight_through"]
+    assert (signs.scale, signs.scales) == (None, 0)
+    assert (hidden.scale, hidden.scales) == ("learned", 4)
 
 
 def test_a_model_from_a_file_and_a_final_one(tmp_path):
@@ -64,10 +69,243 @@ def test_a_plain_model(random):
 
 
 def test_as_data():
-    data = summary(hand_built()).to_dict()
+    report = summary(hand_built())
+    data = report.to_dict()
     assert json.loads(json.dumps(data)) == data
     assert data["rows"][0]["values"] == [1.0, -1.0, 0.0]
-    assert set(data) == {"bits_before", "bits_after", "rows"}
+    assert json.loads(report.to_json()) == data
+    assert data["rows"][0]["list"] == "ternary"
+    assert data["bytes"] == sum(row["bytes"] for row in data["rows"]) < data["file_bytes"]
+    assert data["macs"] == {"additions": 30, "shifts": 0, "look-ups": 0, "products": 8}
+
+
+@on_one_backend
+def test_as_a_frame():
+    pytest.importorskip("pandas")
+    report = summary(hand_built())
+    frame = report.to_frame()
+    assert frame["path"].tolist() == [row.path for row in report.rows]
+    assert frame["macs"].tolist() == [6, 24, 0, 0, 0, 0, 0, 8, 0]
+
+
+@on_one_backend
+def test_as_html():
+    text = summary(hand_built())._repr_html_()
+    assert text.count("<tr>") == 1 + 9
+    assert text.count("<svg") == 2
+
+
+@on_one_backend
+def test_codes_are_counted_as_they_are_now():
+    model = hand_built()
+    model.layers[1].set_codes([0, 0, 0, 1, 1, 0])
+    row = summary(model).rows[0]
+    assert row.usage == pytest.approx((4 / 6, 2 / 6, 0))
+    assert row.entropy == pytest.approx(-(4 * np.log2(4 / 6) + 2 * np.log2(2 / 6)) / 6)
+    # The list is 1, -1, 0: the bar is in ascending order, and 0 is never used.
+    assert "0.918 of 2  ▄·█" in str(summary(model)).splitlines()[1]
+
+
+def test_the_bytes_are_those_of_the_file(tmp_path, random):
+    for model in (hand_built(), discretize(sequential(random)[0], "nf4", scale="auto")):
+        report = summary(model)
+        path = tmp_path / "model.quantal"
+        assert report.file_bytes == quantal.save(model, path) == path.stat().st_size
+        arrays, _metadata = container.read(path)
+        # Arrays that are the same are stored once: their views have the same memory.
+        stored = {
+            array.__array_interface__["data"][0]: array.nbytes
+            for name, array in arrays.items()
+            if name != "architecture"
+        }
+        assert report.bytes == sum(stored.values())
+        assert f"the file of quantal.save has {report.file_bytes:,}" in str(report)
+
+
+@on_one_backend
+def test_a_model_that_cannot_be_saved_has_no_bytes():
+    model = hand_built()
+    model.layers[1].discrete_parameters[0].latent.assign(np.full(6, np.nan))
+    report = summary(model)
+    assert report.bytes is report.file_bytes is None
+    assert report.rows[0].bytes is report.rows[0].entropy is report.rows[0].usage is None
+    assert report.rows[0].bits_after == 12
+    assert "bytes are not known: 6 of 6 latents of " in str(report)
+
+
+def listed(layer, names="kernel", values="ternary"):
+    return Discrete(layer, values, names)
+
+
+def larq_mnist():
+    """The network of Larq's tutorial on MNIST, without its binary activations."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            listed(layers.Conv2D(32, 3, use_bias=False), values="binary"),
+            layers.MaxPooling2D(2),
+            layers.BatchNormalization(scale=False),
+            listed(layers.Conv2D(64, 3, use_bias=False), values="binary"),
+            layers.MaxPooling2D(2),
+            layers.BatchNormalization(scale=False),
+            listed(layers.Conv2D(64, 3, use_bias=False), values="binary"),
+            layers.BatchNormalization(scale=False),
+            layers.Flatten(),
+            listed(layers.Dense(64, use_bias=False), values="binary"),
+            layers.BatchNormalization(scale=False),
+            listed(layers.Dense(10, use_bias=False), values="binary"),
+            layers.BatchNormalization(scale=False),
+            layers.Activation("softmax"),
+        ],
+        name="larq",
+    )
+
+
+def test_multiplications_are_those_that_larq_counts():
+    """The numbers are those of `larq.models.summary`, Larq 0.14.0, for its tutorial's network."""
+    report = summary(larq_mnist())
+    kernels = {row.path.split("/")[-2]: row for row in report.rows if row.values is not None}
+    assert [row.macs for row in kernels.values()] == [194688, 2230272, 331776, 36864, 640]
+    assert report.macs == {"additions": 2599552 + 194688, "shifts": 0, "look-ups": 0, "products": 0}
+    # Larq counts weights of 1 bit in whole bits, too.
+    assert [row.bits_after for row in kernels.values()] == [288, 18432, 36864, 36864, 640]
+    assert report.float_bytes == 4 * 93_088 + 4 * 3 * 234
+
+
+def macs(*stack, shape, dtype=None, **arguments):
+    model = keras.Sequential([keras.Input(shape, dtype=dtype), *stack])
+    return [row.macs for row in summary(model, **arguments).rows if row.macs != 0]
+
+
+LAYERS = {
+    "Dense": (lambda: layers.Dense(3), (5, 4), [5 * 4 * 3]),
+    "EinsumDense": (lambda: layers.EinsumDense("...x,xy->...y", 3), (5, 2, 4), [5 * 2 * 4 * 3]),
+    "Conv1D": (
+        lambda: layers.Conv1D(4, 3, strides=2, padding="same", groups=2), (12, 6), [6 * 3 * 3 * 4],
+    ),
+    "Conv2D": (lambda: listed(layers.Conv2D(4, 3)), (9, 8, 2), [7 * 6 * 9 * 2 * 4]),
+    "Conv2DTranspose": (lambda: layers.Conv2DTranspose(3, 2, strides=2), (5, 5, 2), [25 * 4 * 6]),
+    "DepthwiseConv2D": (lambda: listed(layers.DepthwiseConv2D(3)), (5, 5, 2), [9 * 9 * 2]),
+    "SeparableConv2D": (
+        lambda: listed(layers.SeparableConv2D(4, 3, strides=2), "depthwise_kernel"),
+        (5, 5, 2), [4 * 9 * 2, 4 * 2 * 4],
+    ),
+    "LSTM": (lambda: listed(layers.LSTM(4), ("kernel", "recurrent_kernel")), (7, 3),
+             [7 * 3 * 16, 7 * 4 * 16]),
+    "Bidirectional": (lambda: layers.Bidirectional(layers.GRU(2)), (7, 3),
+                      [7 * 3 * 6, 7 * 2 * 6] * 2),
+    "TimeDistributed": (lambda: layers.TimeDistributed(listed(layers.Dense(2))), (7, 3), [7 * 6]),
+    "LearnableMultiplier": (lambda: LearnableMultiplier([1, -1]), (5, 3), [5 * 3]),
+    "LayerNormalization": (layers.LayerNormalization, (5, 3), []),
+    "of another call": (lambda: OwnLayer(4), (5,), [None, 5 * 4]),
+    "ConvLSTM1D": (lambda: layers.ConvLSTM1D(2, 3), (4, 6, 3), [None, None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_multiplications_of_layers(name):
+    create, shape, expected = LAYERS[name]
+    assert sorted(macs(create(), shape=shape), key=str) == sorted(expected, key=str)
+
+
+def test_an_embedding_is_read_and_not_multiplied():
+    assert macs(layers.Embedding(7, 4), shape=(5,), dtype="int32") == []
+
+
+def test_multiplications_of_attention_and_of_a_layer_that_is_called_twice():
+    inputs = keras.Input((6, 8))
+    attention, twice = listed(layers.MultiHeadAttention(2, 3)), layers.Dense(8)
+    model = keras.Model(inputs, twice(twice(attention(inputs, inputs))))
+    counts = [row.macs for row in summary(model).rows if row.macs]
+    assert counts == [6 * 8 * 6] * 4 + [2 * 6 * 64]
+
+
+@on_one_backend
+def test_open_sizes_and_models_without_inputs_ask_for_a_shape(random):
+    conv = layers.Conv2D(2, 3, use_bias=False)
+    model = keras.Sequential([keras.Input((None, None, 1)), conv])
+    report = summary(model)
+    assert report.rows[0].macs is None
+    assert report.macs["products"] == 0
+    assert "a sample has the open shape (None, None, 1); give input_shape" in str(report)
+    assert [row.macs for row in summary(model, input_shape=(8, 8, 1)).rows] == [36 * 18]
+    model = Subclassed()
+    model(rows(random, 6))
+    assert summary(model, input_shape=(6,)).to_dict() == summary(model).to_dict()
+    assert any(row.macs is None for row in summary(model).rows)
+    assert "those of Block are not known" in str(summary(model))
+    assert "\nat least " in str(summary(model))
+    with pytest.raises(TypeError, match=r"input_shape is 'big'. Expected the shape of one sample"):
+        summary(model, input_shape="big")
+
+
+@on_one_backend
+def test_a_model_of_several_inputs_and_one_of_a_fixed_batch():
+    a, b = keras.Input((3,), name="a"), keras.Input((4,), name="b")
+    model = keras.Model({"a": a, "b": b}, layers.Concatenate()([layers.Dense(2)(a), b]))
+    assert summary(model).rows[0].macs == 6
+    assert summary(model, input_shape={"a": (3,), "b": (4,)}).rows[0].macs == 6
+    fixed = keras.Input(batch_shape=(8, 3))
+    assert summary(keras.Model(fixed, layers.Dense(2)(fixed))).rows[0].macs == 6
+
+
+class Untraceable(layers.Layer):
+    def call(self, inputs):
+        raise RuntimeError("no call")
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+
+@on_one_backend
+def test_a_model_that_cannot_be_traced_has_no_multiplications():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2), Untraceable()])
+    report = summary(model)
+    assert {row.macs for row in report.rows} == {None}
+    assert "the model could not be traced: RuntimeError: " in str(report)
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("values", "scale", "kind"),
+    [
+        ("binary", None, "additions"),
+        ([0.3, 0, -0.3], "learned", "additions"),
+        ([5], None, "additions"),
+        ("powers_of_two:4", Scale("learned", "output"), "shifts"),
+        ([3, 0, -6], None, "shifts"),
+        ([0.3, 0.6, 0.9], None, "look-ups"),
+        ("nf4", None, "look-ups"),
+        ("signed:5", None, "products"),
+        ("binary", Scale("learned", 0), "additions"),
+        ("binary", Scale("learned", (0, 1)), "products"),
+        (Values([[1, -1], [4, -2]]), None, "shifts"),
+        (Values([[1, -1], [3, -2]]), None, "look-ups"),
+    ],
+)
+def test_what_a_multiplication_comes_down_to(values, scale, kind):
+    layer = Discrete(layers.Dense(2), values, scale=scale)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    assert summary(model).rows[0].kind == kind
+
+
+@on_one_backend
+def test_a_large_model_fits_a_screen():
+    stack = []
+    for _ in range(70):
+        stack += [listed(layers.Dense(2), values="powers_of_two:4"), layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((2,)), *stack], name="resnet")
+    report = summary(model)
+    assert len(report.rows) == 70 * 6
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len(lines) == 1 + 61 + 5 + 3
+    assert "… 10 more …" in lines[41]
+    groups = [line for line in lines if line.startswith("70 x ")]
+    assert [line.split()[2] for line in groups] == [
+        "bias", "gamma", "beta", "moving_mean", "moving_variance",
+    ]  # fmt: skip
+    assert groups[0].split()[3:] == ["140", "free", "32", "-", "-", "-", "8"]
 
 
 def test_the_numbers_that_training_moved_are_those_of_the_summary():

@@ -5,6 +5,7 @@ Keras has no public way to ask for what these functions return. Each has a test 
 """
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -504,3 +505,38 @@ def products_replaced(replace: ReplaceProduct) -> Iterator[None]:
         finally:
             for name, module in _PRODUCTS.items():
                 setattr(module, name, functions[name])
+
+
+ReplaceCall = Callable[[keras.Layer, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""A function of a layer, what calls it, its arguments and its arguments by name."""
+
+
+@contextlib.contextmanager
+def calls_replaced(replace: ReplaceCall) -> Iterator[None]:
+    """Let a function stand for every call of a layer that this thread makes in the block.
+
+    It is called in place of the layer, at every depth, and may call it by what it is given.
+    """
+    thread = threading.get_ident()
+    call_layer = keras.Layer.__call__
+
+    def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() != thread:
+            return call_layer(layer, *arguments, **options)
+        return replace(layer, functools.partial(call_layer, layer), arguments, options)
+
+    with _one_at_a_time:
+        keras.Layer.__call__ = call
+        try:
+            yield
+        finally:
+            keras.Layer.__call__ = call_layer
+
+
+def symbolic_outputs(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Return what a function returns for symbolic tensors, which have shapes and no numbers.
+
+    The backend traces the function, so that nothing is computed. PyTorch calls it again if that
+    fails, and then computes.
+    """
+    return keras.src.backend.compute_output_spec(function, *inputs)

@@ -8,8 +8,6 @@ from typing import Any
 
 WIDTH = 100
 """The most characters of a line of text, where columns can be shortened to it."""
-_SHORTEST = 12
-"""No cell is shortened to fewer characters."""
 _GAP = "  "
 """What stands between the columns of a text."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -44,6 +42,7 @@ class Column:
         align: `"left"` or `"right"`.
         shorten: Whether a text may cut long cells: `"start"` or `"end"` says which part of them
             gives way to an ellipsis; None for a column that is always shown whole.
+        least: No cell is cut to fewer characters.
         bars: Whether the data are shares, (K,), that are drawn as small bars.
     """
 
@@ -52,6 +51,7 @@ class Column:
     show: Callable[[Any], str] = str
     align: str = "left"
     shorten: str | None = None
+    least: int = 12
     bars: bool = False
 
     @property
@@ -221,10 +221,13 @@ class Table:
     def _shortened(self, cells: list[list[str]], width: int) -> list[list[str]]:
         """Return the cells, those of the widest columns cut until the lines fit."""
         widths = _widths(cells)
-        can_shrink = [index for index, column in enumerate(self.columns) if column.shorten]
-        while sum(widths) + len(_GAP) * (len(widths) - 1) > width and can_shrink:
-            widest = max(can_shrink, key=lambda index: widths[index])
-            if widths[widest] <= _SHORTEST:
+
+        def room(index: int) -> int:
+            return widths[index] - self.columns[index].least if self.columns[index].shorten else 0
+
+        while sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+            widest = max(range(len(widths)), key=room)
+            if room(widest) <= 0:
                 break
             widths[widest] -= 1
         return [

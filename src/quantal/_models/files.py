@@ -6,7 +6,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Container
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -87,25 +87,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     True
     """
     check_model(model)
-    slots = slots_of(model)
-    config = config_of(model)
-    arrays: Arrays = {"architecture": _deflated(config)}
-    assets = assets_of(model)
-    weights: list[dict[str, Any]] = []
-    for slot in slots:
-        name = unused_name(slot.path, _taken_names(arrays))
-        if isinstance(slot, Parameter):
-            record = record_of(slot)
-            arrays.update({f"{name}.{kind}": array for kind, array in record.arrays.items()})
-            weights.append({"name": name, **_entry(slot, record)})
-        else:
-            arrays[name] = _numbers(slot)
-            weights.append({"name": name})
-    metadata: dict[str, Any] = {"format": VERSION, "keras": keras.__version__, "weights": weights}
-    for file, data in assets.items():
-        name = unused_name(f"assets/{file}", arrays)
-        arrays[name] = np.frombuffer(zlib.compress(data, 9), np.uint8)
-        metadata.setdefault("assets", {})[file] = name
+    contents = contents_of(model)
+    slots, arrays, metadata = contents.slots, contents.arrays, contents.metadata
     _prove(model, slots, arrays, metadata)
     if keeps_more(model):
         with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +96,66 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
             container.write(trial, arrays, metadata)
             check_kept(model, load(trial))
     return container.write(path, arrays, metadata)
+
+
+class FileContents(NamedTuple):
+    """The contents of a file are what `save` writes of a model.
+
+    Attributes:
+        slots: The model's parameters and its other weights.
+        keys: The names of the arrays of each slot.
+        arrays: All arrays, the deflated architecture among them.
+        metadata: What a reader must know besides.
+    """
+
+    slots: list[Slot]
+    keys: list[list[str]]
+    arrays: Arrays
+    metadata: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """The exact size of the file, in bytes."""
+        return len(container.encoded(self.arrays, self.metadata))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The bytes that the arrays of each slot take in the file.
+
+        An array that is the same as an earlier one is not written again.
+        """
+        sizes = container.sizes_of(self.arrays)
+        return [sum(sizes[key] for key in keys) for keys in self.keys]
+
+
+def contents_of(model: keras.Model) -> FileContents:
+    """Return what `save` writes of a model.
+
+    Raises:
+        ValueError: A weight is NaN or infinite, or Keras cannot describe the architecture.
+    """
+    slots = slots_of(model)
+    arrays: Arrays = {"architecture": _deflated(config_of(model))}
+    assets = assets_of(model)
+    weights: list[dict[str, Any]] = []
+    keys: list[list[str]] = []
+    for slot in slots:
+        name = unused_name(slot.path, _taken_names(arrays))
+        if isinstance(slot, Parameter):
+            record = record_of(slot)
+            named = {f"{name}.{kind}": array for kind, array in record.arrays.items()}
+            weights.append({"name": name, **_entry(slot, record)})
+        else:
+            named = {name: _numbers(slot)}
+            weights.append({"name": name})
+        arrays.update(named)
+        keys.append(list(named))
+    metadata: dict[str, Any] = {"format": VERSION, "keras": keras.__version__, "weights": weights}
+    for file, data in assets.items():
+        name = unused_name(f"assets/{file}", arrays)
+        arrays[name] = np.frombuffer(zlib.compress(data, 9), np.uint8)
+        metadata.setdefault("assets", {})[file] = name
+    return FileContents(slots, keys, arrays, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> keras.Model:

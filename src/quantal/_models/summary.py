@@ -1,7 +1,9 @@
 """Report what every weight of a model is: its list, its bits, and what rounding loses."""
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,54 +11,35 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.table import Table, frame
+from quantal._core.views import Views
+from quantal._models.files import contents_of
+from quantal._models.multiplications import KINDS, kind_of_product, multiplications_of
 from quantal._models.rules import Rules
+from quantal._models.summary_row import SummaryRow
+from quantal._models.summary_table import table_of
 from quantal._models.walk import check_model, weights_of
-
-LONGEST_SHOWN = 4
-"""The longest list that a summary prints number by number, so that lines fit a screen."""
+from quantal.estimators.registry import name_of
 
 
-@dataclasses.dataclass(frozen=True)
-class SummaryRow:
-    """A row says what one weight of a model is.
+@dataclasses.dataclass(frozen=True, repr=False)
+class Summary(Views):
+    """A summary lists the weights of a model.
 
-    Attributes:
-        path: The weight's path in the model.
-        shape: Its shape.
-        values: The list that it is on, with the numbers it has now, or None.
-        why: Why it is on a list or stays free: the rule that says so, where rules are
-            known.
-        bits_before: Bits of the weight as a free one.
-        bits_after: Bits of its codes, scales and learned numbers; `bits_before` where it
-            is free.
-        error: Relative distance to the weight of the model compared with,
-            `norm(w - v) / norm(w)`; None for free weights, and where there is no such
-            model.
-        output_error: Relative distance of the weight's outputs to those of the trained one, on
-            the samples that `discretize` calibrated with; None where it did not.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    values: Values | None
-    why: str
-    bits_before: int
-    bits_after: int
-    error: float | None
-    output_error: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """A summary lists the weights of a model; `str` draws it as a table.
+    `print` draws it as a table, a notebook shows it as HTML; `to_dict`, `to_json` and `to_frame`
+    give the data.
 
     Attributes:
         rows: One `SummaryRow` for each weight, in the order of the model's layers.
+        file_bytes: The exact size of the file that `quantal.save` writes; None where it would
+            refuse the model.
+        notes: What is not known, and why.
     """
 
     rows: tuple[SummaryRow, ...]
+    file_bytes: int | None = dataclasses.field(default=None, compare=False)
+    notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def bits_before(self) -> int:
@@ -68,45 +51,81 @@ class Summary:
         """The number of bits that all weights take as they are."""
         return sum(row.bits_after for row in self.rows)
 
+    @property
+    def float_bytes(self) -> int:
+        """The bytes that all weights would take if none were on a list."""
+        return self.bits_before // 8
+
+    @property
+    def bytes(self) -> int | None:
+        """The bytes that all weights take in the file of `quantal.save`; None if it refuses."""
+        sizes = [row.bytes for row in self.rows]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def macs(self) -> dict[str, int]:
+        """The multiply-accumulates of one sample by their kind, as far as they are known."""
+        totals = dict.fromkeys(KINDS, 0)
+        for row in self.rows:
+            totals[row.kind] += row.macs or 0
+        return totals
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the summary as data that JSON can hold.
+        """Return the summary as data that JSON can hold."""
+        return {
+            "bits_before": self.bits_before,
+            "bits_after": self.bits_after,
+            "float_bytes": self.float_bytes,
+            "bytes": self.bytes,
+            "file_bytes": self.file_bytes,
+            "macs": self.macs,
+            "notes": list(self.notes),
+            "rows": [row.to_dict() for row in self.rows],
+        }
 
-        A row's list is given as its numbers, a list of lists for lists per channel.
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each weight.
+
+        Raises:
+            ImportError: pandas is not installed.
         """
-        rows = [
-            {
-                **{field.name: getattr(row, field.name) for field in dataclasses.fields(row)},
-                "shape": list(row.shape),
-                "values": None if row.values is None else row.values.tolist(),
-            }
-            for row in self.rows
-        ]
-        return {"bits_before": self.bits_before, "bits_after": self.bits_after, "rows": rows}
+        rows = [row.to_dict() for row in self.rows]
+        return frame({name: [row[name] for row in rows] for name in rows[0]} if rows else {})
 
-    def __str__(self) -> str:
-        lines: list[tuple[str, ...]] = [
-            ("weight", "shape", "values", "bits", "error", "outputs", "why")
-        ]
-        lines += [_cells(row) for row in self.rows]
-        if all(row.output_error is None for row in self.rows):
-            lines = [(*line[:-2], line[-1]) for line in lines]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
-        ratio = self.bits_before / max(self.bits_after, 1)
-        total = (
-            f"{self.bits_before / 8e3:.4g} kB of weights become {self.bits_after / 8e3:.4g} kB "
-            f"({ratio:.3g} times smaller)"
+    def table(self) -> Table:
+        """Return the summary as a table; of many weights it shows some, and `rows` all."""
+        return table_of(self.rows, [self._sizes(), *self._products(), *self.notes])
+
+    def _sizes(self) -> str:
+        """Return a line on the bytes."""
+        if self.bytes is None:
+            return f"{self.float_bytes:,} bytes as floats"
+        ratio = self.float_bytes / max(self.bytes, 1)
+        return (
+            f"{self.float_bytes:,} bytes as floats, {self.bytes:,} packed ({ratio:.3g} times "
+            f"smaller); the file of quantal.save has {self.file_bytes:,}"
         )
-        return "\n".join([*table, total])
+
+    def _products(self) -> Iterator[str]:
+        """Yield a line on the multiply-accumulates, if any are known."""
+        macs = {kind: count for kind, count in self.macs.items() if count}
+        if macs:
+            parts = ", ".join(f"{count:,} {kind}" for kind, count in macs.items())
+            least = "at least " if any(row.macs is None for row in self.rows) else ""
+            yield f"{least}{sum(macs.values()):,} multiply-accumulates for a sample: {parts}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def summary(
-    model: keras.Model, compared_with: keras.Model | None = None, rules: Any = None
+    model: keras.Model,
+    compared_with: keras.Model | None = None,
+    rules: Any = None,
+    *,
+    input_shape: Any = None,
 ) -> Summary:
-    """Summarize a model weight by weight: lists, bits, and what rounding loses.
+    """Summarize a model weight by weight: lists, bits, bytes, multiplications, and losses.
 
     Use it on any built model: discretized, loaded, or with discrete layers of your own.
     With the model before `discretize`, it says how far rounding moved each weight; with
@@ -118,12 +137,15 @@ def summary(
             that `discretize` was given, for the column `error`. None leaves it empty.
         rules: The rules that `discretize` was given, for the column `why`. They need
             `compared_with`, because they are matched with its paths.
+        input_shape: The shape of one sample, such as (28, 28, 1), for which to count
+            multiplications, or a list or dict of shapes for several inputs. It is needed where
+            the model leaves sizes open or has no Inputs; None takes those of the model.
 
     Returns:
-        A `Summary`: `print` it, or read its `rows` or `to_dict()`.
+        A `Summary`: `print` it, or read its `rows`, `to_dict()` or `to_frame()`.
 
     Raises:
-        TypeError: A model is no Keras model.
+        TypeError: A model is no Keras model, or `input_shape` is no shape.
         ValueError: A model is not built, `compared_with` has other weights, or `rules`
             came without it.
 
@@ -133,8 +155,8 @@ def summary(
     ...                           keras.layers.Dense(2, name="last")], name="net")
     >>> rules = {"hidden": "ternary"}
     >>> discrete = quantal.discretize(model, rules)
-    >>> [(row.path, row.why) for row in quantal.summary(discrete).rows][:2]
-    [('net/hidden/kernel', 'listed'), ('net/hidden/bias', 'free: bias')]
+    >>> [(row.path, row.why, row.macs) for row in quantal.summary(discrete).rows][:2]
+    [('net/hidden/kernel', 'listed', 32), ('net/hidden/bias', 'free: bias', 0)]
     >>> report = quantal.summary(discrete, compared_with=model, rules=rules)
     >>> report.rows[0].why, 0 < report.rows[0].error < 1
     ("rule 'hidden'", True)
@@ -157,35 +179,81 @@ def summary(
         if rules is not None:
             is_listed = [variable in parameters for variable in variables]
             reasons = _reasons(compared_with, rules, originals, is_listed)
-    return Summary(
-        tuple(
-            _row(variable, parameters.get(variable), why, error)
-            for variable, why, error in zip(variables, reasons, errors, strict=True)
+    products, stored = multiplications_of(model, input_shape), _stored(model)
+    rows = [
+        _row(variable, parameters.get(variable), why, error)
+        for variable, why, error in zip(variables, reasons, errors, strict=True)
+    ]
+    rows = [
+        dataclasses.replace(
+            row, macs=products.counts.get(variable), bytes=stored.sizes.get(variable)
         )
-    )
+        for variable, row in zip(variables, rows, strict=True)
+    ]
+    notes = [stored.note, products.note and f"multiply-accumulates: {products.note}"]
+    return Summary(tuple(rows), stored.size, tuple(filter(None, notes)))
+
+
+class _Stored(NamedTuple):
+    """What is stored of a model has a size for the file, and one for each weight."""
+
+    size: int | None
+    sizes: ByIdentity[int]
+    note: str = ""
+
+
+def _stored(model: keras.Model) -> _Stored:
+    """Return what `save` writes for each weight, or why it refuses the model."""
+    try:
+        contents = contents_of(model)
+    except ValueError as error:
+        return _Stored(None, ByIdentity(), f"bytes are not known: {error}")
+    variables = [slot.latent if isinstance(slot, Parameter) else slot for slot in contents.slots]
+    return _Stored(contents.size, ByIdentity(zip(variables, contents.sizes, strict=True)))
 
 
 def _row(
     variable: keras.Variable, parameter: Parameter | None, why: str, error: float | None
 ) -> SummaryRow:
     shape = tuple(variable.shape)
-    calibration = None if parameter is None else parameter.calibration
+    bits = int(np.prod(shape)) * 8 * np.dtype(_numpy_name(variable.dtype)).itemsize
+    if parameter is None:
+        return SummaryRow(variable.path, shape, None, why, bits, bits)
+    values, calibration, scale = parameter.values, parameter.calibration, parameter.scale_state
+    codes = _codes(parameter)
     if calibration is not None and calibration.note:
         why = f"{why}; not calibrated: {calibration.note}"
-    if parameter is not None and parameter.choice is not None:
+    if parameter.choice is not None:
         option, count = parameter.choice.option, len(parameter.choice.options)
         why = f"chosen of {count} lists: {option.bytes / 1e3:.4g} kB, costs {option.loss:.3g}"
-    bits = int(np.prod(shape)) * 8 * np.dtype(_numpy_name(variable.dtype)).itemsize
     return SummaryRow(
-        path=variable.path if parameter is None else parameter.path,
+        path=parameter.path,
         shape=shape,
-        values=None if parameter is None else parameter.values,
+        values=values,
         why=why,
         bits_before=bits,
-        bits_after=bits if parameter is None else parameter.bits,
+        bits_after=parameter.bits,
         error=error,
         output_error=None if calibration is None else calibration.error,
+        estimator=name_of(parameter.estimator),
+        scale=None if scale is None else scale.scale.method,
+        scales=0 if scale is None else math.prod(scale.start.shape),
+        entropy=None if codes is None else values.entropy(codes),
+        usage=None if codes is None else _shares(values.usage(codes)),
+        kind=kind_of_product(parameter),
     )
+
+
+def _codes(parameter: Parameter) -> NDArray[np.int32] | None:
+    """Return the codes of a parameter; None where training has diverged, so that it has none."""
+    try:
+        return ops.convert_to_numpy(parameter.codes)
+    except ValueError:
+        return None
+
+
+def _shares(counts: NDArray[np.int64]) -> tuple[float, ...]:
+    return tuple((counts / max(int(counts.sum()), 1)).tolist())
 
 
 def _numpy_name(dtype: str) -> str:
@@ -256,22 +324,3 @@ def _reasons(
         return f"free in spite of the rule: {match.why}"
 
     return [reason(*pair) for pair in zip(originals, is_listed, strict=True)]
-
-
-def _cells(row: SummaryRow) -> tuple[str, ...]:
-    """Return the cells of a row in the table that `str` draws."""
-    return (
-        row.path,
-        "x".join(map(str, row.shape)),
-        "-" if row.values is None else _short(row.values),
-        f"{row.bits_after / max(int(np.prod(row.shape)), 1):.4g}",
-        "-" if row.error is None else f"{row.error:.3f}",
-        "-" if row.output_error is None else f"{row.output_error:.3f}",
-        row.why,
-    )
-
-
-def _short(values: Values) -> str:
-    if values.channels is not None or len(values) > LONGEST_SHOWN:
-        return f"{len(values)} {'learned' if values.learnable else 'values'}"
-    return str(values.tolist())

@@ -72,6 +72,18 @@ def write(
     Raises:
         TypeError: An array has a dtype that the format lacks.
     """
+    data = encoded(arrays, metadata)
+    with replace_file(path) as file:
+        file.write(data)
+    return len(data)
+
+
+def encoded(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the file that `write` writes.
+
+    Raises:
+        TypeError: An array has a dtype that the format lacks.
+    """
     # NumPy makes zero-dimensional arrays one-dimensional here.
     contiguous = {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
@@ -83,10 +95,21 @@ def write(
                 f"The array {name!r} has the dtype {array.dtype}. Expected one of "
                 f"{', '.join(sorted(_DTYPES))}. Convert it."
             )
-    data = with_digests(_packed(contiguous, metadata))
-    with replace_file(path) as file:
-        file.write(data)
-    return len(data)
+    return with_digests(_packed(contiguous, metadata))
+
+
+def sizes_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Return the bytes that each array takes in a file, by its name.
+
+    An array that is the same as an earlier one, such as a list that all weights are on, takes none.
+    """
+    seen: set[str] = set()
+    sizes: dict[str, int] = {}
+    for name, array in arrays.items():
+        digest = _digest_of_array("", np.ascontiguousarray(array), 16)
+        sizes[name] = 0 if digest in seen else array.nbytes
+        seen.add(digest)
+    return sizes
 
 
 def with_digests(tensors: Mapping[str, NDArray[Any]]) -> bytes:

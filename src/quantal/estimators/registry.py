@@ -70,3 +70,13 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
         f"name ({', '.join(_BY_NAME)}) or an instance of quantal.estimators.Estimator. "
         "Give an instance, not a class."
     )
+
+
+def name_of(estimator: Estimator) -> str:
+    """Return the name of an estimator's class, or what the class is called where it has no name.
+
+    >>> name_of(get("annealed"))
+    'annealed'
+    """
+    kind = type(estimator)
+    return next((name for name, other in _BY_NAME.items() if other is kind), kind.__name__)

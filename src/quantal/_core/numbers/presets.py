@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # NormalFloat in 4 bits, as published: quantiles of a normal distribution, and zero.
 _NF4 = (
@@ -118,6 +118,42 @@ def numbers_of(name: str) -> NDArray[np.float64]:
         f"values is the name {name!r}. Expected one of {', '.join(NAMES)} (4 stands "
         "for the bits per value). For other values give a list of numbers."
     )
+
+
+def name_of(numbers: ArrayLike) -> str | None:
+    """Return the name of the preset that a list is, in whatever order; None where it is none.
+
+    A preset with another step or largest value is named as its constructor is called.
+
+    >>> name_of([1, -1]), name_of([0, 0.5, -0.5, -1]), name_of([1, 2, 4])
+    ('binary', 'signed(2, step=0.5)', None)
+    """
+    ascending = np.sort(np.asarray(numbers, np.float32))
+    for name, preset in _WITHOUT_BITS.items():
+        if np.array_equal(preset().astype(np.float32), ascending):
+            return name
+    count = len(ascending)
+    bits = count.bit_length()
+    if count == 2 ** (bits - 1):
+        bits -= 1
+    elif count != 2**bits - 1:
+        return None
+    return next(filter(None, (_name_with(name, bits, ascending) for name in _WITH_BITS)), None)
+
+
+def _name_with(name: str, bits: int, ascending: NDArray[np.float32]) -> str | None:
+    """Return how a preset of so many bits is called if it is this list; None if it is not."""
+    try:
+        plain = _WITH_BITS[name](bits)
+    except ValueError:
+        return None
+    if np.array_equal(plain.astype(np.float32), ascending):
+        return f"{name}:{bits}"
+    argument = "step" if name in ("signed", "unsigned") else "largest"
+    factor = float(str(ascending[-1])) / plain[-1] if plain[-1] else 0.0
+    if factor > 0 and np.array_equal((plain * factor).astype(np.float32), ascending):
+        return f"{name}({bits}, {argument}={np.float32(factor)})"
+    return None
 
 
 def _halves_of(largest: float, count: int) -> NDArray[np.float64]:

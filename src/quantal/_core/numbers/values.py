@@ -23,6 +23,9 @@ from quantal._core.numbers.checks import (
 from quantal._core.numbers.entropy import entropy
 from quantal._core.numbers.k_means import k_means
 
+_SPELLED = 4
+"""A list of at most so many numbers is spelled, where it has no short name."""
+
 
 class Values:
     """A `Values` is a list of distinct real numbers, in the user's order.
@@ -442,6 +445,27 @@ class Values:
         kind = "learnable " if self.learnable else ""
         channels = "" if self.channels is None else f" for each of {self.channels} channels"
         return f"<Values: {len(self)} {kind}from {self.low:g} to {self.high:g}{channels}>"
+
+
+def short_name(values: Values) -> str:
+    """Return what a list is called on a line: a preset's name, a few numbers, or their count.
+
+    >>> [short_name(Values(name)) for name in ("ternary", [1, -1, 0.5], "powers_of_two:4")]
+    ['ternary', '1, -1, 0.5', 'powers_of_two:4']
+    >>> short_name(Values([1, 2, 5, 10, 20], learnable=True))
+    '5 values, learned'
+    """
+    if values.channels is not None:
+        name = f"{len(values)} values a channel"
+    else:
+        preset = presets.name_of(values.numbers)
+        if preset and (len(values) > _SPELLED or preset in presets.NAMES):
+            name = preset
+        elif len(values) <= _SPELLED:
+            name = ", ".join(f"{number:g}" for number in values.tolist())
+        else:
+            name = f"{len(values)} values"
+    return f"{name}, learned" if values.learnable else name
 
 
 ValuesLike = Values | str | Iterable[float] | Iterable[Iterable[float]] | NDArray[Any]

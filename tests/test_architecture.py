@@ -40,7 +40,7 @@ _models                 remake clone
 _models                 inputs
 _models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize bake rules
-_models                 on_lists probe limits menu
+_models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
 _models                 multiplications summary_row summary_table summary
 _models                 typical_inputs batches named_metric compiled_loss model_loss
@@ -67,8 +67,9 @@ testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_t
 testing                 laws
 plots                   _matplotlib _sources _drawing values choices
 _sweep                  plan data cell advice training journal progress picture result sweep
-_command                errors backend options output datasets comparison results train
-_command                summary export search command
+_command                errors backend options output reading columns encoding datasets scores
+_command                table_model comparison results train predict summary export search
+_command                command
 """
 
 

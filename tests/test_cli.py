@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pathlib
@@ -31,7 +32,8 @@ def run(capsys, *arguments):
 @pytest.fixture
 def train(capsys, tmp_path):
     def train(data, *more):
-        return run(capsys, "train", data, "--epochs", 2, "--out", tmp_path / "run", *more)
+        out = ["--out", tmp_path / "run", "--force"]
+        return run(capsys, "train", data, "--epochs", 2, *out, *more)
 
     return train
 
@@ -62,13 +64,15 @@ def check_files(folder, features, labels=None):
     assert (folder / "values.png").read_bytes().startswith(b"\x89PNG")
     model = keras.saving.load_model(folder / "model.keras")
     written = pandas.read_csv(folder / "predictions.csv")
-    assert list(written) == ["row", "target", "discrete", "float"]
+    assert list(written)[:4] == ["row", "target", "discrete", "float"]
     rows = features[written["row"] - 1].astype(np.float32)
     outputs = model.predict(rows, verbose=0)
     if labels is None:
         np.testing.assert_allclose(outputs[:, 0], written["discrete"], rtol=1e-5, atol=1e-5)
     else:
         assert [labels[code] for code in outputs.argmax(axis=1)] == list(written["discrete"])
+        names = [f"probability_{label}" for label in labels]
+        np.testing.assert_allclose(written[names], outputs, rtol=1e-4, atol=1e-6)
     return model
 
 
@@ -323,7 +327,7 @@ def test_no_command(capsys):
 def test_missing_and_unknown_files(train, tmp_path):
     for data, message in {
         tmp_path / "absent.csv": "absent.csv' is neither a data set nor a file",
-        tmp_path / "absent.xlsx": "or a path that ends in .csv, .parquet, .npz",
+        tmp_path / "absent.xlsx": "or a path that ends in .csv, .tsv, .tab, .txt, .parquet, .npz",
         "iris": "'iris' is neither a data set nor a file. Expected one of digits, breast-cancer",
     }.items():
         code, _, err = train(data)
@@ -400,7 +404,6 @@ def test_missing_column(train, tmp_path, table):
     ("column", "entry", "message"),
     [
         ("length", "wide", "column 'length' of .* holds 'wide' in row 6, and 1 such"),
-        ("length", "", "column 'length' of .* holds 'nan' in row 6"),
         ("width", "inf", "column 'width' of .* holds 'inf' in row 6, and 1 such .* finite"),
         ("width", "1e39", "column 'width' of .* holds '1e\\+39' in row 6"),
         ("kind", "", "target 'kind' of .* is missing in row 6"),
@@ -444,7 +447,8 @@ def test_tables_that_do_not_fit(train, tmp_path, table):
     for text, message in [
         ("a,b\n", "has 0 rows"),
         ("a,b\n" + "1,2\n" * 5, "has 5 rows and 1 columns of features. Expected at least 10"),
-        ("a;b\n" + "1;2\n3;4\n" * 20, "has 40 rows and 0 columns of features"),
+        ("b\n" + "1\n3\n" * 20, "has 40 rows and 0 columns of features"),
+        ("a,b\n" + "same,1\nsame,2\n" * 20, "the column 'a' of"),
         ("0.5,7\n" + "1,2\n3,4\n" * 20, "the first line holds numbers only"),
     ]:
         (tmp_path / "table.csv").write_text(text)
@@ -504,6 +508,145 @@ def test_a_failure_while_writing_leaves_the_old_files(train, tmp_path, monkeypat
     assert code == 5
     assert "No space left on device" in err
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_run_is_not_replaced_without_a_word(capsys, tmp_path, monkeypatch):
+    """A named folder is refused; without one, the next one is taken."""
+    monkeypatch.setattr(results, "train_pair", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "quantal-run").mkdir()
+    (tmp_path / "quantal-run" / "model.keras").write_text("a run")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "train", "wine", "--out", "quantal-run")
+    assert code == 5
+    assert "quantal-run has a run already. Expected a folder without one" in err
+    assert results.default_folder() == pathlib.Path("quantal-run-2")
+    (tmp_path / "quantal-run" / "model.keras").unlink()
+    assert results.default_folder() == pathlib.Path("quantal-run")
+
+
+# Tables as they are
+
+
+@pytest.fixture
+def customers(random):
+    """60 rows of an index, identifiers, words, dates and gaps, and a target."""
+    ages = random.integers(18, 80, 60).astype(float)
+    days = pandas.to_timedelta(random.integers(0, 400, 60), "D")
+    table = pandas.DataFrame(
+        {
+            "customer_id": 5000 + random.permutation(60),
+            "joined": (pandas.Timestamp("2020-01-01") + days).strftime("%d.%m.%Y"),
+            "country": random.choice(["Germany", "France", "Spain"], 60),
+            "age": ages,
+            "active": random.choice(["yes", "no"], 60),
+            "left": np.where(ages > 50, "left", "stayed"),
+        }
+    )
+    # So many that some are in the training rows, whatever the split.
+    table.loc[:14, "country"] = table.loc[20:34, "joined"] = None
+    table.loc[40:54, "age"] = np.nan
+    return table
+
+
+def test_a_table_as_it_is_and_another_one_to_predict(train, capsys, tmp_path, customers):
+    path = tmp_path / "customers.csv"
+    customers.to_csv(path, sep=";", decimal=",")
+    code, out, err = train(path, "--values", "ternary", "--json", "--class-weight", "balanced")
+    assert (code, err.replace("Training discrete weights\nTraining free weights\n", "")) == (0, "")
+    result = json.loads(out)
+    assert result["columns"] == ["joined", "country", "age", "active"]
+    assert result["classes"] == ["left", "stayed"]
+    assert len(result["remarks"]) == 2
+    assert result["scores"]["baseline"]["balanced accuracy"] == 0.5
+    assert set(result["scores"]["discrete"]) == {
+        "accuracy",
+        "balanced accuracy",
+        "F1 of stayed",
+        "area under ROC",
+    }
+    model = tmp_path / "run" / "model.keras"
+    written = pandas.read_csv(tmp_path / "run" / "predictions.csv")
+    # Other order, separator and decimals; a further column; no index, identifiers or target.
+    new = customers.iloc[written["row"] - 1][["active", "age", "country", "joined"]]
+    new.assign(note="x").to_csv(tmp_path / "new.tsv.gz", sep="\t", index=False)
+    code, out, err = run(capsys, "predict", model, tmp_path / "new.tsv.gz")
+    assert (code, err) == (0, "quantal: not used: note\n")
+    predicted = pandas.read_csv(io.StringIO(out))
+    assert list(predicted["prediction"]) == list(written["discrete"])
+    np.testing.assert_allclose(
+        predicted["probability_left"], written["probability_left"], rtol=1e-4, atol=1e-6
+    )
+    # The target gives the scores; a new word and a new gap are named.
+    customers.loc[0, "country"], customers.loc[1, "active"] = "Portugal", None
+    path = csv(tmp_path, customers)
+    code, out, err = run(capsys, "predict", model, path, "--out", tmp_path / "new.csv")
+    assert (code, out) == (0, "")
+    assert "country holds 'Portugal', which was never in training" in err
+    assert "active is missing in 1 row, and never was in training" in err
+    assert "balanced accuracy: " in err
+    assert len(pandas.read_csv(tmp_path / "new.csv")) == 60
+    for change, message in [
+        (customers.drop(columns=["age", "country"]), "has no column 'country', 'age'"),
+        (customers.assign(age="old"), "column 'age' of .* holds 'old' in row 1"),
+        (customers.assign(joined="soon"), "column 'joined' of .* holds 'soon' in row 1"),
+        (customers.assign(left="unsure"), "target 'left' of .* is 'unsure' in row 1"),
+        (customers[:0], "has no rows"),
+    ]:
+        code, _, err = run(capsys, "predict", model, csv(tmp_path, change))
+        assert code == 4
+        assert re.search(message, err), err
+
+
+def test_what_becomes_of_a_table_elsewhere(train, capsys, tmp_path, customers, table):
+    """A packed file predicts the same; C takes columns of numbers and refuses words by name."""
+    assert train(csv(tmp_path, customers), "--epochs", 1)[0] == 0
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    quantal.save(model, tmp_path / "packed.quantal")
+    outputs = [
+        run(capsys, "predict", path, tmp_path / "table.csv")[1]
+        for path in (tmp_path / "run" / "model.keras", tmp_path / "packed.quantal")
+    ]
+    assert outputs[0] == outputs[1] != ""
+    arguments = ["export", tmp_path / "run" / "model.keras", tmp_path / "model.c", "--no-check"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 4
+    assert "'table' is of the class TableFeatures for a table with words, dates or gaps" in err
+    assert train(csv(tmp_path, table), "--epochs", 1)[0] == 0
+    assert run(capsys, *arguments)[0] == 0
+
+
+def test_a_model_with_one_output_for_two_classes(train, capsys, tmp_path, table):
+    """Of a file, as probability or as logit; the written one gives probabilities."""
+    path = csv(tmp_path, table.drop(columns="price"))
+    for activation in ("sigmoid", None):
+        own = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+        own.add(keras.layers.Dense(1, activation=activation))
+        own.save(tmp_path / "own.keras")
+        code, _, err = train(path, "--model", tmp_path / "own.keras", "--patience", 1)
+        assert (code, err) == (0, "")
+        model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+        rows = table[["length", "width"]].to_numpy(np.float32)
+        outputs = model.predict(rows, verbose=0)
+        assert outputs.shape == (40, 1)
+        assert np.all((outputs >= 0) & (outputs <= 1))
+        written = pandas.read_csv(tmp_path / "run" / "predictions.csv")
+        expected = np.where(outputs[written["row"] - 1, 0] > 0.5, "short", "long")
+        assert list(written["discrete"]) == list(expected)
+
+
+@on_one_backend
+def test_predict_with_a_model_of_ones_own(capsys, tmp_path, table):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "own.keras")
+    rows = table[["length", "width"]]
+    code, out, _ = run(capsys, "predict", tmp_path / "own.keras", csv(tmp_path, rows))
+    assert code == 0
+    written = pandas.read_csv(io.StringIO(out))
+    outputs = model.predict(rows.to_numpy(np.float32), verbose=0)
+    np.testing.assert_allclose(written[["output_0", "output_1"]], outputs, rtol=1e-5, atol=1e-5)
+    code, _, err = run(capsys, "predict", tmp_path / "own.keras", csv(tmp_path, rows[["width"]]))
+    assert code == 4
+    assert "has 1 columns of features, and the model takes the shape (None, 2)" in err
 
 
 # Other commands
@@ -618,7 +761,7 @@ def test_an_interrupted_training_is_written(train, tmp_path, monkeypatch, number
     assert sending.epochs in (epoch, epoch + 1)
     assert sorted(path.name for path in folder.iterdir()) == sorted(results.FILES)
     written = pandas.read_csv(folder / "predictions.csv")
-    assert list(written) == ["row", "target", "discrete"]
+    assert list(written)[:4] == ["row", "target", "discrete", "probability_0"]
     model = keras.saving.load_model(folder / "model.keras")
     features = datasets.read_dataset("wine").features[written["row"] - 1].astype(np.float32)
     outputs = model.predict(features, verbose=0)
@@ -650,8 +793,9 @@ def test_training_is_written_as_it_goes(train, tmp_path, monkeypatch):
 
 def test_missing_packages(train, monkeypatch):
     for module in ("pandas", "matplotlib", "sklearn.metrics"):
-        for name in ("datasets", "comparison", "results"):
+        for name in ["reading", "columns", "encoding", "datasets", "scores", "comparison"]:
             monkeypatch.delitem(sys.modules, f"quantal._command.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, "quantal._command.results", raising=False)
         for name in [name for name in sys.modules if name.startswith("quantal.plots")]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, module, None)

@@ -14,6 +14,7 @@ _MODULES_WITH_CLASSES = (
     "quantal.layers.discrete",
     "quantal.layers.multiplier",
     "quantal.regularizers",
+    "quantal._models.table_features",
 )
 
 

@@ -15,6 +15,7 @@ except ModuleNotFoundError:
 import quantal
 from quantal._command.errors import CommandError, Interrupted
 from quantal._command.export import export
+from quantal._command.predict import PREDICT_HELP, predict
 from quantal._command.search import SEARCH_HELP, search
 from quantal._command.summary import summary
 from quantal._command.train import TRAIN_HELP, train
@@ -67,8 +68,9 @@ def _options(
     """Take the options before a subcommand."""
 
 
-app.command()(summary)
 app.command(help=TRAIN_HELP)(train)
+app.command(help=PREDICT_HELP)(predict)
+app.command()(summary)
 app.command()(export)
 app.command(help=SEARCH_HELP)(search)
 

@@ -8,14 +8,17 @@ import keras
 import numpy as np
 from keras import layers
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
 
 from quantal._command.backend import load_model
 from quantal._command.datasets import Dataset
 from quantal._command.errors import Unfit
+from quantal._command.scores import Scores, baseline_of, outputs_of, scores_of
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._models.discretize import discretize
+from quantal._models.table_features import TableFeatures
 from quantal._models.walk import is_container, outermost_layers
 from quantal.callbacks.finishing import Finish
 from quantal.callbacks.pacing import PaceToRun
@@ -24,14 +27,27 @@ from quantal.layers.multiplier import LearnableMultiplier
 
 MODELS = ("multiplier", "mlp")
 LEARNING_RATE = 0.01
+VALIDATION = 0.1
+"""The share of the training rows that decides when a training with patience ends."""
 
 
 class Training(NamedTuple):
-    """A training is described by its epochs, its batches and the seed of their order."""
+    """A training is described by its epochs, its batches, and when it ends early.
+
+    Attributes:
+        epochs: Rounds over the training rows, at most.
+        batch_size: Rows in a step.
+        seed: The seed of the batches' order.
+        patience: End after so many epochs without a lower loss on a tenth of the training rows,
+            with the weights of the best; None for all epochs.
+        balanced: Whether each class counts alike, however many rows it has.
+    """
 
     epochs: int
     batch_size: int
     seed: int
+    patience: int | None = None
+    balanced: bool = False
 
 
 class Pair(NamedTuple):
@@ -49,15 +65,17 @@ class Comparison(NamedTuple):
     """A comparison has predictions for the held-out rows and their scores, discrete first.
 
     Attributes:
-        model: The discrete model, from features as in the data to predictions.
-        predictions: Classes as integers, or numbers, shape (held-out rows,): of the discrete
-            model, and of the free one once it is trained.
-        scores: Accuracy or R^2 of the same models.
+        model: The discrete model, from rows of numbers to predictions.
+        outputs: What the discrete model gives, and the free one once it is trained: probabilities
+            of the classes, or one number, shape (held-out rows, classes or 1).
+        scores: Their scores by name.
+        baseline: The scores of the most frequent class, or of the mean, of the training rows.
     """
 
     model: keras.Model
-    predictions: list[NDArray[Any]]
-    scores: list[float]
+    outputs: list[NDArray[Any]]
+    scores: list[Scores]
+    baseline: Scores
 
 
 def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
@@ -77,7 +95,7 @@ def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, see
     """
     if model not in MODELS:
         return _pair_from_file(model, dataset, values, estimator, seed)
-    columns = dataset.features.shape[1]
+    columns = dataset.width
     multiplier = LearnableMultiplier(values, estimator=estimator, name="multiplier")
 
     def build(is_listed: bool) -> keras.Model:
@@ -104,14 +122,16 @@ def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, see
 def _pair_from_file(path: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
     """Load a model, and put each kernel but those of the last layer that has one on the list."""
     free = load_model(path)
-    takes, gives = (None, dataset.features.shape[1]), (None, dataset.outputs)
+    takes, gives = (None, dataset.width), (None, dataset.outputs)
+    fitting = [gives] if dataset.outputs != 2 else [gives, (None, 1)]
     is_plain = is_container(free) and free.built and not parameters_of(free)
-    if not is_plain or (free.input_shape, free.output_shape) != (takes, gives):
+    if not is_plain or free.input_shape != takes or free.output_shape not in fitting:
         shapes = f", {free.input_shape} to {free.output_shape}" if is_plain else ""
         raise Unfit(
             f"The model {path} is a {type(free).__name__}{shapes}. Expected a Sequential or "
-            f"functional model of plain Keras layers from keras.Input on, {takes} to {gives}, for "
-            f"{dataset}. Begin it with Reshape if it takes images, and end it with such a Dense."
+            f"functional model of plain Keras layers from keras.Input on, {takes} to "
+            f"{' or '.join(map(str, fitting))}, for {dataset}. Begin it with Reshape if it takes "
+            "images, and end it with such a Dense."
         )
     if "float" not in free.inputs[0].dtype:
         raise Unfit(f"The model {path} takes {free.inputs[0].dtype}. Expected floats.")
@@ -138,43 +158,99 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a model of a pair; the same seed gives each of the two the same batches."""
-    features = _scaled(dataset.feature_scaler, dataset.features[dataset.training])
+    features = _scaled(dataset.feature_scaler, dataset.expanded(dataset.training))
     target = dataset.target[dataset.training]
     if dataset.target_scaler is not None:
         target = _scaled(dataset.target_scaler, target[:, None])
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(model, features, dataset))
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(ending_of(model, dataset)))
     # Estimators that harden in training do so in time for the end of the run.
     paces = any(parameter.state is not None for parameter in parameters_of(model))
-    pacing = [PaceToRun()] if paces else []
+    added: list[keras.callbacks.Callback] = [PaceToRun()] if paces else []
+    weights = _class_weights(target) if training.balanced else None
+    validation = None
+    if training.patience is not None:
+        features, target, validation = _with_validation(features, target, dataset, training.seed)
+        added.append(
+            keras.callbacks.EarlyStopping(patience=training.patience, restore_best_weights=True)
+        )
     keras.utils.set_random_seed(training.seed)
     model.fit(
         features,
         target,
         epochs=training.epochs,
         batch_size=training.batch_size,
+        validation_data=validation,
+        class_weight=weights,
         # A polish ends by the clock, and the same seed shall give the same files.
-        callbacks=[*callbacks, *pacing, Finish(polish=False)],
+        callbacks=[*callbacks, *added, Finish(polish=False)],
         verbose=0,
     )
+
+
+def _with_validation(
+    features: NDArray[Any], target: NDArray[Any], dataset: Dataset, seed: int
+) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], NDArray[Any]]]:
+    """Return features and target of most training rows, and those of a tenth of them."""
+    classes = None if dataset.labels is None else target
+    try:
+        x, x_validation, y, y_validation = train_test_split(
+            features, target, test_size=VALIDATION, random_state=seed, stratify=classes
+        )
+    except ValueError as error:
+        raise Unfit(
+            f"A tenth of the training rows of {dataset.name} cannot be set aside for --patience: "
+            f"{error} Give more rows of each class, or leave --patience out."
+        ) from error
+    return x, y, (x_validation, y_validation)
+
+
+def _class_weights(target: NDArray[Any]) -> dict[int, float]:
+    classes = np.unique(target)
+    weights = compute_class_weight("balanced", classes=classes, y=target)
+    return {int(label): float(weight) for label, weight in zip(classes, weights, strict=True)}
 
 
 def _scaled(scaler: Any, numbers: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(scaler.transform(numbers.astype(np.float64)), np.float32)
 
 
-def _loss(model: keras.Model, features: NDArray[np.float32], dataset: Dataset) -> Any:
+class Ending(NamedTuple):
+    """An ending says what the last numbers of a model are.
+
+    Attributes:
+        is_number: They are the scaled target.
+        is_single: There is one, of the second of two classes.
+        is_probability: They are probabilities; else logits.
+    """
+
+    is_number: bool
+    is_single: bool
+    is_probability: bool
+
+
+def ending_of(model: keras.Model, dataset: Dataset) -> Ending:
+    """Return what a model ends in; one from a file may give probabilities or logits."""
     if dataset.labels is None:
-        return "mean_squared_error"
-    # A model from a file may end in probabilities or in logits, by whichever layer.
-    outputs = keras.ops.convert_to_numpy(model(features[:256], training=False))
+        return Ending(True, False, False)
+    features = _scaled(dataset.feature_scaler, dataset.expanded(dataset.training[:256]))
+    outputs = keras.ops.convert_to_numpy(model(features, training=False))
     outputs = outputs[np.isfinite(outputs).all(axis=1)]
-    sums_to_one = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
-    is_probability = bool(np.all(outputs >= 0) and sums_to_one)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=not is_probability)
+    is_single = outputs.shape[1] == 1
+    is_whole = is_single or np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    return Ending(False, is_single, bool(is_whole and np.all((outputs >= 0) & (outputs <= 1.001))))
+
+
+def _loss(ending: Ending) -> Any:
+    if ending.is_number:
+        return "mean_squared_error"
+    kind = keras.losses.SparseCategoricalCrossentropy
+    if ending.is_single:
+        kind = keras.losses.BinaryCrossentropy
+    return kind(from_logits=not ending.is_probability)
 
 
 def compare(models: Sequence[keras.Model], dataset: Dataset) -> Comparison:
-    """Predict the held-out rows from features as in the data.
+    """Predict the held-out rows from rows of numbers.
 
     Args:
         models: The discrete model as `on_raw_features` returns it, and the free one if it is
@@ -184,18 +260,25 @@ def compare(models: Sequence[keras.Model], dataset: Dataset) -> Comparison:
     Raises:
         Unfit: A model predicts NaN or infinity.
     """
-    score = r2_score if dataset.labels is None else accuracy_score
-    predictions = [_predictions(model, dataset) for model in models]
-    scores = [float(score(dataset.target[dataset.held_out], rows)) for rows in predictions]
-    return Comparison(models[0], predictions, scores)
+    target, labels = dataset.target[dataset.held_out], dataset.labels
+    outputs = [outputs_of(model, dataset.features[dataset.held_out], dataset.name, labels)
+               for model in models]  # fmt: skip
+    scores = [scores_of(target, rows, labels) for rows in outputs]
+    baseline = scores_of(target, baseline_of(dataset, len(target)), labels)
+    return Comparison(models[0], outputs, scores, baseline)
 
 
 def on_raw_features(model: keras.Model, dataset: Dataset) -> keras.Model:
-    """Return the model between layers that scale features and unscale predictions."""
-    scaler, target = dataset.feature_scaler, dataset.target_scaler
+    """Return the model between layers that expand and scale rows, and unscale predictions.
+
+    It gives probabilities, whatever the model ends in; and it keeps how a table becomes rows.
+    """
+    scaler, target, encoding = dataset.feature_scaler, dataset.target_scaler, dataset.encoding
+    plan, ending = encoding.plan, ending_of(model, dataset)
     # In two steps: a single factor and offset cancel where a mean is large.
     stack: list[Any] = [
-        keras.Input((len(scaler.mean_),)),
+        keras.Input((plan.width,)),
+        TableFeatures(plan.to_dict(), encoding.to_dict(), name="table"),
         layers.Rescaling(1.0, (-scaler.mean_).tolist(), name="center"),
         layers.Rescaling((1 / scaler.scale_).tolist(), name="scale"),
     ]
@@ -203,16 +286,7 @@ def on_raw_features(model: keras.Model, dataset: Dataset) -> keras.Model:
     if target is not None:
         deviation, mean = target.scale_.tolist(), target.mean_.tolist()
         stack.append(layers.Rescaling(deviation, mean, name="unscale"))
+    elif not ending.is_probability:
+        function = "sigmoid" if ending.is_single else "softmax"
+        stack.append(layers.Activation(function, name="probabilities"))
     return keras.Sequential(stack)
-
-
-def _predictions(model: keras.Model, dataset: Dataset) -> NDArray[Any]:
-    outputs = np.asarray(model.predict(dataset.features[dataset.held_out], verbose=0))
-    if not np.all(np.isfinite(outputs)):
-        raise Unfit(
-            f"The trained model predicts NaN or infinity on {dataset.name}. Expected finite "
-            "numbers. Give a list of smaller values, or look for rows or columns of huge "
-            "numbers in the data."
-        )
-    predictions: NDArray[Any] = outputs[:, 0] if dataset.labels is None else outputs.argmax(axis=1)
-    return predictions

@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from quantal._core.views import plain
+
 
 def show(result: Any, as_json: bool, **more: Any) -> None:
     """Print a result as its text, or as one object of JSON.
@@ -18,9 +20,4 @@ def show(result: Any, as_json: bool, **more: Any) -> None:
         typer.echo(str(result))
         return
     content = result if isinstance(result, dict) else result.to_dict()
-    typer.echo(json.dumps({**content, **more}, default=_plain, ensure_ascii=False))
-
-
-def _plain(entry: Any) -> Any:
-    """Return what JSON does not know as what it knows: arrays as lists, paths as texts."""
-    return entry.tolist() if hasattr(entry, "tolist") else str(entry)
+    typer.echo(json.dumps(plain({**content, **more}), ensure_ascii=False, allow_nan=False))

@@ -1,8 +1,11 @@
 """Show and write the results of `quantal train`."""
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ import numpy as np
 import pandas
 import typer
 from keras.ops import convert_to_numpy
+from numpy.typing import NDArray
 
 from quantal._command.comparison import (
     Comparison,
@@ -24,12 +28,16 @@ from quantal._command.comparison import (
 )
 from quantal._command.datasets import Dataset
 from quantal._command.errors import CommandError, Interrupted, Unwritable
+from quantal._command.scores import answers_of, probability_columns
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
+from quantal._core.table import Column, Table
+from quantal._core.views import Views
 from quantal._optimize.interruption import stop_requests
 from quantal._storage.atomic import folder_beside, move_files
 from quantal.plots.values import plot_values
 
+DEFAULT_FOLDER = "quantal-run"
 FILES = ("model.keras", "predictions.csv", "values.png")
 SECONDS_BETWEEN_WRITES = 15.0
 """A run that is killed loses so many seconds of training, and those of a step and of writing:
@@ -39,11 +47,12 @@ MOST_ROWS = 16
 
 
 def train_pair(
-    pair: Pair, dataset: Dataset, training: Training, folder: pathlib.Path
+    pair: Pair, dataset: Dataset, training: Training, folder: pathlib.Path, quiet: bool = False
 ) -> Comparison:
     """Train both models, write the discrete one as it goes, and compare the two.
 
-    Where there is a terminal, a bar shows the progress.
+    Where there is a terminal, a bar shows the progress: on standard error where `quiet` says
+    that standard output is for the result alone.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came. What was trained until then is in the folder.
@@ -51,13 +60,15 @@ def train_pair(
         Unwritable: The folder cannot be written at the end.
     """
     models = [on_raw_features(model, dataset) for model in pair]
+    stream = sys.stderr if quiet else sys.stdout
 
     def write_discrete() -> None:
         write_files(folder, compare(models[:1], dataset), dataset)
 
     with stop_requests() as stop_requested:
         for name, model in pair._asdict().items():
-            with typer.progressbar(length=training.epochs, label=f"Training {name} weights") as bar:
+            label = f"Training {name} weights"
+            with typer.progressbar(length=training.epochs, label=label, file=stream) as bar:
                 callbacks = [Steps(functools.partial(bar.update, 1), stop_requested)]
                 if model is pair.discrete:
                     callbacks.append(WriteRegularly(write_discrete))
@@ -123,36 +134,113 @@ class WriteRegularly(keras.callbacks.Callback):
         self._last = self._clock()
 
 
-def show_table(comparison: Comparison, dataset: Dataset, values: Values) -> None:
-    """Show both models' scores, and how often each value is used."""
-    discrete, free = comparison.scores
-    parameters = parameters_of(comparison.model)
-    codes = np.concatenate([convert_to_numpy(p.codes).ravel() for p in parameters])
-    rows = [(f"{len(comparison.predictions[0])} held-out rows", "discrete", "free float")]
-    if dataset.labels is None:
-        rows += [("R²", f"{discrete:.4f}", f"{free:.4f}"), ("gap", f"{discrete - free:+.4f}", "")]
-    else:
-        rows.append(("accuracy", f"{discrete:.1%}", f"{free:.1%}"))
-        rows.append(("gap", f"{100 * (discrete - free):+.1f} points", ""))
-    rows.append(("bits per weight", f"{values.bits}", "32"))
-    rows.append(("bits per weight, entropy", f"{values.entropy(codes):.2f}", ""))
-    counts = pandas.Series(values.usage(codes), [f"value {number:.7g}" for number in values])
-    if len(values) > MOST_ROWS:
-        counts = counts.sort_values(ascending=False, kind="stable")
-        rest = counts.iloc[MOST_ROWS - 1 :]
-        counts = pandas.concat(
-            [
-                counts.iloc[: MOST_ROWS - 1],
-                pandas.Series({f"the other {len(rest)} values": rest.sum()}),
-            ]
+@dataclasses.dataclass(frozen=True)
+class TrainingResult(Views):
+    """The result of a training has the scores of both models, and how the list is used.
+
+    Attributes:
+        comparison: The models' predictions and scores.
+        dataset: What they were trained on.
+        values: The list.
+    """
+
+    comparison: Comparison
+    dataset: Dataset
+    values: Values
+
+    @property
+    def _codes(self) -> NDArray[Any]:
+        parameters = parameters_of(self.comparison.model)
+        return np.concatenate([convert_to_numpy(p.codes).ravel() for p in parameters])
+
+    def table(self) -> Table:
+        """Return the scores, and how often each value is used, as a table."""
+        (discrete, free), baseline = self.comparison.scores, self.comparison.baseline
+        is_share = self.dataset.labels is not None
+        rows: list[tuple[str | None, ...]] = []
+        for name, score in discrete.items():
+            shares = is_share and name in ("accuracy", "balanced accuracy")
+            scores = (score, free[name], baseline[name])
+            rows.append((name, *(_shown(number, shares) for number in scores)))
+            if name in ("accuracy", "R²"):
+                rows.append(("gap", _gap(score, free[name], shares), "", ""))
+        codes = self._codes
+        rows.append(("bits per weight", f"{self.values.bits}", "32", ""))
+        entropy = f"{self.values.entropy(codes):.2f}"
+        rows.append(("bits per weight, entropy", entropy, "", ""))
+        rows += [(*row, "", "") for row in self._usage(codes)]
+        heads = ("discrete", "free float", "majority" if is_share else "mean")
+        columns = [Column("what", f"{len(self.dataset.held_out)} held-out rows")]
+        columns += [Column(head, align="right") for head in heads]
+        return Table(columns, rows)
+
+    def _usage(self, codes: NDArray[Any]) -> list[tuple[str, str]]:
+        """Return how often values are used: all of a short list, else the most used ones."""
+        names = [f"value {number:.7g}" for number in self.values]
+        counts = pandas.Series(self.values.usage(codes), names)
+        if len(self.values) > MOST_ROWS:
+            counts = counts.sort_values(ascending=False, kind="stable")
+            rest = counts.iloc[MOST_ROWS - 1 :]
+            others = pandas.Series({f"the other {len(rest)} values": rest.sum()})
+            counts = pandas.concat([counts.iloc[: MOST_ROWS - 1], others])
+        return [(name, f"{count} ({count / codes.size:.1%})") for name, count in counts.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores and the use of the list as data that JSON can hold."""
+        data, codes = self.dataset, self._codes
+        discrete, free = self.comparison.scores
+        return {
+            "data": data.name,
+            "task": "regression" if data.labels is None else "classification",
+            "rows": len(data.features),
+            "held_out": len(data.held_out),
+            "features": data.width,
+            "columns": [column.name for column in data.encoding.columns],
+            "classes": None if data.labels is None else data.labels.tolist(),
+            "remarks": list(data.remarks),
+            "scores": {"discrete": discrete, "float": free, "baseline": self.comparison.baseline},
+            "values": self.values.tolist(),
+            "usage": self.values.usage(codes).tolist(),
+            "bits": self.values.bits,
+            "entropy": self.values.entropy(codes),
+        }
+
+
+def _shown(score: float | None, is_share: bool) -> str | None:
+    if score is None:
+        return None
+    return f"{score:.1%}" if is_share else f"{score:.4f}" if abs(score) < 1e4 else f"{score:.6g}"
+
+
+def _gap(discrete: float | None, free: float | None, is_share: bool) -> str | None:
+    if discrete is None or free is None:
+        return None
+    gap = discrete - free
+    return f"{100 * gap:+.1f} points" if is_share else f"{gap:+.4f}"
+
+
+def default_folder() -> pathlib.Path:
+    """Return the folder to write into where none is named: the first without a run."""
+    names = itertools.chain([DEFAULT_FOLDER], (f"{DEFAULT_FOLDER}-{i}" for i in itertools.count(2)))
+    return next(folder for folder in map(pathlib.Path, names) if not _has_run(folder))
+
+
+def _has_run(folder: pathlib.Path) -> bool:
+    return any((folder / name).is_file() for name in FILES)
+
+
+def prepare_folder(folder: pathlib.Path, replace: bool = False) -> None:
+    """Make the folder, and check that files can be written into it; a run in it stays.
+
+    Args:
+        folder: The folder.
+        replace: Whether a run that is in it may be replaced.
+    """
+    if not replace and _has_run(folder):
+        raise Unwritable(
+            f"{folder} has a run already. Expected a folder without one. Give another one with "
+            "--out, or --force to replace what is there."
         )
-    rows += [(name, f"{count} ({count / codes.size:.1%})", "") for name, count in counts.items()]
-    for name, left, right in rows:
-        typer.echo(f"{name:26}{left:>16}{right:>12}".rstrip())
-
-
-def prepare_folder(folder: pathlib.Path) -> None:
-    """Make the folder, and check that files can be written into it and replaced."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -165,8 +253,9 @@ def write_files(folder: pathlib.Path, comparison: Comparison, dataset: Dataset) 
     """Write all files into a temporary folder, then move them to their names."""
     table = {"row": dataset.held_out + 1}
     table["target"] = dataset.names_of(dataset.target[dataset.held_out])
-    for name, predictions in zip(("discrete", "float"), comparison.predictions, strict=False):
-        table[name] = dataset.names_of(predictions)
+    for name, outputs in zip(("discrete", "float"), comparison.outputs, strict=False):
+        table[name] = dataset.names_of(answers_of(outputs, dataset.labels))
+    table |= probability_columns(comparison.outputs[0], dataset.labels)
     with _writing(folder), folder_beside(folder / FILES[0]) as temporary:
         model, csv, picture = (temporary / name for name in FILES)
         comparison.model.save(model)

@@ -25,6 +25,7 @@ from quantal._export.chain.steps import (
     Window,
 )
 from quantal._export.chain.weights import Weights, listed_weights
+from quantal._models.table_features import TableFeatures
 from quantal._models.walk import is_container
 from quantal.layers._substitutes import QUANTIZATION, substitutes_of
 from quantal.layers.discrete import unwrapped
@@ -142,6 +143,11 @@ class _Reader:
 
     def nothing(self, call: _Call) -> None:
         """Skip a layer that changes no numbers in inference."""
+
+    def table(self, call: _Call) -> None:
+        """Skip the columns of a table that are numbers without gaps; refuse others."""
+        if not call.layer.plan.is_identity:
+            raise self._refusal(call.layer, "for a table with words, dates or gaps")
 
     def dense(self, call: _Call) -> None:
         """Read a Dense as a convolution that sees one position."""
@@ -340,6 +346,7 @@ _READERS: dict[type, Callable[[_Reader, _Call], None]] = {
     layers.Rescaling: _Reader.rescaling,
     layers.Normalization: _Reader.standardization,
     LearnableMultiplier: _Reader.multiplier,
+    TableFeatures: _Reader.table,
     layers.ReLU: _Reader.rectifier,
     layers.LeakyReLU: _Reader.rectifier,
     layers.ELU: _Reader.elu,

@@ -13,9 +13,11 @@ import pytest
 import quantal
 import sweeping
 from conftest import on_one_backend
+from quantal._sweep import training
 from quantal._sweep.advice import advice_on
 from quantal._sweep.cell import SweepCell
 from quantal._sweep.progress import duration
+from quantal.callbacks import Finish
 
 pytestmark = on_one_backend
 
@@ -50,17 +52,15 @@ def lines(result):
 
 def test_a_killed_sweep_goes_on_to_the_same_table(tmp_path, unbroken):
     file = tmp_path / "sweep.journal"
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, sweeping.__file__, file],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    for line in child.stdout:
-        if line.startswith("2 of 6"):
-            child.send_signal(signal.SIGKILL)
-            break
-    assert child.wait() == -signal.SIGKILL
+    ) as child:
+        next(line for line in child.stdout if line.startswith("2 of 6"))
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
     before = file.read_text()
     resumed = sweeping.run(file)
     assert lines(resumed) == lines(unbroken)
@@ -174,7 +174,7 @@ def test_a_function_builds_models(tmp_path):
 
     def build(values, estimator):
         calls.append((values, estimator))
-        inner = keras.layers.Dense(1, use_bias=False)
+        inner = keras.layers.Dense(2, use_bias=False)
         layer = inner if values is None else quantal.Discrete(inner, values, estimator=estimator)
         net = keras.Sequential([keras.Input((6,)), layer])
         net.compile("sgd", "mse", metrics=["mae"])
@@ -366,3 +366,16 @@ def test_durations_are_read_easily():
     assert [duration(s) for s in (0.4, 59, 61, 3599, 5400)] == [
         "0 s", "59 s", "1 min", "60 min", "1.5 h",
     ]  # fmt: skip
+
+
+def test_a_vector_ends_the_same_however_busy_the_machine_is(monkeypatch):
+    # Finish polishes it: by default for some seconds, in which a busy machine does less.
+    finishes = []
+    monkeypatch.setattr(training, "Finish", lambda **a: finishes.append(a) or Finish(**a))
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse")
+    x, y = sweeping.data()
+    quantal.sweep(model, x, y[:, :1], values=["binary"], epochs=1, verbose=0)
+    (arguments,) = finishes
+    assert arguments["polish"].seconds is None
+    assert arguments["polish"].evaluations <= 2000

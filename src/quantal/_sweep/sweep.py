@@ -147,7 +147,7 @@ class _Run:
                     self._journal.set_goal(goal_of(model, self._metric, outcome.metrics))
                 self._journal.add(trial, outcome)
             del model
-            release_memory()
+            release_memory(outcome.seconds)
         self._progress.end_of(trial, outcome, self._journal.goal)
 
     def result(self, plan: Sequence[Trial]) -> SweepResult:

@@ -27,10 +27,18 @@ from quantal._models.discretize import discretize
 from quantal._models.files import save
 from quantal._models.on_lists import put_on_lists
 from quantal._models.walk import check_model, is_container
+from quantal._optimize.budget import Budget
 from quantal._sweep.data import Data, digest
 from quantal._sweep.plan import Trial
 from quantal.callbacks.finishing import Finish
 from quantal.callbacks.pacing import PaceToRun
+
+_POLISH = Budget(evaluations=2_000)
+"""A vector that is the whole model ends with a polish of so many evaluations: seconds would make
+a trial depend on what else the machine does, and on whether the sweep was cut off."""
+
+_LONG = 2.0
+"""Seconds of training from which a trial's memory is worth a search for circles, half a second."""
 
 LOSS = "loss"
 """The name of the loss in what `evaluate` returns."""
@@ -209,9 +217,10 @@ def size_of(model: keras.Model) -> int:
         return save(model, os.path.join(folder, "model.quantal"))
 
 
-def release_memory() -> None:
-    """Free what trained models have left; their graphs hold circles."""
-    gc.collect()
+def release_memory(seconds: float) -> None:
+    """Free what a trained model has left, since its graph holds circles, if it trained for long."""
+    if seconds > _LONG:
+        gc.collect()
 
 
 class _CheckMetric(keras.callbacks.Callback):
@@ -239,7 +248,7 @@ def _callbacks(model: keras.Model, callbacks: Any) -> Sequence[keras.callbacks.C
         several = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         return [copy.deepcopy(callback) for callback in several]
     has_pace = any(parameter.state is not None for parameter in parameters_of(model))
-    return [*([PaceToRun()] if has_pace else []), Finish()]
+    return [*([PaceToRun()] if has_pace else []), Finish(polish=_POLISH)]
 
 
 def _with_new_weights(model: keras.Model) -> keras.Model:

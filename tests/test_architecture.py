@@ -54,6 +54,7 @@ _optimize.search        blas_threads user_loss task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation
 _optimize.polish        continuous state annealing full_batch minibatch variables_alone resumption
 _optimize.polish        polish
+_optimize.assess        assessment agreement single_changes comparisons identifiability assess
 callbacks               _parameters _averages freezing keeping lists pacing statistics
 callbacks               _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor target precision

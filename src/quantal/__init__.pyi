@@ -20,6 +20,7 @@ from ._models.files import save as save
 from ._models.finalize import finalize as finalize
 from ._models.summary import summary as summary
 from ._models.weight_decay import exclude_from_weight_decay as exclude_from_weight_decay
+from ._optimize.assess.assess import assess as assess
 from ._optimize.budget import Budget as Budget
 from ._optimize.constraints import Constraints as Constraints
 from ._optimize.polish.polish import polish as polish

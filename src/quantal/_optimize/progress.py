@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 from quantal._optimize.budget import Clock, Spending
 from quantal._optimize.incumbent import Incumbent
@@ -18,6 +19,7 @@ class Progress:
         incumbent: The best assignment, whose loss is shown.
         verbose: 0 shows nothing.
         clock: The clock that says when the next line is due.
+        state: Returns what the line says besides; None for the incumbent's loss.
     """
 
     def __init__(
@@ -26,8 +28,10 @@ class Progress:
         incumbent: Incumbent,
         verbose: int,
         clock: Clock = time.perf_counter,
+        state: Callable[[], str] | None = None,
     ) -> None:
-        self._spending, self._incumbent, self._verbose = spending, incumbent, verbose
+        self._spending, self._verbose = spending, verbose
+        self._state = state or (lambda: f"loss {incumbent.loss:.9g}")
         self._clock, self._next = clock, clock()
         self._width = 0
         if verbose:
@@ -49,7 +53,7 @@ class Progress:
         parts = [f"{spending.seconds:.1f}" + _of(limit.seconds) + " s"]
         if limit.evaluations is not None:
             parts.append(f"{spending.evaluations:,}{_of(limit.evaluations)} evaluations")
-        line = ", ".join([*parts, f"loss {self._incumbent.loss:.9g}"])
+        line = ", ".join([*parts, self._state()])
         # Blanks cover what is left of a longer line.
         sys.stdout.write("\r" + line.ljust(self._width) + end)
         sys.stdout.flush()

@@ -13,11 +13,16 @@ from quantal._models.walk import check_model
 
 
 def checked_parameters(
-    model: keras.Model, parameters: Sequence[Parameter] | None
+    model: keras.Model, parameters: Sequence[Parameter] | None, frozen_too: bool = False
 ) -> list[Parameter]:
-    """Return the parameters to polish: the given ones, or all of the model that are not frozen.
+    """Return the parameters to work on: the given ones, or all of the model that are not frozen.
 
     There is none where all of the model are frozen.
+
+    Args:
+        model: The model.
+        parameters: The given parameters; None for those of the model.
+        frozen_too: Whether frozen parameters count, too: for what changes nothing.
 
     Raises:
         TypeError: It is not a Keras model.
@@ -31,11 +36,11 @@ def checked_parameters(
             "model.compile(loss=...) first."
         )
     of_model = parameters_of(model)
-    trained = [parameter for parameter in of_model if not parameter.is_frozen]
+    trained = [parameter for parameter in of_model if frozen_too or not parameter.is_frozen]
     selected = trained if parameters is None else list(parameters)
     if not of_model or (parameters is not None and not selected):
         raise ValueError(
-            f"The model {model.name!r} has no discrete parameters. Expected some to polish. Make "
+            f"The model {model.name!r} has no discrete parameters. Expected one or more. Make "
             "some with quantal.discretize or quantal.Discrete."
         )
     known = ByIdentity[None]([(parameter.latent, None) for parameter in of_model])
@@ -46,7 +51,7 @@ def checked_parameters(
             "quantal.parameters_of(model)."
         )
     frozen = [parameter for parameter in selected if parameter.is_frozen]
-    if frozen:
+    if frozen and not frozen_too:
         raise ValueError(
             f"parameters has {frozen[0].path}, whose layer has trainable=False. Expected "
             "parameters that may change. Leave it out, or set trainable=True."

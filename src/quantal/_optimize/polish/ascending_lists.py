@@ -63,6 +63,17 @@ class AscendingLists:
         pairs = zip(self._lists, self.split(ranks), strict=True)
         return np.concatenate([one.values(part) for one, part in pairs], axis=-1)
 
+    def values_at(self, elements: Integers, ranks: Integers) -> NDArray[np.float32]:
+        """Return the values (count,) that some elements have at ranks of theirs (count,)."""
+        ends = np.cumsum(self.sizes)
+        owners = np.searchsorted(ends, elements, side="right")
+        values = np.empty(len(elements), np.float32)
+        for index in np.unique(owners):
+            mask = owners == index
+            first = ends[index] - self.sizes[index]
+            values[mask] = self._lists[index].values_at(elements[mask] - first, ranks[mask])
+        return values
+
     def steps(self, before: Integers, after: Integers) -> NDArray[np.float64]:
         """Return by how much each element's value changes between two assignments."""
         return self.values(after).astype(float) - self.values(before)
@@ -110,6 +121,12 @@ class _AscendingList:
     def values(self, ranks: Integers) -> NDArray[np.float32]:
         """Return the values of ranks (..., size)."""
         return self._entries(self._ascending, ranks)
+
+    def values_at(self, positions: Integers, ranks: Integers) -> NDArray[np.float32]:
+        """Return the values of ranks of the elements at some positions, both (count,)."""
+        if self._channels is None:
+            return self._ascending[0][ranks]
+        return self._ascending[self._channels[positions], ranks]
 
     def codes(self, ranks: Integers) -> Integers:
         """Return the codes of ranks (size,)."""

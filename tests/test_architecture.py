@@ -66,7 +66,8 @@ _export                 arrays plain openvino litert registry report runtimes ru
 _export                 export
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws
-plots                   _matplotlib _sources _drawing values choices
+plots                   _matplotlib _sources _histories _watched _drawing values choices
+plots                   latents estimator training codes sizes beam
 _sweep                  plan data cell advice training journal progress picture result sweep
 _command                errors backend options output reading columns encoding datasets scores
 _command                table_model comparison results train predict summary export search

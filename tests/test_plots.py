@@ -1,4 +1,6 @@
+import csv
 import io
+import types
 
 import keras
 import matplotlib.pyplot
@@ -7,7 +9,15 @@ import pytest
 
 import quantal
 from conftest import on_one_backend
-from quantal.plots import plot_values
+from quantal.plots import (
+    plot_beam,
+    plot_codes,
+    plot_estimator,
+    plot_latents,
+    plot_sizes,
+    plot_training,
+    plot_values,
+)
 
 
 def multiplier(values, size, name=None):
@@ -184,3 +194,241 @@ def test_choices_are_drawn_with_what_each_list_costs():
         quantal.plots.plot_choices(quantal.parameters_of(listed))
     with pytest.raises(TypeError, match="Expected a model or layer with discrete layers"):
         quantal.plots.plot_choices([1, -1])
+
+
+def heights_of(axes):
+    return np.array([bar.get_height() for bar in axes.patches])
+
+
+@on_one_backend
+def test_latents_are_counted_between_their_values():
+    figure = plot_latents([-1.0, -0.9, 0.1, 0.2, 5.0], values=[1, -1])
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "5,  20.0% beyond the ends"
+    bars = [bar for bar in axes.patches if bar.get_height()]
+    assert sum(bar.get_height() for bar in bars) == 5
+    # In gaps: -1 is drawn at 0, 1 at 1, and the boundary halfway.
+    below = sum(bar.get_height() for bar in bars if bar.get_x() + bar.get_width() <= 0.5)
+    assert below == 2
+    drawn(figure)
+
+
+@on_one_backend
+@pytest.mark.parametrize("values", [[0.3], "nf4", "signed:8"], ids=str)
+def test_latents_over_every_list(values):
+    figure = plot_latents([*multiplier(values, 12), *dense(values, 5, 3)])
+    assert [heights_of(axes).sum() for axes in figure.axes] == [12, 15]
+    drawn(figure)
+
+
+@on_one_backend
+def test_latents_of_lists_per_channel():
+    values = quantal.Values([[1, -1], [4, 8]], axis=-1)
+    latent = keras.Variable([[1.0, 4.1]])
+    parameter = quantal.Parameter(latent, values, quantal.estimators.get("straight_through"))
+    parameter.set_codes([[0, 0]])
+    left, right = (
+        bar.get_x() for bar in plot_latents(parameter).axes[0].patches if bar.get_height()
+    )
+    assert left <= 0 < 1 <= right + 0.1  # 4 is the lowest of its list, 1 the highest.
+
+
+def lines_of(axes):
+    return {line.get_label(): np.asarray(line.get_ydata()) for line in axes.lines}
+
+
+@on_one_backend
+def test_the_picture_of_an_estimator_is_its_value_and_gradient():
+    figure = plot_estimator("straight_through", [1, -1])
+    value, factor = figure.axes
+    (step,) = [line for line in value.lines if len(line.get_xdata()) > 2]
+    x = np.asarray(step.get_xdata())
+    np.testing.assert_array_equal(step.get_ydata(), np.where(x >= 0, 1, -1))
+    up, down = [line.get_ydata() for line in factor.lines if len(line.get_xdata()) > 2]
+    np.testing.assert_allclose(up, np.where(x <= 1, 1, 0))  # Beyond the end only back.
+    np.testing.assert_allclose(down, np.where(x >= -1, 1, 0))
+    drawn(figure)
+
+
+@on_one_backend
+def test_what_does_not_learn_has_a_gradient_of_zero():
+    def gathered(latent):
+        codes = keras.ops.cast((keras.ops.sign(latent) + 1) / 2, "int32")
+        return keras.ops.take(keras.ops.convert_to_tensor([-1.0, 1.0]), codes)
+
+    figure = plot_estimator({"sign": keras.ops.sign, "gather": gathered, "ours": "annealed"})
+    above, below = figure.axes[:3], figure.axes[3:]
+    assert [axes.get_title(loc="left") for axes in above] == ["sign", "gather", "ours"]
+    factors = [
+        [line.get_ydata() for line in axes.lines if len(line.get_ydata()) > 2] for axes in below
+    ]
+    largest = [np.max(lines) for lines in factors]
+    assert largest == [0, 0, 1]
+    assert list(lines_of(above[2]))[-3:] == ["start of training", "middle", "end"]
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", ["settling", "gumbel_softmax", "mean_field", "residual"])
+def test_every_kind_of_estimator_is_drawn(name):
+    figure = plot_estimator(name, "nf4" if name == "settling" else "ternary")
+    has_spread = name in ("gumbel_softmax", "mean_field")
+    assert len(figure.axes[0].collections) == has_spread
+    drawn(figure)
+
+
+@on_one_backend
+def test_estimators_that_are_refused():
+    with pytest.raises(ValueError, match="Expected one of straight_through"):
+        plot_estimator("sine")
+    with pytest.raises(TypeError, match="Give an instance, not a class"):
+        plot_estimator(quantal.estimators.Annealed)
+    with pytest.raises(ValueError, match="Expected one list"):
+        plot_estimator("annealed", [[1, -1], [2, 3]])
+    with pytest.raises(ValueError, match="Expected a number for each latent"):
+        plot_estimator(keras.ops.sum)
+
+
+HISTORY = {"loss": [3.0, 2.0, 1.0, 0.5], "val_loss": [2.5, 2.0], "flips": [0.4, 0.2, 0.1, 0.0]}
+
+
+def test_a_run_is_drawn(tmp_path):
+    figure = plot_training({**HISTORY, "mae": [0.1, 0.2, 0.3, 0.4], "learning_rate": 4 * [1.0]})
+    loss, _, flips, _ = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "mae", "flips", ""]
+    # Measured every second epoch.
+    assert [line.get_xdata().tolist() for line in loss.lines] == [[1, 2, 3, 4], [2, 4]]
+    np.testing.assert_array_equal(lines_of(flips)["all"], HISTORY["flips"])
+    drawn(figure)
+    path = tmp_path / "log.csv"
+    with open(path, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([["epoch", "loss", "val_loss"], [4, 3.0, "NA"], [5, 2.0, 2.5]])
+    (axes,) = plot_training(path).axes
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[5, 6], [6]]
+
+
+def test_histories_that_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"Expected what model\.fit returned"):
+        plot_training([1, 2])
+    with pytest.raises(ValueError, match="history has no numbers"):
+        plot_training({})
+    with pytest.raises(ValueError, match="3 numbers for 'val_loss' and 4 epochs"):
+        plot_training({"loss": [1.0] * 4, "val_loss": [1.0] * 3})
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,much\n")
+    with pytest.raises(ValueError, match="'much' in the column 'loss'"):
+        plot_training(path)
+    with pytest.raises(FileNotFoundError):
+        plot_training(tmp_path / "none.csv")
+
+
+def a_watch():
+    codes = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 0, 1]])
+    return types.SimpleNamespace(
+        codes={"signs/kernel": codes, "other": codes[:, :2]},
+        values={"signs/kernel": quantal.Values([1, -1]), "other": quantal.Values([0, 3])},
+        elements={"signs/kernel": np.array([0, 7, 90]), "other": np.arange(2)},
+        flips={"signs/kernel": np.array([1 / 3, 1 / 3, 0]), "other": np.array([0.5, 0.5, 0])},
+    )
+
+
+def test_codes_over_epochs():
+    figure = plot_codes(a_watch())
+    first = figure.axes[0]
+    assert first.get_title(loc="left") == "signs/kernel,  3 elements,  last flip in epoch 2"
+    # Code 0 is the larger value, and so the higher rank; elements go down, epochs across.
+    shown = first.images[0].get_array()
+    np.testing.assert_array_equal(shown, [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    assert [label.get_text() for label in first.get_yticklabels()] == ["0", "7", "90"]
+    drawn(figure)
+    named = plot_codes(a_watch(), names=["height", "width"]).axes[1]
+    assert [label.get_text() for label in named.get_yticklabels()] == ["height", "width"]
+    bar = plot_codes([[0, 1], [0, 0]]).axes[1]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["code 0", "code 1"]
+    flips = plot_training({"loss": [3, 2, 1], "flips": [0.4, 0.3, 0]}, a_watch()).axes[1]
+    assert list(lines_of(flips)) == ["all", "signs/kernel", "other"]
+
+
+@on_one_backend
+def test_a_watch_of_a_run_is_drawn():
+    if not hasattr(quantal.callbacks, "Watch"):
+        pytest.skip("no callback records codes")
+    model = keras.Sequential([keras.Input((5,)), quantal.LearnableMultiplier(name="signs")])
+    model.compile("adam", "mse")
+    watch, x = quantal.callbacks.Watch(), np.ones((32, 5), "float32")
+    history = model.fit(x, -x, epochs=3, verbose=0, callbacks=[watch])
+    drawn(plot_codes(watch, names=list("abcde")))
+    assert [axes.get_ylabel() for axes in plot_training(history, watch).axes] == ["loss", "flips"]
+
+
+def test_codes_that_are_refused():
+    with pytest.raises(TypeError, match="Expected the callback"):
+        plot_codes([0.5, 1.5])
+    with pytest.raises(ValueError, match=r"the shape \(3,\)"):
+        plot_codes([0, 1, 1])
+    with pytest.raises(ValueError, match="2"):
+        plot_codes([[0, 2]], values=[1, -1])
+    with pytest.raises(ValueError, match="1 names, and there are 2 elements"):
+        plot_codes([[0, 1]], names=["a"])
+
+
+POINTS = [("float", 4000, 0.93), ("ternary", 300, 0.90), ("ternary", 310, 0.92), ("bad", 900, 0.5)]
+
+
+def test_the_front_of_sizes():
+    figure = plot_sizes(POINTS)
+    (axes,) = figure.axes
+    best, others = [points.get_offsets().tolist() for points in axes.collections[-2:]]
+    assert best == [[305, 0.91], [4000, 0.93]]
+    assert others == [[900, 0.5]]
+    assert {text.get_text() for text in axes.texts} == {"float", "ternary", "bad"}
+    drawn(figure)
+    losses = plot_sizes({"a": (1, 0.5), "b": (2, 0.4), "c": (3, 0.9)}, maximize=False)
+    assert losses.axes[0].collections[-2].get_offsets().tolist() == [[1, 0.5], [2, 0.4]]
+
+
+def test_names_of_points_do_not_overlap():
+    figure = plot_sizes({f"list {i}": (1000 + i, 0.9 + i / 1000) for i in range(12)})
+    drawn(figure)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > 3
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_points_that_are_refused():
+    with pytest.raises(TypeError, match="Expected bytes and score by label"):
+        plot_sizes({"ternary": 0.9})
+    with pytest.raises(ValueError, match="There are no points"):
+        plot_sizes({})
+    with pytest.raises(ValueError, match="Expected positive bytes"):
+        plot_sizes({"ternary": (0, 0.9)})
+
+
+def test_a_beam_is_drawn_where_it_is():
+    angle, n = 20.0, np.arange(64)
+    vector = np.exp(-1j * np.pi * n * np.sin(np.deg2rad(angle)))
+    figure = plot_beam({"free": vector})
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left") == "free:  0.00 dB at 20.0°"
+    angles, levels = axes.lines[0].get_data()
+    exact = np.abs(np.exp(1j * np.pi * np.outer(np.sin(np.deg2rad(angles)), n)) @ vector) / 64
+    np.testing.assert_allclose(levels, 20 * np.log10(np.maximum(exact, 10**-2.5)), atol=1e-6)
+    drawn(figure)
+    # Between its points it is straight to a twentieth of a decibel, in every lobe.
+    fine = np.linspace(-89.9, 89.9, 20_011)
+    exact = np.abs(np.exp(1j * np.pi * np.outer(np.sin(np.deg2rad(fine)), n)) @ vector) / 64
+    straight = np.interp(fine, angles, levels)
+    shown = np.maximum(straight, -40), np.maximum(20 * np.log10(exact), -40)
+    assert np.abs(np.subtract(*shown)).max() < 0.1
+    assert len(angles) < 6000
+
+
+def test_beams_that_are_refused():
+    with pytest.raises(ValueError, match=r"a has the shape \(2, 2\)"):
+        plot_beam({"a": np.ones((2, 2))})
+    with pytest.raises(ValueError, match="not all of them zero"):
+        plot_beam([0, 0])
+    with pytest.raises(TypeError, match="Expected an array of real or complex numbers"):
+        plot_beam(["a"])
+    with pytest.raises(ValueError, match="Expected a positive spacing"):
+        plot_beam([1, 1], spacing=0)

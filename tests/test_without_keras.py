@@ -37,6 +37,8 @@ PROGRAMS = {
     "docs/designers.md": code_blocks("docs/designers.md")[0],
     "Values": "import quantal\nassert quantal.Values('nf4').codes([0.3]).tolist() == [11]",
     "objectives": "import quantal.objectives, quantal.schedules, quantal\nquantal.search",
+    "plots": "from quantal.plots import plot_beam, plot_values\n"
+    "plot_beam([1, -1, 1j])\nplot_values([1, -1])",
     "docs/format.md": f"{reader()}\nweights, model = read({str(GOLDEN)!r})\nassert weights",
 }
 

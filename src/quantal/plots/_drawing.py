@@ -135,7 +135,7 @@ def label_positions(axis: Any, names: Sequence[str], most: int) -> None:
     if not names:
         axis.get_major_locator().set_params(integer=True)
         return
-    positions = spaced(len(names), most) if len(names) > most else np.arange(len(names))
+    positions = np.arange(0, len(names), -(-len(names) // most))
     axis.set_ticks(positions, [shortened(names[position]) for position in positions])
 
 

@@ -7,6 +7,9 @@ try:
     from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
     from matplotlib.colors import ListedColormap as ListedColormap
     from matplotlib.figure import Figure as Figure
+    from matplotlib.ticker import EngFormatter as EngFormatter
+    from matplotlib.ticker import LogLocator as LogLocator
+    from matplotlib.ticker import NullFormatter as NullFormatter
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"{error.name} is not installed. quantal.plots draws with matplotlib. Install it: "

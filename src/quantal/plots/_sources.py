@@ -238,6 +238,23 @@ def check_listed(listed: Listed) -> None:
         )
 
 
+def checked_most(most: int) -> int:
+    """Return the number of parameters to draw.
+
+    Raises:
+        ValueError: It is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"most is {most}. Expected the number of parameters to draw, at least 1.")
+    return most
+
+
+def heading_of(title: str, left_out: int) -> str:
+    """Return what stands above a figure: its title, and how many parameters are not drawn."""
+    rest = f"and {left_out} more not drawn" if left_out else ""
+    return ", ".join(part for part in (title, rest) if part)
+
+
 def _with_names(listed: list[Listed], names: Sequence[str]) -> list[Listed]:
     words = tuple(map(str, names))
     named = [

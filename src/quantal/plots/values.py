@@ -22,12 +22,15 @@ from quantal.plots._drawing import (
     spaced,
 )
 from quantal.plots._matplotlib import Figure
-from quantal.plots._sources import Listed, check_listed, listed_in
+from quantal.plots._sources import Listed, check_listed, checked_most, heading_of, listed_in
 
 MOST_STEMS = 320
 """A longer vector is folded into an image: its stems would be thinner than a pixel."""
 
-MOST_NAMES, MOST_NAMES_OF_ROWS = 32, 12
+TALL_ROW = 3.3
+"""Inches of a row with names or many labels."""
+
+MOST_NAMES, MOST_NAMES_OF_ROWS = 32, 16
 """So many positions of a vector, and rows of a matrix, have names on an axis."""
 
 
@@ -72,20 +75,25 @@ def plot_values(
     2
     """
     listed = listed_in(source, values, names)
-    if most < 1:
-        raise ValueError(f"most is {most}. Expected the number of parameters to draw, at least 1.")
-    shown = listed[:most]
+    shown = listed[: checked_most(most)]
     for entry in shown:
         check_listed(entry)
-    left_out = len(listed) - len(shown)
-    rest = f"and {left_out} more not drawn" if left_out else ""
-    heading = ", ".join(part for part in (title, rest) if part)
-    figure = new_figure((0.4 if heading else 0.1) + ROW_HEIGHT * len(shown), heading)
-    axes = figure.subplots(len(shown), 2, width_ratios=[2.7, 1], squeeze=False)
+    heading = heading_of(title, len(listed) - len(shown))
+    heights = [_height_of(entry) for entry in shown]
+    figure = new_figure((0.4 if heading else 0.1) + sum(heights), heading)
+    axes = figure.subplots(
+        len(shown), 2, width_ratios=[2.7, 1], height_ratios=heights, squeeze=False
+    )
     for (left, right), entry in zip(axes, shown, strict=True):
         _draw_elements(left, entry)
         _draw_usage(right, entry)
     return figure
+
+
+def _height_of(listed: Listed) -> float:
+    """Return the inches of a parameter's row: names, and many labels, need more of them."""
+    has_many_labels = FEW_LABELS < len(listed.values) <= MOST_LABELS
+    return TALL_ROW if has_many_labels or listed.names else ROW_HEIGHT
 
 
 def _draw_elements(axes: Any, listed: Listed) -> None:
@@ -123,6 +131,8 @@ def _draw_stems(axes: Any, listed: Listed) -> None:
     axes.set_ylim(low - 0.12 * reach, high + 0.12 * reach)
     axes.set_xlim(-0.8, len(ranks) - 0.2)
     label_positions(axes.xaxis, listed.names, MOST_NAMES)
+    if len(ranks) == 1 and not listed.names:
+        axes.set_xticks([0])
     _turn_names(axes, listed.names)
     axes.grid(axis="y", alpha=0.3, linewidth=0.6)
     axes.set(xlabel="" if listed.names else "position", ylabel="value")
@@ -173,13 +183,18 @@ def _draw_usage(axes: Any, listed: Listed) -> None:
     counts, ascending = listed.usage, listed.ascending
     rows = np.arange(len(ascending))
     is_short = len(ascending) <= MOST_LABELS
-    edges = {"edgecolor": ink(), "linewidth": 0.4} if is_short else {}
-    axes.barh(rows, counts, color=colors_of(ascending), height=0.8 if is_short else 1.0, **edges)
+    colors = colors_of(ascending)
+    # A bar of a long list would be thinner than a pixel without an edge of its colour.
+    axes.barh(
+        rows, counts, color=colors, height=0.8 if is_short else 1.0,
+        edgecolor=ink() if is_short else colors, linewidth=0.4 if is_short else 0.6,
+    )  # fmt: skip
     labelled = spaced(len(ascending), MOST_LABELS if is_short else FEW_LABELS)
     labels = labels_of(ascending, listed.values.channels is not None)
     axes.set_yticks(labelled, [labels[rank] for rank in labelled])
-    size = "small" if len(ascending) <= FEW_LABELS else "xx-small"
-    axes.tick_params(axis="y", labelsize=size, length=0)
+    axes.tick_params(
+        axis="y", labelsize="small" if len(ascending) <= FEW_LABELS else "x-small", length=0
+    )
     axes.set_ylim(-0.6, len(ascending) - 0.4)
     axes.set_xlim(0, max(int(counts.max()), 1) * (1.35 if is_short else 1.05))
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=3)
@@ -193,6 +208,6 @@ def _draw_usage(axes: Any, listed: Listed) -> None:
                 xytext=(3, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize="x-small" if len(ascending) <= FEW_LABELS else "xx-small",
+                fontsize="x-small",
             )
     open_frame(axes)

@@ -3,7 +3,9 @@
 The convnet of benchmarks/fashion_mnist.py is trained as in benchmarks/calibrating.py. All kernels
 go on one list, calibrated without training; and on a menu of these lists under budgets, among them
 the sizes of the single lists. Bits are those of packed codes and scales, the mean over all kernels.
-The seconds are the processor's, the measurement of the menu among them.
+The seconds are the processor's, the measurement of the menu among them. `counted` are the bytes
+that the choice counts for the kernels; `written` those that `quantal.save` writes for them, whose
+codes it may pack further; `file` is the whole file, with other weights and the model's description.
 
     FASHION_MNIST=<folder> KERAS_BACKEND=torch python benchmarks/budgets.py
 
@@ -13,6 +15,8 @@ Prints a JSON line a run and a Markdown table of means in the end.
 import argparse
 import json
 import os
+import pathlib
+import tempfile
 import time
 
 import keras
@@ -21,8 +25,24 @@ from calibrating import LISTS, SCALE, accuracy, cells, trained
 from peers.protocol import load
 
 import quantal
+from quantal._storage import container
 
 BITS = [1.15, 1.4, 1.64, 2.04, 3.0, 4.04]
+
+
+def sizes_of(model):
+    """Return the bytes counted for a menu's kernels, those written for them, and the file's."""
+    kernels = quantal.parameters_of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.quantal"
+        quantal.save(model, path)
+        arrays = container.read(path).arrays
+        names = [f"{kernel.path}.{part}" for kernel in kernels for part in ("codes", "scale")]
+        written = sum(arrays[name].nbytes for name in names if name in arrays)
+        sizes = {"written": written, "file": path.stat().st_size}
+    if all(kernel.choice is not None for kernel in kernels):
+        sizes["counted"] = sum(kernel.choice.option.bytes for kernel in kernels)
+    return sizes
 
 
 def row_of(name, seed, model, test, seconds):
@@ -34,6 +54,7 @@ def row_of(name, seed, model, test, seconds):
         "seed": seed,
         "test_accuracy": accuracy(model, test),
         "lengths": lengths,
+        **(sizes_of(model) if kernels else {}),
         "seconds": round(seconds, 1),
     }
 

@@ -68,7 +68,8 @@ def build(plan: protocol.Plan) -> protocol.Run:
         return layer if plan.kind == "float" else quantal.Discrete(layer, plan.kind)
 
     def kernel(layer: keras.Layer):
-        return keras.ops.convert_to_numpy(layer.listed_values)
+        used = layer.kernel if plan.kind == "float" else layer.listed_values
+        return keras.ops.convert_to_numpy(used)
 
     settings = f"Discrete, {plan.kind}, no scale"
     if plan.end == "cosine":

@@ -201,16 +201,15 @@ def test_a_rate_that_cannot_cross_a_gap_is_named_once(data):
     kernels = [dense("ternary", 4), dense([-1, -0.5, 0.5, 1], 4)]
     model = compiled(*kernels, optimizer=keras.optimizers.SGD(1e-5))
     (text,) = said_in(model, x, y, epochs=3)
-    assert "moved further than" in text
-    assert "half a gap of its list is 0.5" in text
+    assert text.startswith("So far 0 of the elements of sequential")
+    assert "half a gap of the list is 0.5" in text
     assert "Raise the learning rate" in text
     assert "It is alike with sequential" in text
-    # Two values that start near their midpoint flip, and latents of Settling have their own steps.
-    for values, estimator in (([1, -1], "straight_through"), ("ternary", "settling")):
-        layer = LearnableMultiplier(values, estimator=estimator)
-        assert said_in(compiled(layer, optimizer=keras.optimizers.SGD(0.1)), x, y, epochs=3) == []
-    model = compiled(dense("ternary", 4), optimizer=keras.optimizers.SGD(0.1))
-    assert said_in(model, x, y, epochs=10, batch_size=4) == []
+    # Values that start near a midpoint flip, and latents of Settling have their own steps.
+    near, own = dense("ternary", 4), LearnableMultiplier("ternary", estimator="settling")
+    for layer, rate in ((near, 0.02), (own, 1e-5)):
+        model = compiled(layer, optimizer=keras.optimizers.SGD(rate))
+        assert said_in(model, x, y, epochs=3) == []
 
 
 @on_one_backend

@@ -34,6 +34,9 @@ _LITTLE = 0.5
 _BEGUN = 0.25
 """How far latents move is judged after this share of the run, since rates may warm up."""
 
+_FEW = 0.02
+"""A weight hardly trains if so few of its elements have changed their value since the start."""
+
 _ELEMENTS_A_VALUE = 8
 """A list has to have so many elements for each value before an idle value says anything."""
 
@@ -139,12 +142,12 @@ class Failures:
         self._say(
             "reach",
             [record.path for record in records],
-            f"No latent of {{}} moved further than {step:.2g} in an epoch, but half a gap of its "
-            f"list is {needed:.2g}: in the {epochs_of_run} epochs of this run a value can at most "
-            "become a neighbouring one, and most stay what they are. Expected steps that cross a "
-            f"gap. Raise the learning rate ({factor} times as large, or more), train longer, or "
-            'take estimator="settling", whose steps do not depend on the rate. It is right as it '
-            "is where trained weights shall hardly change.",
+            f"So far {records[0].changed():.2g} of the elements of {{}} have changed their value. "
+            f"No latent moved further than {step:.2g} in an epoch, but half a gap of the list is "
+            f"{needed:.2g}: in the {epochs_of_run} epochs of this run most values stay what they "
+            f"are. Expected steps that cross a gap. Raise the learning rate ({factor} times as "
+            'large, or more), train longer, or take estimator="settling", whose steps do not '
+            "depend on the rate. It is right as it is where trained weights shall hardly change.",
             alike=True,
         )
 
@@ -222,9 +225,9 @@ def _is_stuck(record: Record, epochs_of_run: int) -> bool:
     gaps = record.half_gaps()
     if record.parameter.estimator.has_steps or not len(gaps) or not record.is_finite:
         return False
-    # Latents of two values start near the only midpoint, and flip with small steps, too.
-    flips = len(record.values) == 2 and any(numbers.flips for numbers in record.epochs)
-    return not flips and record.largest_step * epochs_of_run < float(gaps.min())
+    # Latents that start near midpoints flip with small steps, too.
+    few = record.changed() < _FEW
+    return few and record.largest_step * epochs_of_run < float(gaps.min())
 
 
 def _has_idle_values(record: Record) -> bool:

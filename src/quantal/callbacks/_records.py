@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.numbers.entropy import entropy
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter
 
@@ -102,7 +101,7 @@ class Record:
             flips=float(np.mean(self._codes != before)),
             distance=_root_mean_square(offsets / half_gaps),
             latent_steps=_root_mean_square(steps / half_gaps),
-            entropy=entropy(self._codes),
+            entropy=_entropy(self.shares[-1]),
         )
         self.largest_step = max(self.largest_step, float(np.abs(steps).max(initial=0.0)))
         self.epochs.append(numbers)
@@ -120,6 +119,10 @@ class Record:
                 break
             count += 1
         return count
+
+    def changed(self) -> float:
+        """Return the share of the kept elements that have another code than at the start."""
+        return float(np.mean(self.rows[-1] != self.rows[0]))
 
     def never_used(self) -> list[float]:
         """Return the values that no element had at any time; none for a list per channel."""
@@ -139,13 +142,19 @@ class Record:
         return self.values.usage(self._codes) / max(self._codes.size, 1)
 
 
-def _root_mean_square(numbers: NDArray[np.floating]) -> float:
-    return float(np.sqrt(np.mean(np.square(numbers, dtype=float)))) if numbers.size else 0.0
+def _entropy(shares: NDArray[np.float64]) -> float:
+    """Return Shannon's entropy of shares, in bits."""
+    used = shares[shares > 0]
+    return abs(float(used @ np.log2(used)))
+
+
+def _root_mean_square(numbers: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(numbers)) / max(numbers.size, 1) ** 0.5
 
 
 def _half_gaps_around(
     values: Values, codes: NDArray[np.integer], offsets: NDArray[np.floating]
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return half of the gap of the list in which each latent is; beyond its ends, the last one.
 
     Args:
@@ -154,10 +163,12 @@ def _half_gaps_around(
         offsets: The latents minus the values of these codes, in the same shape.
     """
     if len(values) == 1:
-        return np.ones(codes.shape)
+        return np.ones(codes.shape, np.float32)
     gaps = np.diff(np.atleast_2d(values.ascending).astype(float), axis=1)
+    if np.ptp(gaps) == 0:
+        return np.full(codes.shape, gaps[0, 0] / 2, np.float32)
     # The gap below each value; the one above it follows.
-    padded = np.concatenate([gaps[:, :1], gaps, gaps[:, -1:]], axis=1) / 2
+    padded = np.concatenate([gaps[:, :1], gaps, gaps[:, -1:]], axis=1).astype(np.float32) / 2
     ranks_of_codes = np.argsort(np.atleast_2d(values.order), axis=1)
     if values.channels is None:
         return padded[0, ranks_of_codes[0][codes] + (offsets > 0)]

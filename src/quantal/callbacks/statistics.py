@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 import keras
+import numpy as np
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
@@ -111,17 +112,12 @@ def loss_with_statistics(model: keras.Model, batches: Sequence[Any]) -> tuple[fl
         batches: What `fit` trains on: inputs, or tuples of inputs, targets and sample weights.
     """
     unpacked = [keras.utils.unpack_x_y_sample_weight(batch) for batch in batches]
-    data = [keras.tree.map_structure(_as_tensor, batch, none_is_leaf=False) for batch in unpacked]
-    counts = [len(keras.tree.flatten(x)[0]) for x, _, _ in data]
+    x, y, weights = keras.tree.map_structure(_joined, *unpacked, none_is_leaf=False)
 
     def loss() -> float:
-        total = 0.0
-        for count, (x, y, weights) in zip(counts, data, strict=True):
-            outputs = model(x, training=False)
-            number = compute_loss(model, x, y, outputs, weights)
-            total += count * float(keras.ops.convert_to_numpy(number))
+        number = compute_loss(model, x, y, model(x, training=False), weights)
         clear_losses(model)
-        return total / sum(counts)
+        return float(keras.ops.convert_to_numpy(number))
 
     statistics = [
         variable
@@ -130,12 +126,13 @@ def loss_with_statistics(model: keras.Model, batches: Sequence[Any]) -> tuple[fl
     ]
     with _restored(statistics):
         before = loss()
-        measure_statistics(model, [x for x, _, _ in data])
+        measure_statistics(model, [x])
         return before, loss()
 
 
-def _as_tensor(array: Any) -> Tensor:
-    return keras.ops.convert_to_tensor(array)
+def _joined(*arrays: Any) -> Tensor:
+    """Return the samples of several batches as one tensor."""
+    return keras.ops.convert_to_tensor(np.concatenate(arrays))
 
 
 def batches_of(data: Any, batch_size: int) -> Iterator[Any]:

@@ -70,8 +70,8 @@ plots                   _matplotlib _sources _histories _watched _drawing values
 plots                   latents estimator training codes sizes beam
 _sweep                  plan data cell advice training journal progress picture result sweep
 _command                errors backend options output reading columns encoding datasets scores
-_command                table_model comparison results train predict summary export search
-_command                command
+_command                table_model comparison results train predict summary discretize polish
+_command                export sweep search command
 """
 
 

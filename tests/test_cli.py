@@ -661,7 +661,7 @@ def test_summary(capsys, tmp_path):
         code, out, err = run(capsys, "summary", tmp_path / name)
         assert (code, err) == (0, "")
         assert "hidden/kernel" in out
-        assert "listed" in out
+        assert "binary" in out
     code, _, err = run(capsys, "summary", tmp_path / "absent.keras")
     assert code == 3
     assert "absent.keras does not exist" in err
@@ -721,6 +721,106 @@ def test_searches_that_do_not_fit(capsys, tmp_path):
         code, _, err = run(capsys, "search", *arguments)
         assert code == expected, err
         assert message in err
+
+
+@pytest.fixture
+def free_model(tmp_path):
+    """The file of a compiled model from two columns to two classes."""
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(8, name="hidden"),
+            keras.layers.Dense(2, name="last"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    model.save(tmp_path / "free.keras")
+    return tmp_path / "free.keras"
+
+
+def test_discretize_and_polish(capsys, tmp_path, random, free_model):
+    x = random.normal(size=(60, 2)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    out = tmp_path / "listed.keras"
+    rules = json.dumps({"hidden": [1, -1, 0.5], "last": None})
+    arguments = ["discretize", free_model, out, "--rules", rules]
+    arguments += ["--calibrate", tmp_path / "data.npz"]
+    code, written, err = run(capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(written)["rows"]
+    assert [row["values"] for row in rows if "kernel" in row["path"]] == [[1, -1, 0.5], None]
+    code, _, err = run(capsys, *arguments)
+    assert code == 5
+    assert "listed.keras is there already. Expected a new file" in err
+    polish = ["polish", out, tmp_path / "data.npz", "--evaluations", 50]
+    code, written, err = run(capsys, *polish, "--validation", tmp_path / "data.npz", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(written)
+    assert report["validation"] <= report["validation_before"]
+    assert report["file"] == str(tmp_path / "listed-polished.keras")
+    quantal.testing.assert_listed(keras.saving.load_model(report["file"]), x)
+
+
+@on_one_backend
+def test_files_and_rules_that_do_not_fit(capsys, tmp_path, free_model):
+    for arguments, expected, message in [
+        (["out.keras"], 2, "There are 0 lists and no rules. Expected one --values"),
+        (["out.keras", "--rules", "{a"], 2, "is neither JSON nor a file of it"),
+        (
+            ["out.onnx", "--values", "ternary"],
+            5,
+            "ends in '.onnx'. Expected one of .keras, .quantal",
+        ),
+        ([tmp_path / "no" / "out.keras", "--values", "ternary"], 5, "folder that does not exist"),
+        ([tmp_path / "out.keras", "--rules", '{"x": "ternary"}'], 4, "'x'"),
+    ]:
+        code, _, err = run(capsys, "discretize", free_model, *arguments)
+        assert code == expected, err
+        assert message in err
+    code, _, err = run(capsys, "polish", free_model, "absent.csv", "--out", tmp_path / "p.keras")
+    assert code == 3
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "bare.keras")
+    code, _, err = run(capsys, "polish", tmp_path / "bare.keras", "wine")
+    assert code == 4
+    assert "is a model without a loss" in err
+
+
+@on_one_backend
+def test_polish_of_a_trained_table(train, capsys, tmp_path, customers):
+    path = csv(tmp_path, customers)
+    assert train(path, "--epochs", 1)[0] == 0
+    polish = ["polish", tmp_path / "run" / "model.keras", path, "--evaluations", 50]
+    code, out, err = run(capsys, *polish, "--out", tmp_path / "better.quantal", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["loss"] <= report["loss_before"]
+    code, out, _ = run(capsys, "predict", tmp_path / "better.quantal", path, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert len(result["predictions"]) == 60
+    assert set(result["predictions"][0]) == {
+        "row",
+        "prediction",
+        "probability_left",
+        "probability_stayed",
+    }
+    assert 0 <= result["scores"]["balanced accuracy"] <= 1
+
+
+@on_one_backend
+def test_sweep(capsys, tmp_path, table):
+    lists = ["--values", "float", "--values", "1,-1,0.5"]
+    more = ["--seeds", "0,1", "--epochs", 1, "--csv", tmp_path / "sweep.csv", "--json"]
+    code, out, err = run(capsys, "sweep", csv(tmp_path, table), *lists, *more)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert [row["values"] for row in result["rows"]] == ["float", "float", "1,-1,0.5", "1,-1,0.5"]
+    assert [row["seed"] for row in result["rows"]] == [0, 1, 0, 1]
+    assert len(pandas.read_csv(tmp_path / "sweep.csv")) == 4
+    code, _, err = run(capsys, "sweep", "wine", *lists, "--seeds", "one")
+    assert code == 2
+    assert "'one' are no numbers" in err
 
 
 def test_an_interrupt(train, monkeypatch):
@@ -844,6 +944,16 @@ def test_version(capsys):
     assert run(capsys, "--version")[:2] == (0, f"quantal {quantal.__version__}\n")
 
 
+@on_one_backend
+def test_every_help_text_has_an_example(capsys):
+    _, out, _ = run(capsys, "--help")
+    names = re.findall(r"^  ([a-z]+) +[A-Z]", out.partition("Commands:")[2], re.MULTILINE)
+    assert {"train", "predict", "summary", "discretize", "polish", "export", "search"} <= set(names)
+    for name in names:
+        _, out, _ = run(capsys, name, "--help")
+        assert f"Example: quantal {name} " in out
+
+
 def test_help_loads_no_framework():
     program = (
         "import json, sys\n"
@@ -859,6 +969,7 @@ def test_help_loads_no_framework():
     assert code == 0
     for name in ("keras", "tensorflow", "jax", "torch", "pandas", "sklearn", "rich", "matplotlib"):
         assert name not in modules
+    assert "Example: quantal train" in text
     for words in ("exit codes", "5  DIR cannot be written", "stays plain float", "quantal-run"):
         assert words in text
 

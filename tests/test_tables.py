@@ -246,7 +246,7 @@ def test_an_encoding_is_the_same_as_json():
     assert FeaturePlan.from_dict(json.loads(json.dumps(encoding.plan.to_dict()))) == encoding.plan
     shuffled = table[["when", "age", "size"]]
     np.testing.assert_array_equal(encoding.encode("t", shuffled), encoding.encode("t", table))
-    with pytest.raises(Unfit, match=r"t has no column 'size'\. It has when, age"):
+    with pytest.raises(Unfit, match=r"t has no column 'size'\. It has age, when"):
         encoding.encode("t", table.drop(columns="size"))
     with pytest.raises(Unfit, match=r"in version 2\. Expected 1"):
         TableEncoding.from_dict({**encoding.to_dict(), "version": 2})

@@ -8,11 +8,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from quantal._command.errors import MissingPackage, Unreadable
+from quantal._command.errors import MissingPackage, Unreadable, Unwritable
+from quantal._storage.atomic import folder_beside, move_files
 
 if TYPE_CHECKING:
     import keras
 
+MODEL_ENDINGS = (".keras", ".quantal")
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -44,8 +46,13 @@ def start_keras(backend: str) -> None:
         keras.utils.set_random_seed(0)
 
 
-def load_model(path: str) -> "keras.Model":
-    """Load a model that `model.save` or `quantal.save` wrote."""
+def load_model(path: str, is_compiled: bool = False) -> "keras.Model":
+    """Load a model that `model.save` or `quantal.save` wrote.
+
+    Args:
+        path: The file.
+        is_compiled: Whether to compile it as it was, if the file says how.
+    """
     import keras
 
     from quantal._models.files import load
@@ -58,7 +65,7 @@ def load_model(path: str) -> "keras.Model":
     try:
         if not path.lower().endswith(".keras"):
             return load(path)
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=is_compiled)
     # Keras, and what it reads with, raise errors of many kinds for damaged files.
     except Exception as error:
         raise Unreadable(
@@ -66,6 +73,42 @@ def load_model(path: str) -> "keras.Model":
             "sound .keras file of Keras's own layers, without Lambda, or a file of "
             "quantal.save. Save the model again, with such layers."
         ) from error
+
+
+def prepare_file(path: pathlib.Path, replace: bool) -> None:
+    """Check that a model can be written into a file; one that is there stays.
+
+    Args:
+        path: The file.
+        replace: Whether a file that is there may be replaced.
+
+    Raises:
+        Unwritable: There is a file, or no folder, or another ending.
+    """
+    if path.suffix.lower() not in MODEL_ENDINGS:
+        raise Unwritable(
+            f"{path} ends in {path.suffix!r}. Expected one of {', '.join(MODEL_ENDINGS)}; "
+            "quantal export writes other files."
+        )
+    if path.exists() and not replace:
+        raise Unwritable(
+            f"{path} is there already. Expected a new file. Give another name, or --force to "
+            "replace it."
+        )
+    if not path.absolute().parent.is_dir():
+        raise Unwritable(f"{path} is in a folder that does not exist. Make it first.")
+
+
+def save_model(model: "keras.Model", path: pathlib.Path) -> None:
+    """Write a model as a whole: whatever goes wrong, an old file is as it was."""
+    from quantal._models.files import save
+
+    if path.suffix.lower() != ".keras":
+        save(model, path)
+        return
+    with folder_beside(path) as temporary:
+        model.save(temporary / path.name)
+        move_files({temporary / path.name: path})
 
 
 @contextlib.contextmanager

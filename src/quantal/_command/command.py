@@ -13,18 +13,20 @@ except ModuleNotFoundError:
     sys.exit('quantal: typer is not installed. Install it: pip install "quantal[command]"')
 
 import quantal
+from quantal._command.discretize import DISCRETIZE_HELP, discretize
 from quantal._command.errors import CommandError, Interrupted
 from quantal._command.export import export
+from quantal._command.polish import POLISH_HELP, polish
 from quantal._command.predict import PREDICT_HELP, predict
 from quantal._command.search import SEARCH_HELP, search
 from quantal._command.summary import summary
+from quantal._command.sweep import SWEEP_HELP, sweep
 from quantal._command.train import TRAIN_HELP, train
 from quantal._optimize.interruption import termination_as_interrupt
 
 app = typer.Typer(
     help="Learnable parameters whose values come from a list that you give.",
     epilog='Example: quantal train digits --values="1,-1,0.5,-0.5"',
-    add_completion=False,
     no_args_is_help=True,
     # Rich would draw boxes around the help, and be imported for it.
     rich_markup_mode=None,
@@ -71,7 +73,10 @@ def _options(
 app.command(help=TRAIN_HELP)(train)
 app.command(help=PREDICT_HELP)(predict)
 app.command()(summary)
+app.command(help=DISCRETIZE_HELP)(discretize)
+app.command(help=POLISH_HELP)(polish)
 app.command()(export)
+app.command(help=SWEEP_HELP)(sweep)
 app.command(help=SEARCH_HELP)(search)
 
 if __name__ == "__main__":

@@ -119,6 +119,11 @@ def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, see
     return Pair(build(True), build(False))
 
 
+def build_free(model: str, dataset: Dataset) -> keras.Model:
+    """Build the free model of a pair, or load it; see `build_pair`."""
+    return build_pair(model, dataset, Values("binary"), "auto", 0).free
+
+
 def _pair_from_file(path: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
     """Load a model, and put each kernel but those of the last layer that has one on the list."""
     free = load_model(path)
@@ -135,20 +140,23 @@ def _pair_from_file(path: str, dataset: Dataset, values: Values, estimator: str,
         )
     if "float" not in free.inputs[0].dtype:
         raise Unfit(f"The model {path} takes {free.inputs[0].dtype}. Expected floats.")
-    kernels = [
-        [variable.path for variable in layer.variables if variable.name == "kernel"]
-        for layer in outermost_layers(free)
-    ]
-    last = [paths for paths in kernels if paths][-1:]
-    rules: dict[str, Values | None] = {
-        f"^{re.escape(kernel)}$": None for paths in last for kernel in paths
-    }
-    rules["(^|/)kernel$"] = values
+    rules = rules_for(free, values)
     keras.utils.set_random_seed(seed)
     try:
         return Pair(discretize(free, rules, scale=None, estimator=estimator), free)
     except ValueError as error:
         raise Unfit(f"All but the last kernel of {path} shall go on the list. {error}") from error
+
+
+def rules_for(model: keras.Model, values: Any) -> dict[str, Any]:
+    """Return the rules that put every kernel on a list but those of the last layer with one."""
+    kernels = [
+        [variable.path for variable in layer.variables if variable.name == "kernel"]
+        for layer in outermost_layers(model)
+    ]
+    last = [paths for paths in kernels if paths][-1:]
+    rules: dict[str, Any] = {f"^{re.escape(kernel)}$": None for paths in last for kernel in paths}
+    return {**rules, "(^|/)kernel$": values}
 
 
 def fit(
@@ -158,11 +166,8 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a model of a pair; the same seed gives each of the two the same batches."""
-    features = _scaled(dataset.feature_scaler, dataset.expanded(dataset.training))
-    target = dataset.target[dataset.training]
-    if dataset.target_scaler is not None:
-        target = _scaled(dataset.target_scaler, target[:, None])
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), _loss(ending_of(model, dataset)))
+    features, target = scaled_rows(dataset, dataset.training)
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), loss_of(ending_of(model, dataset)))
     # Estimators that harden in training do so in time for the end of the run.
     paces = any(parameter.state is not None for parameter in parameters_of(model))
     added: list[keras.callbacks.Callback] = [PaceToRun()] if paces else []
@@ -185,6 +190,16 @@ def fit(
         callbacks=[*callbacks, *added, Finish(polish=False)],
         verbose=0,
     )
+
+
+def scaled_rows(
+    dataset: Dataset, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return the features and the target of some rows, as a model of a pair is trained on them."""
+    features, target = _scaled(dataset.feature_scaler, dataset.expanded(rows)), dataset.target[rows]
+    if dataset.target_scaler is not None:
+        target = _scaled(dataset.target_scaler, target[:, None])
+    return features, target
 
 
 def _with_validation(
@@ -240,7 +255,8 @@ def ending_of(model: keras.Model, dataset: Dataset) -> Ending:
     return Ending(False, is_single, bool(is_whole and np.all((outputs >= 0) & (outputs <= 1.001))))
 
 
-def _loss(ending: Ending) -> Any:
+def loss_of(ending: Ending) -> Any:
+    """Return the loss that a model with such an ending is trained with."""
     if ending.is_number:
         return "mean_squared_error"
     kind = keras.losses.SparseCategoricalCrossentropy

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,13 @@ Backend = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,
     typer.Option(envvar="KERAS_BACKEND", help="Default: the first of these that is installed."),
 ]
+SavedFile = Annotated[
+    pathlib.Path,
+    typer.Argument(
+        metavar="OUT", help="The file to write: .keras, to train on, or .quantal, packed."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
 ]

@@ -260,8 +260,16 @@ def write_files(folder: pathlib.Path, comparison: Comparison, dataset: Dataset) 
         model, csv, picture = (temporary / name for name in FILES)
         comparison.model.save(model)
         pandas.DataFrame(table).to_csv(csv, index=False)
-        plot_values(parameters_of(comparison.model), title=dataset.name).savefig(picture)
+        _picture(comparison.model, dataset).savefig(picture)
         move_files({path: folder / path.name for path in (csv, picture, model)})
+
+
+def _picture(model: keras.Model, dataset: Dataset) -> Any:
+    """Draw the values, with the names of the features where a weight has one for each."""
+    parameters = parameters_of(model)
+    names = [feature.name for feature in dataset.encoding.plan.features]
+    fits = any(parameter.shape[0] == len(names) for parameter in parameters)
+    return plot_values(parameters, names=names if fits else None, title=dataset.name)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,64 @@ def _plain_numbers(
     return numbers
 
 
+def inputs_of(model: keras.Model, source: str) -> NDArray[np.float32]:
+    """Return the inputs of a model from the rows of a table that have no gaps.
+
+    Raises:
+        Unreadable: There is no such file, or it is not what its ending says.
+        Unfit: The table does not fit.
+    """
+    numbers = read_rows(model, source, "y").numbers
+    whole = numbers[~np.isnan(numbers).any(axis=tuple(range(1, numbers.ndim)))]
+    if not len(whole):
+        raise Unfit(f"{source} has a gap in every row. Expected some rows without gaps.")
+    return whole
+
+
+def samples_of(model: keras.Model, source: str, target: str | None) -> tuple[Any, Any]:
+    """Return inputs and targets from the rows of a table, as a model is trained on them.
+
+    Args:
+        model: A built model.
+        source: What `reading.read` takes.
+        target: The target's column, for a model that knows no table; None for `y`.
+    """
+    encoding, name = encoding_of(model), target or "y"
+    rows = read_rows(model, source, name)
+    if encoding is not None:
+        return rows.numbers, targets_of(encoding, source, rows)
+    if name not in rows.table:
+        raise Unfit(
+            f"{source} has no column {name!r}. It has {', '.join(map(str, rows.table.columns))}. "
+            "Name the target with --target."
+        )
+    numbers = finite_numbers(source, rows.table[name])
+    is_whole = bool(np.all(numbers == np.floor(numbers)))
+    return rows.numbers, numbers.astype(np.int32 if is_whole else np.float32)
+
+
+def compile_for_table(model: keras.Model, path: str) -> None:
+    """Compile a model that quantal train wrote with the loss of its target; keep another's.
+
+    Raises:
+        Unfit: The model is not compiled, and knows no table.
+    """
+    encoding = encoding_of(model)
+    if encoding is None:
+        if getattr(model, "loss", None) is None:
+            raise Unfit(
+                f"{path} is a model without a loss. Expected one that was compiled when it was "
+                "saved, or that quantal train wrote."
+            )
+        return
+    loss: Any = "mean_squared_error"
+    if encoding.classes is not None:
+        is_single = model.output_shape[-1] == 1
+        loss = "binary_crossentropy" if is_single else "sparse_categorical_crossentropy"
+    metrics = [] if encoding.classes is None else ["accuracy"]
+    model.compile("adam", loss, metrics=metrics)
+
+
 def targets_of(encoding: TableEncoding, source: str, rows: Rows) -> Any:
     """Return the target of rows as a model is trained on it: classes as integers, or numbers.
 

@@ -8,7 +8,7 @@ import typer
 
 from quantal._command.backend import choose_backend, start_keras
 from quantal._command.errors import MissingPackage
-from quantal._command.options import Backend, Json, ValuesList, parse_values, with_options
+from quantal._command.options import Backend, Force, Json, ValuesList, parse_values, with_options
 from quantal._command.output import show
 
 TRAIN_HELP = """Train on listed weights, and on free weights for comparison.
@@ -141,7 +141,7 @@ class TrainOptions:
             help="The folder for the files. Default: see above.",
         ),
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace a run that DIR has.")] = False
+    force: Force = False
     as_json: Json = False
     backend: Backend = None
 

@@ -28,8 +28,9 @@ class TableFeatures(keras.layers.Layer):
     >>> import numpy as np
     >>> plan = {"width": 1, "source": [0, 0], "kind": ["equal", "equal"],
     ...         "number": [1.0, 2.0], "name": ["colour=red", "colour=blue"]}
-    >>> TableFeatures(plan)(np.array([[2.0], [1.0]], "float32")).shape
-    (2, 2)
+    >>> layer = TableFeatures(plan)
+    >>> keras.ops.convert_to_numpy(layer(np.array([[2.0], [1.0]], "float32"))).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
 
     def __init__(self, plan: dict[str, Any], table: dict[str, Any] | None = None, **kwargs: Any):

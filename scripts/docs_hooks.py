@@ -4,6 +4,7 @@ MkDocs calls the functions that begin with `on_`; tests/test_documents.py calls 
 """
 
 import ast
+import itertools
 import json
 import os.path
 import pathlib
@@ -78,6 +79,48 @@ def text_of(source):
         code = cell["cell_type"] == "code"
         cells.append(f"```python\n{content}\n```" if code else content)
     return "\n\n".join(cells) + "\n"
+
+
+_MEASURED = re.compile(r"^<!-- measured: (\w+) -->$", re.MULTILINE)
+
+
+def with_figures(markdown):
+    """Return a page in which `<!-- measured: NAME -->` stands for what benchmarks say of NAME."""
+    return _MEASURED.sub(lambda match: _figures_of(match[1]), markdown)
+
+
+def _figures_of(estimator):
+    """Return the rows of an estimator in the results of benchmarks/learning, as tables."""
+    text = (ROOT / "benchmarks" / "learning" / "README.md").read_text()
+    tables = []
+    for lines in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        header, _, *rows = (
+            [cell.strip() for cell in row[1:-2].split("|")] for row in _lines(lines)
+        )
+        if header[:2] not in (["case", "estimator"], ["network", "estimator"]):
+            continue
+        for above, row in itertools.pairwise(rows):
+            row[0] = row[0] or above[0]
+        best = {row[0]: f"{row[1]} {row[2]}" for row in reversed(rows)}
+        chosen = [
+            [*row[:1], *row[2:], *([best[row[0]]] if header[0] == "case" else [])]
+            for row in rows
+            if row[1] == estimator
+        ]
+        if chosen:
+            titles = [header[0], *header[2:], *(["first there"] if header[0] == "case" else [])]
+            written = [titles, ["---"] * len(titles), *chosen]
+            tables.append("\n".join("| " + " | ".join(cells) + " |" for cells in written))
+    if not tables:
+        raise ValueError(
+            f"benchmarks/learning/README.md has no row of {estimator!r}. Expected an estimator "
+            "of its tables."
+        )
+    return "\n\n".join(tables)
+
+
+def _lines(table):
+    return [f"{line}\n" for line in table.splitlines()]
 
 
 def public_names():
@@ -165,10 +208,10 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Rewrite the links of a page."""
+    """Fill in the figures of a page, and rewrite its links."""
     from mkdocs.exceptions import PluginError
 
     try:
-        return with_links(markdown, page.file.src_uri)
+        return with_links(with_figures(markdown), page.file.src_uri)
     except ValueError as error:
         raise PluginError(str(error)) from error

@@ -81,12 +81,29 @@ def text_of(source):
     return "\n\n".join(cells) + "\n"
 
 
+_ENTRY = re.compile(r"^::: (\S+)", re.MULTILINE)
 _MEASURED = re.compile(r"^<!-- measured: (\w+) -->$", re.MULTILINE)
 
 
-def with_figures(markdown):
-    """Return a page in which `<!-- measured: NAME -->` stands for what benchmarks say of NAME."""
+def with_tables(markdown):
+    """Return a page with the tables that comments stand for.
+
+    `<!-- measured: NAME -->` stands for what benchmarks say of an estimator, and
+    `<!-- pages of the API -->` for the names on each page.
+    """
+    markdown = markdown.replace("<!-- pages of the API -->", _pages_of_the_api())
     return _MEASURED.sub(lambda match: _figures_of(match[1]), markdown)
+
+
+def _pages_of_the_api():
+    rows = ["| page | names |", "|---|---|"]
+    for path in sorted((ROOT / "docs" / "api").glob("*.md")):
+        text = path.read_text()
+        public = [name for name in _ENTRY.findall(text) if "._" not in name]
+        names = ", ".join(f"[`{n.removeprefix('quantal.')}`]({path.name}#{n})" for n in public)
+        if public:
+            rows.append(f"| [{text.splitlines()[0].removeprefix('# ')}]({path.name}) | {names} |")
+    return "\n".join(rows)
 
 
 def _figures_of(estimator):
@@ -171,7 +188,7 @@ def _defined(path):
 def documented_names():
     """Return the names that have an entry in the pages of the API."""
     pages = (ROOT / "docs" / "api").glob("*.md")
-    return {name for page in pages for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)}
+    return {name for page in pages for name in _ENTRY.findall(page.read_text())}
 
 
 def missing_names():
@@ -212,6 +229,6 @@ def on_page_markdown(markdown, page, config, files):
     from mkdocs.exceptions import PluginError
 
     try:
-        return with_links(with_figures(markdown), page.file.src_uri)
+        return with_links(with_tables(markdown), page.file.src_uri)
     except ValueError as error:
         raise PluginError(str(error)) from error

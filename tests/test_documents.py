@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -61,6 +62,19 @@ def test_examples_in_documents_run(document, tmp_path, monkeypatch):
     scope = {}
     for block in code_blocks(document):
         exec(compile(block, document, "exec"), scope)
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "strip the outputs: a notebook is kept as it was written"
+            exec(compile("".join(cell["source"]), notebook.name, "exec"), scope)
 
 
 def test_readme_names_the_commands_that_ci_runs():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from quantal._sweep.advice import advice_on
 from quantal._sweep.cell import SweepCell
 from quantal._sweep.progress import duration
 from quantal.callbacks import Finish
+from quantal.plots import sizes
+from repository import ROOT
 
 pytestmark = on_one_backend
 
@@ -107,7 +110,7 @@ def test_trials_are_written_as_a_table(unbroken, tmp_path):
 def test_a_picture_shows_each_list(unbroken):
     (axes,) = unbroken.picture().axes
     assert axes.get_ylabel() == "loss"
-    assert {text.get_text() for text in axes.texts} >= set(sweeping.LISTS)
+    assert {text.get_text() for text in axes.texts} == set(sweeping.LISTS)
 
 
 def test_same_seed_same_start_and_order(counted):
@@ -169,7 +172,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, counted, capsys):
         sweeping.run(callbacks=[counted])
 
 
-def test_a_function_builds_models(tmp_path):
+def test_a_function_builds_models(tmp_path, monkeypatch):
     calls = []
 
     def build(values, estimator):
@@ -194,6 +197,12 @@ def test_a_function_builds_models(tmp_path):
     assert (None, "auto") in calls
     assert result.metric == "mae"
     assert "at a learning rate of 0." in result.advice
+    points = []
+    monkeypatch.setattr(sizes, "plot_sizes", lambda p, **_: points.extend(p))
+    result.picture()
+    labels = [label for label, _, _ in points]
+    assert labels[0] == "binary, straight_through, 0.1"
+    assert labels[-2:] == ["float, 0.1", "float, 0.2"]
     # Names of layers are in the file, and are the same whatever was built before.
     assert len({(row.estimator, row.bytes) for row in result.rows}) == 3
 
@@ -379,3 +388,21 @@ def test_a_vector_ends_the_same_however_busy_the_machine_is(monkeypatch):
     (arguments,) = finishes
     assert arguments["polish"].seconds is None
     assert arguments["polish"].evaluations <= 2000
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+def test_the_recipe_for_keras_tuner_runs(tmp_path, monkeypatch):
+    pytest.importorskip("keras_tuner")
+    monkeypatch.chdir(tmp_path)
+    (recipe,) = re.findall(r"^```py\n(.*?)^```", page(), re.DOTALL | re.MULTILINE)
+    scope = {}
+    exec(compile(recipe, "docs/sweeps.md", "exec"), scope)
+    (best,) = scope["tuner"].get_best_hyperparameters()
+    assert best.get("values") in ("binary", "ternary", "powers_of_two:4")
+
+
+def page():
+    path = ROOT / "docs" / "sweeps.md"
+    if not path.exists():
+        pytest.skip("docs is not beside the tests")
+    return path.read_text()

@@ -14,7 +14,7 @@ from quantal._core.views import Views
 from quantal._storage.atomic import replace_file
 from quantal._sweep.advice import advice_on
 from quantal._sweep.cell import SweepCell
-from quantal._sweep.plan import Trial
+from quantal._sweep.plan import FREE, Trial
 from quantal._sweep.training import Goal, Outcome
 
 _AS_COMPILED = "as compiled"
@@ -131,15 +131,26 @@ class SweepResult(Views):
     def picture(self) -> Any:
         """Draw the metric over the bytes of the file, a point for each list, estimator and rate.
 
+        A bar goes from the lowest to the highest seed, and the line along the lists that none is
+        both smaller and better than: see `quantal.plots.plot_sizes`.
+
         Returns:
             A matplotlib figure; `figure.savefig("sweep.png")` writes it.
 
         Raises:
             ImportError: matplotlib is not installed.
         """
-        from quantal._sweep.picture import draw
+        from quantal.plots.sizes import plot_sizes
 
-        return draw(self.cells, self.metric, self.maximize)
+        several = len({row.estimator for row in self.rows if row.values != FREE}) > 1
+        rates = len({row.learning_rate for row in self.rows}) > 1
+        points = [
+            (_label(row, several, rates), float(row.bytes), row.score)
+            for row in self.rows
+            if row.score is not None and row.bytes is not None
+        ]
+        title = f"{self.metric} on validation data over bytes of the file"
+        return plot_sizes(points, measure=self.metric, maximize=self.maximize, title=title)
 
     def table(self) -> Table:
         """Return a table of the cells, without columns that would say the same in each row."""
@@ -185,6 +196,16 @@ class SweepResult(Views):
             for row in self.rows
         ]
         return [heads, *rows]
+
+
+def _label(row: SweepRow, with_estimator: bool, with_rate: bool) -> str:
+    """Return what a picture calls a trial: trials of the same label are one point."""
+    parts = [row.values]
+    if with_estimator and row.values != FREE:
+        parts.append(row.estimator)
+    if with_rate:
+        parts.append(_rate(row.learning_rate))
+    return ", ".join(parts)
 
 
 def _rate(rate: float | None) -> str:

@@ -16,10 +16,8 @@ from drawing import figure, write
 
 import quantal
 
-E12 = [1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2]
-E24 = [*E12, 1.1, 1.3, 1.6, 2.0, 2.4, 3.0, 3.6, 4.3, 5.1, 6.2, 7.5, 9.1]
-OHMS = [1e3 * decade * part for decade in (1, 10) for part in sorted(E24)]
-FARADS = [1e-9 * decade * part for decade in (1, 10) for part in E12]
+OHMS = quantal.Values.e_series(24, low=1e3, high=91e3)
+FARADS = quantal.Values.e_series(12, low=1e-9, high=82e-9)
 KNOWN = {
     (1000, 0.70711): 2.72e-6,
     (1000, 1.30656): 2.83e-6,

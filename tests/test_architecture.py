@@ -14,7 +14,7 @@ pytestmark = pytest.mark.without_keras
 ORDER = """
                         _registration
 _core                   types by_identity table views
-_core.numbers           presets checks entropy k_means values crossings fitting
+_core.numbers           presets series checks entropy k_means values crossings fitting
 _core.numbers           calibration knapsack
 _core.tensors           torch_gradient backend constants gradients step_functions row_steps
 _core.tensors           projection latent_units kept
@@ -33,7 +33,8 @@ estimators              straight_through annealed settling element_wise_scaled g
 estimators              mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
-layers                  _scoped_call _signature _attributes _weight_arrays _discrete_layer _wrappers
+layers                  _scoped_call _signature _attributes _weight_arrays _listed_count
+layers                  _discrete_layer _wrappers
 layers                  multiplier discrete
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
@@ -50,7 +51,7 @@ _optimize.methods       method population compiled_steps full_deltas tabu gradie
 _optimize.methods       enumeration restarts exact increasing magnitude_fit stand_in
 _optimize.methods       quadratic_fit autocorrelation_fit surface pieces largest_fit
 _optimize.methods       absolute_sum_fit piecewise_fit
-_optimize.search        blas_threads user_loss task choice result search
+_optimize.search        blas_threads user_loss negative task choice result search
 _optimize.polish        report arguments ascending_lists ranked_loss curvature validation
 _optimize.polish        continuous state annealing full_batch minibatch variables_alone resumption
 _optimize.polish        polish

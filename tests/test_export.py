@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import json
 import re
 import resource
 import signal
@@ -16,6 +17,7 @@ from conftest import numpy, on_one_backend
 from models import ARGUMENTS
 from quantal import Discrete, LearnableMultiplier, parameters_of
 from quantal._export.registry import TARGETS
+from quantal._export.report import Figures, Report
 from quantal._storage import atomic
 from repository import ROOT
 
@@ -230,3 +232,24 @@ def test_a_file_that_exists_stays_until_all_is_well(tmp_path):
     assert path.read_text().startswith("index,code,value")
     assert path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+@on_one_backend
+def test_a_report_as_data(tmp_path):
+    pytest.importorskip("pandas")
+    figures, floats = Figures(1250, 0.25, 2_000_000), Figures(40_000)
+    report = Report("onnx", [tmp_path / "m.onnx"], 10_000, figures, floats, 1e-7, 1e-8, 1e-5)
+    assert str(report).splitlines() == [
+        "                onnx  as floats",
+        "bytes          1,250     40,000",
+        "bits a weight  1.000     32.000",
+        "milliseconds    0.25          -",
+        "memory, MB      2.00          -",
+        "difference to Keras: largest 1e-07, mean 1e-08 of the outputs' spread (bound 1e-05)",
+    ]
+    data = report.to_dict()
+    assert json.loads(report.to_json()) == data
+    assert data["paths"] == [str(tmp_path / "m.onnx")]
+    assert data["figures"]["bytes"] == 1250
+    assert report.to_frame()["bytes"].tolist() == [1250, 40_000]
+    assert report._repr_html_().count("<tr>") == 1 + 4

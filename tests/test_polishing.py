@@ -903,6 +903,10 @@ def test_a_report_says_what_changed():
     assert str(report) == (
         "loss 2 -> 1 (proved), validation 4 -> 3.5; 3 of 4,000 elements changed, 5 evaluations"
     )
+    assert report.to_dict()["validation_before"] == 4
+    assert "3 of 4,000" in report._repr_html_()
+    assert "2 → 1 (proved)" in str(report.table())
+    assert report.to_frame()["changed"].tolist() == [3]
 
 
 def continuous_network(random, learnable=False, **wrapper):

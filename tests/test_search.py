@@ -1,5 +1,6 @@
 """Search reaches the best vector where it is known, and says what it knows."""
 
+import json
 import math
 import tracemalloc
 
@@ -511,3 +512,109 @@ def test_an_objective_of_the_user(random, no_enumeration):
     assert result.loss == pytest.approx(loss(every_vector([[1, -1, 0.5]] * 9)).min())
     assert result.bound == -1
     assert not result.proved
+
+
+def largest_of(objective, lists):
+    return float(objective(every_vector(lists)).max())
+
+
+class Distances(Objective):
+    """A black box with gradients, as a user may write one."""
+
+    def __len__(self):
+        return 6
+
+    def __call__(self, vectors):
+        return ((np.asarray(vectors) - 0.3) ** 2).sum(axis=1)
+
+    def gradients(self, vectors):
+        return 2 * (vectors - 0.3)
+
+
+@pytest.mark.parametrize("kind", ["function", "quadratic", "sums", "black box"])
+@pytest.mark.parametrize("is_enumerated", [True, False])
+def test_maximize(kind, is_enumerated, monkeypatch, random):
+    if not is_enumerated:
+        monkeypatch.setattr(choice, "ENUMERATED", 0)
+    quadratic = random_quadratic(random, 6)
+    objective = {
+        "function": lambda v: np.abs(v @ np.arange(6)) ** 1.5 - v.sum(axis=1),
+        "quadratic": quadratic,
+        "sums": Sums(quadratic.matrix, lambda sums: np.cos(sums).sum(axis=1)),
+        "black box": Distances(),
+    }[kind]
+    lists = [[1, -1, 0.5, -0.5]] * 6
+    result = search(objective, lists[0], 6, evaluations=20_000, maximize=True)
+    best = largest_of(objective, lists)
+    assert result.loss == pytest.approx(best)
+    assert result.loss == pytest.approx(objective(result.vector[None])[0])
+    losses = [loss for _, loss in result.history]
+    assert losses == sorted(losses)
+    assert result.maximize
+    assert str(result).startswith(f"value {result.loss:.9g} (")
+    if result.bound is not None:
+        assert result.bound >= result.loss - 1e-9
+        assert result.gap >= -1e-9
+    if is_enumerated:
+        assert result.proved
+
+
+def test_maximize_is_the_smallest_of_the_negative(random):
+    form = random_quadratic(random, 8)
+    negative = Quadratic(-form.matrix, -form.vector, -form.constant)
+    upper = search(form, [1, -1], evaluations=3000, maximize=True)
+    lower = search(negative, [1, -1], evaluations=3000)
+    assert upper.vector.tolist() == lower.vector.tolist()
+    assert (upper.loss, upper.bound) == (-lower.loss, -lower.bound)
+    assert [loss for _, loss in upper.history] == [-loss for _, loss in lower.history]
+    assert upper.gap == lower.gap
+
+
+def test_maximize_shows_the_users_number_and_keeps_nan_last(capsys):
+    def value(v):
+        return np.where(v[:, 0] > 0, np.nan, v.sum(axis=1))
+
+    result = search(value, [3, -1, -2], 3, maximize=True, verbose=1)
+    assert result.vector.tolist() == [-1, 3, 3]
+    assert "value 5\n" in capsys.readouterr().out
+    assert search(lambda v: v[:, 0] > 0, [-1, 1], 2, maximize=True).loss == 1
+    assert math.copysign(1, search(lambda v: 0 * v[:, 0], [1], 2, maximize=True).loss) == 1
+
+
+def test_what_cannot_be_maximized_is_refused():
+    words = r"maximize is True, and the objective is a Magnitude.* Expected a function, Quadratic"
+    with pytest.raises(ValueError, match=words):
+        search(Magnitude(np.ones(3)), [1, -1], maximize=True)
+
+
+def test_a_result_as_data():
+    phases = np.exp(0.5j * np.pi * np.arange(4))
+    result = search(Magnitude(np.array([1.0, 2j, -1])), phases)
+    data = json.loads(result.to_json())
+    assert data == result.to_dict()
+    vector = np.array(data["vector"]["real"]) + 1j * np.array(data["vector"]["imag"])
+    np.testing.assert_array_equal(vector, result.vector)
+    listed = np.array([entry["real"] + 1j * entry["imag"] for entry in data["values"]])
+    np.testing.assert_array_equal(listed[data["codes"]], result.vector)
+    assert (data["proved"], data["loss"], data["gap"]) == (True, result.loss, result.gap)
+    assert set(data) >= {"bound", "history", "evaluations", "note", "maximize"}
+    own = search(lambda v: v.sum(axis=1), [[1, 2], [5, 3, 4]])
+    assert own.to_dict()["values"] == [[1, 2], [5, 3, 4]]
+    assert own.to_dict()["vector"] == [1, 3]
+
+
+def test_a_result_in_a_notebook_and_as_a_frame():
+    pytest.importorskip("pandas")
+    result = search(lambda v: v.sum(axis=1), [2, -1], 3)
+    assert "-1, -1, -1" in result._repr_html_()
+    assert "yes" in result._repr_html_()
+    assert result.to_frame()["value"].tolist() == [-1, -1, -1]
+    assert result.to_frame()["code"].tolist() == [1, 1, 1]
+
+
+def test_a_list_of_values_is_searched_in_the_numbers_that_were_written():
+    ohms = quantal.Values.e_series(24, 1e3, 1e5)
+    result = search(lambda v: np.abs(v[:, 0] / v[:, 1] - 0.137), ohms, 2)
+    assert set(result.vector.tolist()) <= set(ohms.tolist())
+    assert result.values == ohms.tolist()
+    assert quantal.search(lambda v: v[:, 0], quantal.Values([0.1]), 1, verbose=0).loss == 0.1

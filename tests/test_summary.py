@@ -379,3 +379,23 @@ def test_bad_input(random):
         summary(model, compared_with=hand_built())
     with pytest.raises(ValueError, match="rules came without compared_with"):
         summary(model, rules="ternary")
+
+
+@on_one_backend
+def test_layers_and_keras_summary_name_the_list(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    model = hand_built()
+    signs, hidden = model.layers[1:3]
+    assert repr(signs) == "<LearnableMultiplier name=signs, values=ternary, bits=2, built=True>"
+    assert repr(hidden) == (
+        "<Discrete name=hidden, layer=Dense, values=binary, bits=1, scale=learned, built=True>"
+    )
+    assert "layer=Dense" in str(Discrete(layers.Dense(2), "nf4", scale="auto"))
+    lines = []
+    model.summary(line_length=140, print_fn=lambda text: lines.append(text))
+    shown = "".join(lines)
+    # The latents, and for the second one a bias, and scales with their starts.
+    assert f"{signs.count_params()} (ternary, 2 bits)" in shown
+    assert f"{24 + 4 + 8} (binary, 1 bit)" in shown
+    assert hidden.count_params() == 36
+    assert f"{hidden.count_params()}" == "36"

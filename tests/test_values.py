@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lists import LONG, NAMED, floats, lists
 from quantal import Values
 from quantal._core.numbers import presets
+from quantal._core.numbers.values import short_name
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
 
@@ -346,3 +347,70 @@ def test_config_of_a_plain_list_is_its_numbers():
     assert repr(Values([0.1, -3], learnable=True)) == "Values([0.1, -3.0], learnable=True)"
     assert repr(Values(range(17), learnable=True)) == "<Values: 17 learnable from 0 to 16>"
     assert repr(Values(range(16)))[:12] == "Values([0.0,"
+
+
+@pytest.mark.parametrize("count", [3, 6, 12, 24, 48, 96, 192])
+def test_a_series_has_so_many_numbers_a_decade(count):
+    values = Values.e_series(count, 1e3, 1e6)
+    assert len(values) == 3 * count + 1
+    assert (values.low, values.high) == (1000, 1e6)
+    assert values.tolist() == sorted(values.tolist())
+    # Neighbours differ by the same factor, but for the roundings of two or three digits.
+    ratios = np.diff(np.log10(values.numbers.astype(float)))
+    np.testing.assert_allclose(ratios, 1 / count, atol=0.04 if count <= 24 else 0.0035)
+
+
+def test_numbers_of_series():
+    assert Values.e_series(6).tolist() == [1, 1.5, 2.2, 3.3, 4.7, 6.8, 10]
+    assert Values.e_series(24, 2.5e-9, 4e-9).tolist() == [2.7e-9, 3e-9, 3.3e-9, 3.6e-9, 3.9e-9]
+    # E96 has 2.49 and 5.11, E192 has the one exception of IEC 60063.
+    assert {2.49, 5.11, 9.76} <= set(Values.e_series(96).tolist())
+    assert 9.2 in Values.e_series(192)
+    assert 9.19 not in Values.e_series(192)
+    assert Values.e_series(12, 4.7, 4.7).tolist() == [4.7]
+    assert Values.e_series(24, 1e3, 91e3).tolist()[-1] == 91e3
+
+
+def test_decibels_and_parts_of_lists():
+    steps = Values.decibels(-31.5, 0, 0.5)
+    assert len(steps) == 64
+    np.testing.assert_allclose(20 * np.log10(steps.numbers), np.arange(-31.5, 0.1, 0.5), atol=1e-5)
+    assert Values([3, 1, 2, -5], learnable=True).between(1, 3) == Values([3, 1, 2], learnable=True)
+    assert Values([0.1, 0.2]).between(0.1, 0.15).tolist() == [0.1]
+
+
+def test_bad_series():
+    with pytest.raises(ValueError, match=r"count is 25. Expected one of 3, 6, 12, 24, 48, 96, 192"):
+        Values.e_series(25)
+    with pytest.raises(ValueError, match=r"low is 0 and high is 5. Expected positive numbers"):
+        Values.e_series(24, 0, 5)
+    with pytest.raises(ValueError, match=r"E3 has no number from 3 to 4"):
+        Values.e_series(3, 3, 4)
+    with pytest.raises(ValueError, match=r"step is 0. Expected finite decibels"):
+        Values.decibels(-3, 0, 0)
+    with pytest.raises(ValueError, match=r"No value is from 5 to 6. Expected .* from -1 to 1"):
+        Values("ternary").between(5, 6)
+    with pytest.raises(ValueError, match=r"There are lists for 2 channels"):
+        Values([[1, 2], [3, 4]]).between(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ([1, -1], "binary"),
+        ("zero_one", "zero_one"),
+        ("nf4", "nf4"),
+        ("signed:4", "signed:4"),
+        ("additive_powers_of_two:4", "additive_powers_of_two:4"),
+        (Values.powers_of_two(4, largest=8), "powers_of_two(4, largest=8.0)"),
+        (Values.unsigned(8, step=0.5), "unsigned(8, step=0.5)"),
+        ([1, -1, 0.5, -0.5], "1, -1, 0.5, -0.5"),
+        ([2, -2], "2, -2"),
+        ([1, 2, 3, 5, 8], "5 values"),
+        (Values("ternary", learnable=True), "ternary, learned"),
+        ([[1, -1], [2, -2]], "2 values a channel"),
+        ([0, 1, 2, 3, 4, 5, 6, 7.5], "8 values"),
+    ],
+)
+def test_what_a_list_is_called(values, name):
+    assert short_name(Values(values)) == name

@@ -4,8 +4,12 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+from quantal._core.table import Column, Table, frame
+from quantal._core.views import Views, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Figures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Views):
     """A report says what was exported and how near it is to the model; it prints as a table.
 
     Attributes:
@@ -57,22 +61,42 @@ class Report:
     default: float | None = None
     remark: str = ""
 
-    def __str__(self) -> str:
-        lines = _table(self._rows())
+    def table(self) -> Table:
+        """Return the report as a table, with the differences below it."""
+        figures = self._figures()
+        columns = [Column("", ""), *(Column(name, align="right") for name in figures)]
+        footer = []
         if self.largest is not None:
-            lines.append(
+            footer.append(
                 f"difference to Keras: largest {self.largest:.2g}, mean {self.mean:.2g} of the "
                 f"outputs' spread (bound {self.bound:g})"
             )
         if self.remark:
-            lines.append(self.remark)
-        return "\n".join(lines)
+            footer.append(self.remark)
+        return Table(columns, self._rows(list(figures.values())), footer=footer)
 
-    def _rows(self) -> list[list[str]]:
-        columns = [self.figures] if self.floats is None else [self.figures, self.floats]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as data that JSON can hold."""
+        return plain(dataclasses.asdict(self))
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for the exported model, and one for floats.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        figures = self._figures()
+        names = [field.name for field in dataclasses.fields(Figures)]
+        columns = {name: [getattr(each, name) for each in figures.values()] for name in names}
+        return frame({"model": list(figures), **columns})
+
+    def _figures(self) -> dict[str, Figures]:
+        figures = {self.target: self.figures}
+        return figures if self.floats is None else {**figures, "as floats": self.floats}
+
+    def _rows(self, columns: list[Figures]) -> list[list[str]]:
         weights = max(self.weights, 1)
         return [
-            ["", self.target, "as floats"][: 1 + len(columns)],
             ["bytes", *(f"{f.bytes:,}" for f in columns)],
             ["bits a weight", *(f"{8 * f.bytes / weights:.3f}" for f in columns)],
             ["milliseconds", *(_in_units(f.milliseconds, 1) for f in columns)],
@@ -88,15 +112,6 @@ def number_of_weights(model: keras.Model) -> int:
 def size_of(paths: Sequence[pathlib.Path]) -> int:
     """Return the size of files together, in bytes."""
     return sum(path.stat().st_size for path in paths)
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Return lines with the first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
 
 
 def _in_units(number: float | None, unit: float) -> str:

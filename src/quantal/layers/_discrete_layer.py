@@ -18,7 +18,7 @@ from quantal._core.keras_internals import (
     track_state,
     track_variable,
 )
-from quantal._core.numbers.values import Values, ValuesLike
+from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
@@ -27,6 +27,7 @@ from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve
 from quantal.layers._finalized import freeze, load_packed, save_packed
 from quantal.layers._first_values import FirstScale, one
+from quantal.layers._listed_count import ListedCount
 from quantal.layers._weight_arrays import latents_for_user, set_from_array
 
 
@@ -96,6 +97,24 @@ class DiscreteLayer(keras.layers.Layer):
         layer = super().from_config(arguments, *args, **kwargs)
         layer.finalized = finalized
         return layer
+
+    def __repr__(self) -> str:
+        scale = "" if self.scale is None else f", scale={self._scale_name()}"
+        return (
+            f"<{type(self).__name__} name={self.name}{self._repr_of_layer()}, "
+            f"values={short_name(self.values)}, bits={self.values.bits}{scale}, built={self.built}>"
+        )
+
+    def _repr_of_layer(self) -> str:
+        """Return what `repr` says of a wrapped layer."""
+        return ""
+
+    def _scale_name(self) -> str:
+        return self.scale.method if isinstance(self.scale, Scale) else str(self.scale)
+
+    def count_params(self) -> int:
+        """Return the number of the layer's scalars, of which Keras's summary names the list."""
+        return ListedCount(super().count_params(), self.values)
 
     def give_up_to(self, other: "DiscreteLayer") -> None:
         """Give the weights up to another wrapper around the same layer; then calls are refused."""

@@ -269,6 +269,9 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
                 forbid_substitutes(owner)
                 self._may_cache |= callable(getattr(owner, "finalize_state", None))
 
+    def _repr_of_layer(self) -> str:
+        return f", layer={type(self.layer).__name__}"
+
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Refuse Keras's quantization; see `refuse_use`."""
         refuse_use(self.name, QUANTIZATION)

@@ -70,6 +70,14 @@ class Problem:
         other.start = codes
         return other
 
+    def lists_as_given(self) -> list[Any]:
+        """Return the list that all elements have, or a list of lists where they differ."""
+        rows = [row[:length] for row, length in zip(self.lists, self.lengths, strict=True)]
+        first = rows[0].tolist() if rows else []
+        if all(np.array_equal(row, rows[0]) for row in rows):
+            return first
+        return [row.tolist() for row in rows]
+
     @property
     def assignments(self) -> int:
         """Return the number of different assignments."""
@@ -154,7 +162,8 @@ def _padded(rows: list[NDArray[Any]]) -> tuple[Floats, Integers]:
 def _checked(values: Any) -> NDArray[Any]:
     """Return a list in float64 or complex128: float32 would round a resistor's value."""
     if isinstance(values, (str, Values)):
-        row = Values.get(values).numbers.astype(np.float64)
+        # 0.1 is 0.1 here, and not its float32 number.
+        row = np.asarray(Values.get(values).tolist(), np.float64)
     else:
         row = np.asarray(values)
         row = row.astype(np.complex128 if row.dtype.kind == "c" else np.float64)

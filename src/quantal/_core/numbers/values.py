@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quantal._core.numbers import presets
+from quantal._core.numbers import presets, series
 from quantal._core.numbers.checks import (
     SMALLEST_NORMAL,
     checked_axis,
@@ -188,6 +188,53 @@ class Values:
         (16, 4)
         """
         return cls(presets.nf4())
+
+    @classmethod
+    def e_series(cls, count: int, low: float = 1.0, high: float = 10.0) -> Self:
+        """Return the numbers of an E-series, such as the resistors of E24, in ascending order.
+
+        Args:
+            count: 3, 6, 12, 24, 48, 96 or 192: how many numbers there are in a decade.
+            low: The smallest number that may be in the list; 1e3 for 1 kOhm.
+            high: The largest one, which may be in the list, too.
+
+        Raises:
+            ValueError: There is no such series, or it has no number between the limits.
+
+        Source: IEC 60063.
+
+        >>> Values.e_series(6, low=1e3, high=10e3)
+        Values([1000.0, 1500.0, 2200.0, 3300.0, 4700.0, 6800.0, 10000.0])
+        """
+        return cls(series.e_series(count, low, high))
+
+    @classmethod
+    def decibels(cls, low: float, high: float, step: float) -> Self:
+        """Return factors of an amplitude from `low` to `high` decibels in steps, for attenuators.
+
+        A factor is 10^(decibels / 20).
+
+        >>> Values.decibels(-18, 0, step=6)
+        Values([0.12589253, 0.25118864, 0.5011872, 1.0])
+        """
+        return cls(series.decibels(low, high, step))
+
+    def between(self, low: float, high: float) -> Self:
+        """Return the values from `low` to `high`, both included, in this list's order.
+
+        Raises:
+            ValueError: No value is between them, or there are lists per channel.
+
+        >>> Values.e_series(12).between(2, 5)
+        Values([2.2, 2.7, 3.3, 3.9, 4.7])
+        """
+        if self.channels is not None:
+            raise ValueError(
+                f"There are lists for {self.channels} channels. Expected one list, since parts of "
+                "several may have different lengths. Take the numbers apart."
+            )
+        numbers = series.between(self.numbers, low, high)
+        return type(self)(numbers, learnable=self.learnable)
 
     @classmethod
     def k_means(

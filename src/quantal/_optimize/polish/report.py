@@ -1,10 +1,14 @@
 """A report says what `quantal.polish` changed."""
 
 import dataclasses
+from typing import Any
+
+from quantal._core.table import Table, frame
+from quantal._core.views import Views, plain
 
 
 @dataclasses.dataclass(frozen=True)
-class PolishReport:
+class PolishReport(Views):
     """A report says what polishing changed, and what it cost.
 
     Attributes:
@@ -44,3 +48,27 @@ class PolishReport:
             + (f"{self.continuous_steps:,} continuous steps, " if self.continuous_steps else "")
             + f"{self.evaluations:,} evaluations"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as data that JSON can hold."""
+        return plain(dataclasses.asdict(self))
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` of one row, without the history.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        data = self.to_dict()
+        return frame({name: [data[name]] for name in data if name != "history"})
+
+    def table(self) -> Table:
+        """Return the report as a table: before, and after."""
+        facts = [("loss", f"{self.loss_before:.6g} → {self.loss:.6g}{' (proved)' * self.proved}")]
+        if self.validation is not None:
+            facts.append(("validation", f"{self.validation_before:.6g} → {self.validation:.6g}"))
+        facts.append(("elements changed", f"{self.changed:,} of {self.elements:,}"))
+        if self.continuous_steps:
+            facts.append(("continuous steps", f"{self.continuous_steps:,}"))
+        facts.append(("evaluations", f"{self.evaluations:,}"))
+        return Table.of_facts(facts)

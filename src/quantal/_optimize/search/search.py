@@ -33,6 +33,7 @@ def search(
     file: str | os.PathLike[str] | None = None,
     jobs: int = 1,
     verbose: int = 1,
+    maximize: bool = False,
 ) -> SearchResult:
     """Search for the best vector of an objective, each element from its list.
 
@@ -74,6 +75,8 @@ def search(
         jobs: The processes that share each batch of a function, by joblib; -1 for one a
             core. For functions that take milliseconds a vector.
         verbose: 1 shows a line of progress, 0 nothing.
+        maximize: Whether to look for the largest number instead of the smallest. All numbers of the
+            result are the objective's own, and its bound lies above them.
 
     Returns:
         A `SearchResult`: the vector, its codes and loss, and what is proved of it.
@@ -91,7 +94,7 @@ def search(
     >>> result.vector, result.proved
     (array([ 1. , -1. ,  0.5]), True)
     """
-    settings = Settings(Budget.of(budget), checked_seed(seed), file, jobs, verbose)
+    settings = Settings(Budget.of(budget), checked_seed(seed), file, jobs, verbose, bool(maximize))
     return run(parse(objective, values, n, start, constraints, settings))
 
 

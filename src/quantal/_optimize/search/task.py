@@ -19,6 +19,7 @@ from quantal._optimize.linear_constraints import LinearConstraints
 from quantal._optimize.methods.population import Population
 from quantal._optimize.progress import Progress
 from quantal._optimize.search.blas_threads import BlasThreads
+from quantal._optimize.search.negative import negative_of
 from quantal._optimize.search.user_loss import UserLoss
 from quantal.objectives._algorithms.losses import checked_losses
 from quantal.objectives.groups import Groups
@@ -40,6 +41,7 @@ class Settings:
         file: The path of the checkpoint; None for none.
         jobs: The processes that share each batch of a user's function.
         verbose: 0 shows no progress.
+        maximizes: Whether the objective is to be large, not small.
         clock: The clock that measures seconds.
     """
 
@@ -48,6 +50,7 @@ class Settings:
     file: str | os.PathLike[str] | None = None
     jobs: int = 1
     verbose: int = 0
+    maximizes: bool = False
     clock: Clock = time.perf_counter
 
 
@@ -67,6 +70,8 @@ class Task:
         progress: The line of progress.
         checkpoint: The file.
         seed: The seed of the random numbers.
+        values: The list of all elements; a list of lists where elements have their own.
+        maximizes: Whether the user's numbers are the losses' negatives.
         notes: What the user could do for a faster search.
     """
 
@@ -81,6 +86,8 @@ class Task:
     progress: Progress
     checkpoint: Checkpoint
     seed: int
+    values: list[Any] = dataclasses.field(default_factory=list, kw_only=True)
+    maximizes: bool = dataclasses.field(default=False, kw_only=True)
     notes: list[str] = dataclasses.field(default_factory=list, kw_only=True)
 
     @property
@@ -117,7 +124,7 @@ def parse(
     if n is None and isinstance(objective, Objective):
         n = len(objective)
     whole = Problem(values, n, start, given.fixed, settings.seed)
-    checked = _checked_objective(objective, whole, settings.jobs)
+    checked = _checked_objective(objective, whole, settings.jobs, settings.maximizes)
     groups = Groups(whole, given.groups)
     problem = groups.problem
     linear = LinearConstraints(groups, whole.lists, given.total, given.counts)
@@ -154,18 +161,20 @@ def parse(
     negatives = None if structure is None else structure.symmetry(problem)
     population = Population(problem, negatives, random, repaired)
     population.begin_with(starts)
-    progress = Progress(spending, incumbent, settings.verbose)
+    # 0 minus a number, for 0.0 has no other sign.
+    state = (lambda: f"value {0.0 - incumbent.loss:.9g}") if settings.maximizes else None
+    progress = Progress(spending, incumbent, settings.verbose, state=state)
     return Task(
         checked, structure, groups, problem, linear, population, evaluator, threads, progress,
-        checkpoint, settings.seed,
+        checkpoint, settings.seed, values=whole.lists_as_given(), maximizes=settings.maximizes,
     )  # fmt: skip
 
 
 def _checked_objective(
-    objective: Callable[[Any], Any] | Objective, whole: Problem, jobs: int
+    objective: Callable[[Any], Any] | Objective, whole: Problem, jobs: int, maximizes: bool
 ) -> Objective:
     if not isinstance(objective, Objective):
-        return UserLoss(objective, len(whole), jobs)
+        return UserLoss(objective, len(whole), jobs, maximizes)
     if len(objective) != len(whole):
         raise ValueError(
             f"The objective is of {len(objective)} elements, and there are lists for "
@@ -176,7 +185,7 @@ def _checked_objective(
             "The lists are complex, and the objective is a Quadratic. Expected real numbers for "
             "it. Give a function of the vectors."
         )
-    return objective
+    return negative_of(objective) if maximizes else objective
 
 
 def _starts(

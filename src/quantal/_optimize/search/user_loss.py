@@ -29,13 +29,16 @@ class UserLoss(Objective):
         function: Takes vectors (batch, n) to losses (batch,), in NumPy or `keras.ops`.
         n: The length of the vectors.
         jobs: The processes that share a batch; -1 for as many as there are cores.
+        maximizes: Whether the function is to be large: the loss is its negative.
 
     Raises:
         TypeError: The function cannot be called.
         ValueError: jobs is 0, below -1 or no whole number.
     """
 
-    def __init__(self, function: Callable[[Any], Any], n: int, jobs: int = 1) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], n: int, jobs: int = 1, maximizes: bool = False
+    ) -> None:
         if not callable(function):
             raise TypeError(
                 f"objective is a {type(function).__name__}. Expected one of quantal.objectives, or "
@@ -46,6 +49,7 @@ class UserLoss(Objective):
                 f"jobs is {jobs!r}. Expected 1 or more processes, or -1 for one a core."
             )
         self._function, self._n, self._jobs = function, n, jobs
+        self._sign = -1.0 if maximizes else 1.0
         self._is_numpy: bool | None = None
         """Whether the function computes in NumPy; None before its first call."""
 
@@ -61,8 +65,8 @@ class UserLoss(Objective):
         else:
             padded = _padded_to_power_of_two(_single_precision(vectors))
             losses = checked_losses(_to_numpy(self._evaluate(padded)), len(padded))
-            return losses[: len(vectors)]
-        return checked_losses(losses, len(vectors))
+            return self._sign * losses[: len(vectors)]
+        return self._sign * checked_losses(losses, len(vectors))
 
     def gradients(self, vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Return the gradient (batch, n) of each vector's loss; None where there is none."""
@@ -80,7 +84,7 @@ class UserLoss(Objective):
             return None
         if gradients is None or gradients.shape != vectors.shape:
             return None
-        return gradients.astype(np.float64) if np.isfinite(gradients).all() else None
+        return self._sign * gradients.astype(np.float64) if np.isfinite(gradients).all() else None
 
     def _first_call(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """Call the function once in single precision, to learn what it computes in."""

@@ -9,6 +9,7 @@ import pytest
 import quantal
 from conftest import numpy, on_one_backend
 from quantal import Budget, Discrete, LearnableMultiplier, Values, parameters_of
+from quantal._models import model_loss as model_loss_module
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.model_loss import ModelLoss
@@ -101,7 +102,7 @@ def test_the_headline_says_what_to_do(random):
     layer.set_codes(wrong)
     result = assessed(model, x, x * signs)
     assert result.headline().startswith("For 3 of 8 elements another value lowers the loss: the ")
-    assert "quantal.polish takes such changes." in str(result)
+    assert "quantal.polish makes such changes, with" in result.headline()
     squares = 4 * (x.astype(float) ** 2).mean(0) / 8
     assert result.best_change == pytest.approx(-squares[[2, 5, 6]].max(), rel=1e-4)
     np.testing.assert_allclose(np.abs(result.parameters[0].changes), squares, rtol=1e-4)
@@ -142,6 +143,25 @@ def test_long_lists_are_tried_at_their_neighbours(data, monkeypatch):
     assert set(np.abs(part.best_values - part.values)) == {1}
     expected = np.fmin(part.below, part.above)
     np.testing.assert_allclose(part.changes, expected)
+
+
+@on_one_backend
+def test_losses_are_computed_in_the_faster_way(data, monkeypatch):
+    x, y = data
+    model = compiled(Discrete(layers.Dense(2), "ternary"))
+    vectors = np.zeros((8, 8))
+
+    def vectorizes_after(seconds, most):
+        monkeypatch.setattr(model_loss_module, "_MOST_CANDIDATES", most)
+        loss = ModelLoss(CompiledLoss(model, parameters_of(model)), Batches((x, y, None), 8192))
+        loss.candidates = 4
+        ticks = iter(seconds)
+        loss.prefer_faster(vectors, lambda: next(ticks))
+        return loss.compiled.vectorizes
+
+    assert vectorizes_after([0, 4, 10, 11.1], 256)  # Four at once take 4 s, one alone 1.1 s.
+    assert not vectorizes_after([0, 4, 10, 10.9], 256)
+    assert vectorizes_after([], 4)
 
 
 @on_one_backend

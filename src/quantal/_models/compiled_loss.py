@@ -150,6 +150,10 @@ class CompiledLoss:
                 )
         return np.array([self.loss([v[i] for v in values], batch)[0] for i in range(count)])
 
+    def stop_vectorizing(self) -> None:
+        """Compute losses one by one from now on."""
+        self.vectorizes = False
+
     def _losses_at_once(self, values: list[NDArray[Any]], batch: Any) -> Floats:
         count = len(values[0])
         # Backends compile anew for each count, so that there are only powers of two.

@@ -1,5 +1,6 @@
 """A model's loss is an objective of the listed values of its parameters."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,28 @@ class ModelLoss(Objective):
                     values, tensors
                 )
         return losses
+
+    def prefer_faster(self, vectors: ArrayLike, clock: Callable[[], float]) -> None:
+        """Compute losses one by one from now on, if that takes less time than many at once.
+
+        It does for convolutions, whose kernels differ then. Where as many as possible fit into one
+        call the model is small, and nothing is measured.
+
+        Args:
+            vectors: Vectors (batch, n) to measure with.
+            clock: Returns seconds.
+        """
+        vectors = np.asarray(vectors)[: self.candidates]
+        if self.candidates == _MOST_CANDIDATES or not self.compiled.vectorizes or len(vectors) < 2:
+            return
+        seconds = []
+        for rows in (vectors, vectors[:1]):
+            self(rows)  # It compiles.
+            began = clock()
+            self(rows)
+            seconds.append((clock() - began) / len(rows))
+        if seconds[1] < seconds[0]:
+            self.compiled.stop_vectorizing()
 
     def gradients(self, vectors: Floats) -> Floats:
         """Return the gradient (batch, n) of each vector's loss."""

@@ -160,7 +160,8 @@ class Assessment(Views):
         share = f" ({100 * self.best_change / abs(self.loss):.2g} %)" if self.loss else ""
         return (
             f"For {self.helpful:,} of {of_all} another value lowers the loss: the best single "
-            f"change from {self.loss:.5g} to {lower:.5g}{share}. quantal.polish takes such changes."
+            f"change from {self.loss:.5g} to {lower:.5g}{share}. "
+            "quantal.polish makes such changes, with training data."
         )
 
     def advice(self) -> list[str]:

@@ -213,8 +213,10 @@ class Finish(keras.callbacks.Callback):
             report = self._polish.run(self.model, self._fit, seconds)
         except Exception as error:
             state.put(before)
+            # Traces of TensorFlow have many lines; the last one is the reason.
+            reason = [type(error).__name__, *str(error).strip().splitlines()][-1].strip()
             warnings.warn(
-                f"Finish cannot polish the vector of {self.model.name!r}: {error} Its "
+                f"Finish cannot polish the vector of {self.model.name!r}: {reason} Its "
                 f"{self.kept} stay. Finish(polish=False) does not try.",
                 stacklevel=2,
             )

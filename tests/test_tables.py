@@ -174,7 +174,7 @@ def test_dates():
     assert got["when.days"].tolist() == [0, 1, 1, 31]
     assert got["when is missing"].tolist() == [0, 0, 1, 0]
     assert got["when.month=2"].tolist() == [0, 0, 0, 1]
-    assert set(column.parts["weekday"]) == {"Thursday", "Friday", "Sunday"}
+    assert column.parts["weekday"] == ("Thu", "Fri", "Sun")
     assert "hour" not in column.parts
     with pytest.raises(Unfit, match=r"'when' of table holds '1970-01-01' in row 1.*%d.%m.%Y"):
         column.numbers("table", pandas.Series(["1970-01-01"], name="when"))
@@ -184,9 +184,8 @@ def test_times_and_dates_of_a_type_of_their_own():
     times = pandas.Series(pandas.to_datetime(["2020-01-01 06:00", "2020-01-02 18:00"]))
     got = features(pandas.DataFrame({"when": times, "zoned": times.dt.tz_localize("UTC")}))
     assert got["when.days"].tolist() == [18262.25, 18263.75]
-    assert got["when.hour=6"].tolist() == got["zoned.hour=6"].tolist() == [1, 0] or (
-        got["when.hour=18"].tolist() == [0, 1]
-    )
+    # Of two values one feature says all.
+    assert got["when.hour=18"].tolist() == got["zoned.hour=18"].tolist() == [0, 1]
 
 
 def test_a_word_among_numbers_is_damage_and_half_of_them_are_words():

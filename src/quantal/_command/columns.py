@@ -41,9 +41,10 @@ _DATES = (
     "%B %d, %Y",
 )
 """Formats of dates in the order of trials: an ambiguous date has the month first."""
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _PARTS: dict[str, Callable[[Any], Any]] = {
     "month": lambda dates: dates.dt.month,
-    "weekday": lambda dates: dates.dt.day_name(),
+    "weekday": lambda dates: dates.dt.dayofweek.map(dict(enumerate(_WEEKDAYS))),
     "hour": lambda dates: dates.dt.hour,
 }
 _TRUTHS = {"true": 1.0, "false": 0.0}
@@ -195,7 +196,7 @@ class DateColumn(Column):
         dates = _dates(entries, format)
         parts = {}
         for part, values_of in _PARTS.items():
-            values = tuple(sorted(set(values_of(dates.dropna()).astype(str))))
+            values = tuple(sorted(set(values_of(dates.dropna()).astype(str)), key=_rank))
             if len(values) > 1:
                 parts[part] = values
         gaps = bool(dates.isna().any())
@@ -330,6 +331,11 @@ def _dates(entries: pandas.Series, format: str) -> pandas.Series:
     words = entries.astype(object).where(entries.notna(), None)
     dates = pandas.to_datetime(words, format=format, errors="coerce", utc=True)
     return dates.dt.tz_localize(None)
+
+
+def _rank(part: str) -> int:
+    """Return where a month, weekday or hour stands among others."""
+    return _WEEKDAYS.index(part) if part in _WEEKDAYS else int(part)
 
 
 def _days(dates: pandas.Series) -> pandas.Series:

@@ -95,7 +95,12 @@ def discretize(
     }
     with refusals_of(out):
         if has_limit:
-            limits = {"budget": budget, "bits": bits, "values": lists, "data": samples}
+            limits: dict[str, Any] = {
+                "budget": budget,
+                "bits": bits,
+                "values": lists,
+                "data": samples,
+            }
             new = put_on_lists(loaded, parsed, **limits, **settings)
         else:
             parsed = lists[0] if parsed is None else parsed

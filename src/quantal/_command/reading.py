@@ -28,7 +28,7 @@ SHIPPED: dict[str, Callable[..., Any]] = {
 STANDARD_INPUT = "-"
 SEPARATORS = (",", ";", "\t", "|")
 _TEXTS = (".csv", ".tsv", ".tab", ".txt")
-_UNPACKERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_UNPACKERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _HEAD = 50
 """The separator and the decimal mark are looked for in so many lines."""

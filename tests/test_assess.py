@@ -93,7 +93,7 @@ def test_the_headline_says_what_to_do(random):
     layer = model.layers[0]
     layer.set_codes((1 - signs) // 2)
     best = assessed(model, x, x * signs)
-    assert best.headline().startswith("No single change lowers the loss of 0: each of 8 elements")
+    assert best.headline().startswith("No single change lowers the loss of 0: none of 8 elements")
     assert (best.helpful, best.advice()) == (0, [])
     assert best.free == pytest.approx(0, abs=1e-9)
     assert best.random.mean > 1
@@ -109,6 +109,18 @@ def test_the_headline_says_what_to_do(random):
     assert f"to {result.loss + result.best_change:.5g}" in result.headline()
     assert result.free == pytest.approx(0, abs=1e-6)
     assert result.constant == pytest.approx(squares[signs != signs.max()].sum(), rel=0.5)
+
+
+@on_one_backend
+def test_elements_that_make_no_difference_are_counted(data):
+    x, y = data
+    model = compiled(LearnableMultiplier([1, -1]), layers.Dense(2, trainable=False))
+    kernel = numpy(model.layers[1].kernel).copy()
+    kernel[1] = 0
+    model.layers[1].kernel.assign(kernel)
+    result = assessed(model, x, y)
+    assert result.parameters[0].indifferent == 1
+    assert "1 of these elements have another value that is as good." in result.remarks()
 
 
 @on_one_backend

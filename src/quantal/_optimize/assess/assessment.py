@@ -91,6 +91,11 @@ class ParameterAssessment:
         return int((self.changes < -self.least_change).sum())
 
     @property
+    def indifferent(self) -> int:
+        """The number of assessed elements that have another value that is as good."""
+        return int((np.abs(self.changes) <= self.least_change).sum())
+
+    @property
     def best_change(self) -> float:
         """The change of the loss by the best single change; NaN where none was assessed."""
         return float(self.changes.min()) if len(self.changes) else float("nan")
@@ -153,8 +158,8 @@ class Assessment(Views):
             )
         if not self.helpful:
             return (
-                f"No single change lowers the loss of {self.loss:.4g}: each of {of_all} has its "
-                "best value, the others as they are."
+                f"No single change lowers the loss of {self.loss:.4g}: none of {of_all} has a "
+                "better value, the others as they are."
             )
         lower = self.loss + self.best_change
         share = f" ({100 * self.best_change / abs(self.loss):.2g} %)" if self.loss else ""
@@ -184,6 +189,9 @@ class Assessment(Views):
         if self.free is not None:
             parts.append(f"with free floats that are fitted to these samples {self.free:.4g}")
         remarks = [f"The loss is {self.loss:.4g}; {', '.join(parts)}."]
+        indifferent = sum(parameter.indifferent for parameter in self.parameters)
+        if indifferent:
+            remarks.append(f"{indifferent:,} of these elements have another value that is as good.")
         remarks += [_of_agreement(p) for p in self.parameters if p.agreement is not None]
         if self.seed_losses:
             losses = ", ".join(f"{loss:.4g}" for loss in self.seed_losses)
@@ -191,15 +199,19 @@ class Assessment(Views):
         return remarks
 
     def table(self) -> Table:
-        """Return a table with a row for each weight."""
+        """Return a table with a row for each weight.
+
+        `best` and `median` are changes of the loss by single changes; `random codes` and `most
+        used` are losses with random codes, or the most used value, in this weight alone.
+        """
         columns = [
             Column("weight", shorten="start"),
             Column("assessed", align="right"),
             Column("helpful", "would help", show="{:,}".format, align="right"),
-            Column("best_change", "best change", show=_signed, align="right"),
-            Column("median_change", "median change", show=_signed, align="right"),
+            Column("best_change", "best", show=_signed, align="right"),
+            Column("median_change", "median", show=_signed, align="right"),
             Column("random", "random codes", align="right"),
-            Column("constant", "most used value", show="{:.4g}".format, align="right"),
+            Column("constant", "most used", show="{:.4g}".format, align="right"),
         ]
         rows = [
             (

@@ -399,3 +399,17 @@ def test_layers_and_keras_summary_name_the_list(monkeypatch):
     assert f"{24 + 4 + 8} (binary, 1 bit)" in shown
     assert hidden.count_params() == 36
     assert f"{hidden.count_params()}" == "36"
+
+
+@on_one_backend
+def test_with_rules_the_table_says_what_they_decided(random):
+    model, _ = sequential(random)
+    discrete = discretize(model, "powers_of_two:4", scale="auto")
+    report = summary(discrete, compared_with=model, rules="powers_of_two:4")
+    lines = str(report).splitlines()
+    assert lines[0].split() == [
+        "weight", "shape", "values", "scales", "bits", "bytes", "error", "why",
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 100
+    assert "every kernel" in str(report)
+    assert all(row.macs for row in report.rows if row.values is not None)

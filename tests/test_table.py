@@ -67,8 +67,9 @@ def test_bars_stand_for_shares():
     assert bars_as_text([0, 0.125, 1]) == "·▁█"
     assert bars_as_text([0, 0]) == "··"
     assert bars_as_text([]) == ""
-    # 256 shares are added up to 16 bars.
-    assert bars_as_text([1 / 256] * 256) == "█" * 16
+    # 256 shares are added up to 8 blocks, and to 16 bars.
+    assert bars_as_text([1 / 256] * 256) == "█" * 8
+    assert bars_as_svg([1 / 256] * 256).count("<rect") == 16
     picture = bars_as_svg([0.75, 0.25, 0])
     assert 'aria-label="shares 75 %, 25 %, 0 %"' in picture
     assert picture.count("<rect") == 3

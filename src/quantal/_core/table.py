@@ -4,7 +4,7 @@ import dataclasses
 import html
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 WIDTH = 100
 """The most characters of a line of text, where columns can be shortened to it."""
@@ -12,13 +12,15 @@ _GAP = "  "
 """What stands between the columns of a text."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 """The heights of a bar in a text; a share of 0 is a dot."""
-_MOST_BARS = 16
-"""Neighbouring shares are added up to so many bars, so that they fit in a cell."""
+_MOST_BARS, _MOST_BLOCKS = 16, 8
+"""Neighbouring shares are added up to so many bars of a picture, and blocks of a text."""
+_LONG = 32
+"""A text of more characters may be broken into lines on a page."""
 _STYLE = """
 .quantal{overflow-x:auto;max-width:100%;color:inherit}
 .quantal table{border-collapse:collapse;font-size:.9em;color:inherit;background:none;margin:.4em 0}
 .quantal caption{text-align:left;font-weight:600;padding:.2em 0;white-space:nowrap}
-.quantal th,.quantal td{padding:.25em .7em;vertical-align:top;border:0;white-space:nowrap;
+.quantal th,.quantal td{padding:.25em .5em;vertical-align:top;border:0;white-space:nowrap;
 background:none;color:inherit;text-align:left;font-variant-numeric:tabular-nums}
 .quantal td.long{white-space:normal;min-width:14em;overflow-wrap:anywhere}
 .quantal th.right,.quantal td.right{text-align:right}
@@ -200,8 +202,8 @@ class Table:
             title=escape(self.title) or None, title_justify="left", show_header=has_heads, box=None
         )
         for column in self.columns:
-            overflow = "fold" if column.shorten else "ellipsis"
-            justify = "right" if column.align == "right" else "left"
+            overflow: Literal["fold", "ellipsis"] = "fold" if column.shorten else "ellipsis"
+            justify: Literal["left", "right"] = "right" if column.align == "right" else "left"
             drawn.add_column(
                 escape(column.head), justify=justify, overflow=overflow, header_style="bold",
                 no_wrap=not column.shorten,
@@ -241,7 +243,9 @@ class Table:
     def _html_of_row(self, row: Sequence[Any]) -> str:
         first, *others = zip(self.columns, row, strict=True)
         cells = [f'<th scope="row"{_class(first[0])}>{first[0].html(first[1])}</th>']
-        cells += [f"<td{_class(column)}>{column.html(cell)}</td>" for column, cell in others]
+        for column, cell in others:
+            is_long = column.shorten == "end" and len(column.text(cell)) > _LONG
+            cells.append(f"<td{_class(column, is_long)}>{column.html(cell)}</td>")
         return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -262,7 +266,7 @@ def bars_as_text(shares: Sequence[float]) -> str:
     >>> bars_as_text([0.5, 0.25, 0, 0.25])
     '█▄·▄'
     """
-    heights = _relative(shares)
+    heights = _relative(shares, _MOST_BLOCKS)
     return "".join(
         _BLOCKS[max(round(height * len(_BLOCKS)), 1) - 1] if height else "·" for height in heights
     )
@@ -270,7 +274,7 @@ def bars_as_text(shares: Sequence[float]) -> str:
 
 def bars_as_svg(shares: Sequence[float]) -> str:
     """Return shares as a small picture for HTML, with a text for those who do not see it."""
-    heights, width, height = _relative(shares), 7, 18
+    heights, width, height = _relative(shares, _MOST_BARS), 7, 18
     words = "shares " + ", ".join(f"{100 * share:.3g} %" for share in shares[:_MOST_BARS])
     words += " …" if len(shares) > _MOST_BARS else ""
     bars = ""
@@ -300,9 +304,9 @@ def frame(columns: dict[str, Sequence[Any]]) -> Any:
     return pandas.DataFrame(columns)
 
 
-def _relative(shares: Sequence[float]) -> list[float]:
+def _relative(shares: Sequence[float], most: int) -> list[float]:
     """Return shares relative to the largest; neighbours are added up where they are many."""
-    size = -(-len(shares) // _MOST_BARS)
+    size = -(-len(shares) // most)
     sums = [float(sum(shares[start : start + size])) for start in range(0, len(shares), size or 1)]
     largest = max(sums, default=0.0)
     return [share / largest if largest else 0.0 for share in sums]
@@ -312,7 +316,7 @@ def _widths(cells: list[list[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*cells, strict=True)]
 
 
-def _class(column: Column) -> str:
+def _class(column: Column, is_long: bool = False) -> str:
     if column.align == "right":
         return ' class="right"'
-    return ' class="long"' if column.shorten == "end" else ""
+    return ' class="long"' if is_long else ""

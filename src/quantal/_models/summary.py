@@ -112,7 +112,7 @@ class Summary(Views):
         if macs:
             parts = ", ".join(f"{count:,} {kind}" for kind, count in macs.items())
             least = "at least " if any(row.macs is None for row in self.rows) else ""
-            yield f"{least}{sum(macs.values()):,} multiply-accumulates for a sample: {parts}"
+            yield f"{least}{sum(macs.values()):,} MACs for a sample: {parts}"
 
     def __repr__(self) -> str:
         return str(self)

@@ -44,7 +44,12 @@ def count_in_words(number: int) -> str:
 
 
 def _columns(rows: Sequence[SummaryRow]) -> list[tuple[Column, bool]]:
-    """Return all columns, and whether each is shown."""
+    """Return all columns, and whether each is shown.
+
+    Where reasons are shown, what rules decided is the question, and a line has no room for more.
+    """
+    has_reasons = any(map(_has_reason, rows))
+    has_macs = any(row.macs for row in rows) and not has_reasons
     return [
         (Column("weight", shorten="start"), True),
         (Column("shape"), True),
@@ -52,16 +57,16 @@ def _columns(rows: Sequence[SummaryRow]) -> list[tuple[Column, bool]]:
         (Column("estimator"), len(_estimators(rows)) > 1),
         (Column("scales", align="right"), any(row.scales for row in rows)),
         (Column("bits", align="right"), True),
-        (Column("used", bars=True), any(row.usage for row in rows)),
-        (Column("MACs", align="right"), any(row.macs for row in rows)),
-        (Column("as"), any(row.macs for row in rows)),
+        (Column("used", bars=True), any(row.usage for row in rows) and not has_reasons),
+        (Column("MACs", align="right"), has_macs),
+        (Column("as"), has_macs),
         (Column("bytes", show="{:,}".format, align="right"), any(row.bytes for row in rows)),
         (Column("error", show="{:.3f}".format), any(row.error is not None for row in rows)),
         (
             Column("outputs", show="{:.3f}".format),
             any(row.output_error is not None for row in rows),
         ),
-        (Column("why", shorten="end", least=40), any(map(_has_reason, rows))),
+        (Column("why", shorten="end", least=24), has_reasons),
     ]
 
 

@@ -71,7 +71,7 @@ class SearchResult(Views):
         Raises:
             ImportError: pandas is not installed.
         """
-        return frame({"value": self.vector, "code": self.codes})
+        return frame({"value": self.vector.tolist(), "code": self.codes.tolist()})
 
     def table(self) -> Table:
         """Return what is known as a table."""

@@ -44,7 +44,7 @@ _DATES = (
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _PARTS: dict[str, Callable[[Any], Any]] = {
     "month": lambda dates: dates.dt.month,
-    "weekday": lambda dates: dates.dt.dayofweek.map(dict(enumerate(_WEEKDAYS))),
+    "weekday": lambda dates: dates.dt.day_name().str[:3],
     "hour": lambda dates: dates.dt.hour,
 }
 _TRUTHS = {"true": 1.0, "false": 0.0}

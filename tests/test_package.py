@@ -120,7 +120,7 @@ def extras():
     return set(tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"])
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/install.md"])
+@pytest.mark.parametrize("document", ["docs/install.md"])
 def test_the_documents_name_every_extra(document):
     rows = re.findall(
         r"^\| (`.*?) \|", (ROOT / document).read_text().split("| extra | for |")[1], re.M

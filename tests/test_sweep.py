@@ -390,7 +390,7 @@ def test_a_vector_ends_the_same_however_busy_the_machine_is(monkeypatch):
     assert arguments["polish"].evaluations <= 2000
 
 
-@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # keras_tuner on new Pythons
 def test_the_recipe_for_keras_tuner_runs(tmp_path, monkeypatch):
     pytest.importorskip("keras_tuner")
     monkeypatch.chdir(tmp_path)

@@ -237,6 +237,7 @@ def test_other_estimators_make_no_generator():
     assert len(layer.variables) == len([*parameter.variables, *parameter.other_variables])
 
 
+@pytest.mark.product  # Nineteen seconds, most of them in PyTorch's compiler.
 @pytest.mark.skipif(not TORCH, reason="fit compiles elsewhere anyway")
 def test_fit_under_torch_compile():
     model = model_of("LearnableMultiplier")

@@ -155,7 +155,7 @@ class SweepResult(Views):
     def table(self) -> Table:
         """Return a table of the cells, without columns that would say the same in each row."""
         cells = self.cells
-        columns = [
+        columns: list[tuple[Column, list[Any]]] = [
             (Column("values", shorten="end"), [cell.values for cell in cells]),
             (Column("estimator", shorten="end"), [cell.estimator for cell in cells]),
             (

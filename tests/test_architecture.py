@@ -69,6 +69,7 @@ testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_t
 testing                 laws
 plots                   _matplotlib _sources _histories _watched _drawing values choices
 plots                   latents estimator training codes sizes beam
+_report                 pictures measures sections report
 _sweep                  plan data cell advice training journal progress result sweep
 _command                errors backend options output reading columns encoding datasets scores
 _command                table_model comparison results train predict summary discretize polish

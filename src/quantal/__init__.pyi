@@ -25,6 +25,7 @@ from ._optimize.budget import Budget as Budget
 from ._optimize.constraints import Constraints as Constraints
 from ._optimize.polish.polish import polish as polish
 from ._optimize.search.search import search as search
+from ._report.report import report as report
 from ._sweep.sweep import sweep as sweep
 from .layers.discrete import Discrete as Discrete
 from .layers.multiplier import LearnableMultiplier as LearnableMultiplier

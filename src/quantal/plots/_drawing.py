@@ -37,7 +37,7 @@ by their lightness; further lines have other dashes, too."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)))
 """Dashes tell lines apart without their colours."""
 
-_BELOW, _ZERO, _ABOVE = "#1f5fae", "#c9c9c9", "#cf5a14"
+_BELOW, _ZERO, _ABOVE = "#2a6fc4", "#c9c9c9", "#cf5a14"
 """Below zero is blue, above it orange: these two are apart for all kinds of colour blindness."""
 
 _ONE_SIDED = ("#26456e", "#3a87b7", "#e3c567")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values, ValuesLike
+from quantal._core.table import shortened
 
 if TYPE_CHECKING:
     from quantal._core.parameter import Parameter
@@ -70,15 +71,19 @@ class Listed:
         """The number of elements at each rank, (K,)."""
         return np.bincount(self.ranks.ravel(), minlength=len(self.values))
 
-    @property
-    def title(self) -> str:
-        """The path, the shape, and the scale where there is one."""
-        size = " × ".join(map(str, self.codes.shape)) or "1"
-        parts = [self.path, size] if self.path else [size]
+    def title(self, size: int) -> str:
+        """Return the path, the shape, and the scale where there is one, in so many characters.
+
+        The start of a long path gives way to an ellipsis.
+        """
+        parts = [" × ".join(map(str, self.codes.shape)) or "1"]
         if self.scales is not None:
-            low, high = float(self.scales.min()), float(self.scales.max())
-            parts.append(f"scale {low:.3g}" + (f" to {high:.3g}" if low < high else ""))
-        return ",  ".join(parts)
+            low, high = (f"{number:.2g}" for number in (self.scales.min(), self.scales.max()))
+            parts.append(f"scale {low}" + (f" to {high}" if low != high else ""))
+        facts = ",  ".join(parts)
+        if not self.path:
+            return facts
+        return f"{shortened(self.path, max(size - len(facts) - 3, 8), 'start')},  {facts}"
 
 
 def listed_in(

@@ -33,8 +33,8 @@ DRAWS = 1000
 POINTS = 400
 """Latents along the axis, besides those at the steps."""
 
-LINE_WIDTHS = (2.8, 2.0, 1.2)
-"""Points: a line that another one covers is seen below it."""
+LINE_WIDTHS = {1: (1.8,), 3: (2.8, 2.0, 1.2)}
+"""Points, by the number of lines: one that another one covers is seen below it."""
 
 PUSHED_DOWN: Any = (0, (3, 1.5))
 """The dashes of the factor of gradients that push a latent down."""
@@ -200,15 +200,18 @@ def _draw_values(axes: Any, values: Values, latents: Any, curves: list[Curve]) -
     if len(values) <= MOST_LABELS:
         for value in ascending:
             axes.axhline(value, color=ink(), linewidth=0.5, alpha=0.25)
-    for index, curve in enumerate(curves):
-        color = LINES[index]
+    for curve, color, width in zip(curves, LINES, LINE_WIDTHS[len(curves)], strict=False):
         if curve.spread.any():
             axes.fill_between(
                 latents, curve.value - curve.spread, curve.value + curve.spread, color=color,
                 alpha=0.18, linewidth=0,
             )  # fmt: skip
         axes.plot(
-            latents, curve.value, color=color, linewidth=LINE_WIDTHS[index], label=curve.label
+            latents,
+            curve.value,
+            color=color,
+            linewidth=width,
+            label=curve.label,
         )
     low, high = float(latents[0]), float(latents[-1])
     label_values(axes.yaxis, ascending, False, high - low)
@@ -225,16 +228,15 @@ def _draw_factors(axes: Any, values: Values, latents: Any, curves: list[Curve]) 
             axes.axvline(boundary, color=ink(), linewidth=0.8, linestyle=":", alpha=0.5)
     axes.axhline(0, color=ink(), linewidth=0.6)
     are_two = False
-    for index, curve in enumerate(curves):
-        color = LINES[index]
-        axes.plot(latents, curve.up, color=color, linewidth=LINE_WIDTHS[index], zorder=3)
+    for curve, color, width in zip(curves, LINES, LINE_WIDTHS[len(curves)], strict=False):
+        axes.plot(latents, curve.up, color=color, linewidth=width, zorder=3)
         if not np.allclose(curve.up, curve.down, atol=1e-5):
             are_two = True
             axes.plot(
                 latents,
                 curve.down,
                 color=color,
-                linewidth=LINE_WIDTHS[index],
+                linewidth=width,
                 linestyle=(0, (3, 1.5)),
                 zorder=3,
             )

@@ -22,6 +22,9 @@ from quantal.plots._sources import Listed, checked_most, heading_of, listed_in
 BINS_OF_A_GAP, MOST_BINS = 16, 160
 """The bars between two values, and all of them at most."""
 
+TITLE_SIZE = 68
+"""Characters above a picture."""
+
 MOST_BEYOND = 0.75
 """The picture reaches so many gaps beyond the ends of the list at most."""
 
@@ -76,15 +79,17 @@ def _draw_latents(axes: Any, listed: Listed) -> None:
     colors, foot = colors_of(ascending), np.zeros(count)
     for rank in np.unique(ranks):
         heights, _ = np.histogram(clipped[ranks == rank], edges)
+        # One outline, since seams would be seen between bars.
         bins = np.flatnonzero(heights)
-        axes.bar(
-            edges[bins], heights[bins], edges[1] - edges[0], foot[bins], align="edge",
-            color=colors[rank], linewidth=0,
+        part = slice(bins[0], bins[-1] + 1)
+        axes.stairs(
+            (foot + heights)[part], edges[part.start : part.stop + 1], baseline=foot[part].copy(),
+            fill=True, color=colors[rank], linewidth=0,
         )  # fmt: skip
         foot += heights
     _label_gaps(axes, listed)
     note = f",  {outside:.1%} beyond the ends" if outside > 0.0005 else ""
-    axes.set_title(f"{listed.title}{note}", loc="left", fontsize="medium")
+    axes.set_title(f"{listed.title(TITLE_SIZE - len(note))}{note}", loc="left", fontsize="medium")
     axes.set_xlim(low, high)
     axes.set_ylim(0, max(float(foot.max()), 1.0) * 1.08)
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)

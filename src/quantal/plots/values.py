@@ -30,6 +30,9 @@ MOST_STEMS = 320
 TALL_ROW = 3.3
 """Inches of a row with names or many labels."""
 
+TITLE_SIZE = 44
+"""Characters above a picture of elements: more would meet the title beside it."""
+
 MOST_NAMES, MOST_NAMES_OF_ROWS = 32, 16
 """So many positions of a vector, and rows of a matrix, have names on an axis."""
 
@@ -98,7 +101,7 @@ def _height_of(listed: Listed) -> float:
 
 def _draw_elements(axes: Any, listed: Listed) -> None:
     """Draw the values of one parameter's elements."""
-    axes.set_title(listed.title, loc="left", fontsize="medium")
+    axes.set_title(listed.title(TITLE_SIZE), loc="left", fontsize="medium")
     codes = listed.codes
     if codes.size == 0:
         axes.set_axis_off()

@@ -5,7 +5,7 @@
   being 40,000 sequences; it is tested on 1,000 sequences of the last tenth, in nats a character.
   The embeddings stay free.
 - mobilenet: `keras.applications.MobileNetV2`, alpha .35, on Fashion-MNIST, enlarged from 28x28 to
-  32x32 by zeros, from scratch on 20,000 images. Its depthwise kernels are kernels of fan-in 9.
+  32x32 by zeros, from scratch on 10,000 images. Its depthwise kernels are kernels of fan-in 9.
 
 Both are trained with Adam along a cosine from 0.003, the images end with `Finish()`: the moving
 statistics of MobileNet keep .999 a step and lag behind otherwise.
@@ -25,7 +25,7 @@ SAMPLES = 1024
 RATE = 3e-3
 LENGTH, WIDTH, LAYERS, HEADS = 64, 64, 2, 4
 TEXT_BATCH, TEXT_EPOCHS, TEXT_TESTS = 64, 3, 1000
-IMAGE_BATCH, IMAGE_EPOCHS, IMAGE_COUNT, SIDE = 64, 6, 20_000, 32
+IMAGE_BATCH, IMAGE_EPOCHS, IMAGE_COUNT, SIDE = 64, 6, 10_000, 32
 
 
 def fit(model: keras.Model, data, epochs: int, batch: int, seed: int, callbacks=()) -> None:

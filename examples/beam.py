@@ -14,9 +14,10 @@ Of 64 elements the best vector loses a little less.
 import argparse
 
 import numpy as np
-from drawing import figure, write
+from drawing import write
 
 import quantal
+from quantal.plots import plot_beam
 
 ELEMENTS, ANGLE = 64, 20.0
 
@@ -50,26 +51,12 @@ def lost(channel, result):
 
 
 def draw(seed, path):
-    angles = np.linspace(-90, 90, 361)
-    (channel,) = array_of(seed)
-    fields = array_of(seed, angles)
+    (channel,), (errors,) = array_of(seed), array_of(seed, 0.0)
     vectors = {
         "free phases": np.conj(channel),
         **{f"{b} bit{'s' * (b > 1)}": design(channel, 2**b).vector for b in (3, 2, 1)},
     }
-    drawn = figure(6.4, 6.4)
-    rows = drawn.subplots(4, 1, sharex=True, sharey=True)
-    for axes, (name, vector) in zip(rows, vectors.items(), strict=True):
-        decibels = 20 * np.log10(np.maximum(np.abs(fields @ vector) / ELEMENTS, 1e-3))
-        axes.plot(angles, decibels, color="black", linewidth=0.9)
-        axes.axhline(0, color="0.6", linewidth=0.8, linestyle=":")
-        peak = 20 * np.log10(np.abs(channel @ vector) / ELEMENTS)
-        label = f"{name}: {peak:.2f} dB".replace("-", "\N{MINUS SIGN}")
-        axes.set_title(label, loc="left", fontsize="medium")
-        axes.set(ylim=(-42, 3), yticks=[-40, -20, 0])
-    rows[-1].set(xlabel="angle in degrees", xlim=(-90, 90), xticks=range(-80, 81, 20))
-    drawn.supylabel("dB against free phases", fontsize="medium")
-    write(drawn, path)
+    write(plot_beam({name: vector * errors for name, vector in vectors.items()}), path)
 
 
 def main():

@@ -6,6 +6,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantal._core.table import WIDTH, Column, Table, frame
 from quantal._core.views import Views
@@ -68,8 +69,8 @@ class ParameterAssessment:
     path: str
     elements: int
     positions: Integers
-    values: Floats
-    best_values: Floats
+    values: NDArray[np.float32]
+    best_values: NDArray[np.float32]
     changes: Floats
     below: Floats
     above: Floats

@@ -78,16 +78,28 @@ def _numbers_of(variable: keras.Variable) -> NDArray[Any]:
 class Probe:
     """A probe is a copy of the free model in which one kernel at a time is another one.
 
+    Without targets, kernels are calibrated on three quarters of the samples, and what they lose is
+    measured on the others: on those that it was calibrated on, a kernel of many inputs loses next
+    to nothing. A loss of targets is measured on all samples, as that of a quarter says too little.
+
     Args:
         model: The free model.
-        samples: The samples to measure on.
+        samples: The samples.
+
+    Attributes:
+        model: The copy.
+        inputs: The inputs to calibrate on.
+        copies: The variables of the copy, by those of the free model.
     """
 
     def __init__(self, model: keras.Model, samples: LabelledSamples) -> None:
         clone = clone_replacing(model, lambda layer, fresh: None)
-        self.model, self.inputs = clone.model, samples.inputs
+        self.model = clone.model
         has_loss = model.compiled and getattr(model, "loss", None) is not None
         self._labelled = samples.tuples if has_loss else None
+        is_whole = self._labelled is not None
+        parts = (samples.inputs, samples.inputs) if is_whole else samples.inputs.split()
+        self.inputs, self._measured = parts
         if has_loss:
             compile_like(model, self.model)
 
@@ -158,8 +170,8 @@ class Probe:
         return float(results["loss"])
 
     def _passes(self) -> Iterator[list[Floats]]:
-        """Yield the outputs for each batch."""
-        for inputs in self.inputs:
+        """Yield the outputs for each batch of the samples to measure on."""
+        for inputs in self._measured:
             outputs = keras.tree.flatten(self.model.predict_on_batch(inputs))
             yield [np.asarray(ops.convert_to_numpy(each)).astype(float) for each in outputs]
 

@@ -15,6 +15,9 @@ MOST_SAMPLES = 2**14
 BATCH = 128
 """The most samples in a batch: memory is that of what meets the widest kernel."""
 
+_EVERY = 4
+"""Each so many samples one is left out of the calibration, where its loss is to be measured."""
+
 
 class Samples:
     """Samples are inputs of a model, in memory.
@@ -43,7 +46,7 @@ class Samples:
         argument: str = "calibrate",
         with_targets: bool = False,
     ) -> None:
-        self._argument = argument
+        self._argument, self._batch, self._with_targets = argument, batch, with_targets
         data = data if with_targets else _inputs_of(data)
         arrays = keras.tree.flatten(data)
         if isinstance(data, (str, bytes)) or not (
@@ -103,6 +106,25 @@ class Samples:
     def batches(self) -> int:
         """The number of batches."""
         return -(-self.count // self._size)
+
+    def split(self) -> "tuple[Samples, Samples]":
+        """Return the samples in two parts: three quarters, and every fourth one.
+
+        Where a part would have no batch, both are all samples.
+        """
+        is_second = np.arange(self.count) % _EVERY == _EVERY - 1
+        if is_second.sum() < (self._batch or 1):
+            return self, self
+
+        def part(positions: NDArray[np.bool_]) -> Samples:
+            arrays = keras.tree.map_structure(
+                lambda array: array[: self.count][positions], self._inputs
+            )
+            # A tuple is inputs of the model here, unless the samples are tuples.
+            arrays = arrays if self._with_targets else (arrays,)
+            return Samples(arrays, self._batch, self._argument, self._with_targets)
+
+        return part(~is_second), part(is_second)
 
     def _take(self, begin: int, end: int) -> Any:
         """Return some samples as tensors in their structure."""

@@ -224,6 +224,19 @@ def test_brackets_are_neighbours_around_the_latent(values):
     assert np.all(neighbours == (1 if len(values) > 1 else 0))
 
 
+def test_a_number_whose_bucket_is_rounded_away():
+    # Without a margin one of these goes to the bucket beside its own.
+    thresholds = np.sort(np.random.default_rng(5).normal(size=1000).astype(np.float32))
+    x = np.append(thresholds, np.nextafter(thresholds, np.float32(-np.inf)))
+    check_form(Buckets, thresholds, np.arange(len(thresholds) + 1, dtype=np.int32), x)
+
+
+def test_lists_of_the_elements_of_a_vector_need_no_rank():
+    projection = projection_of(Values([[1.0, -1.0], [2.0, -2.0], [0.25, 0.5]], axis=0))
+    x = np.float32([0.3, -0.3, 0.3])
+    np.testing.assert_array_equal(numpy(projection.nearest(x)), np.float32([1, -2, 0.25]))
+
+
 def test_two_crowds_in_the_last_buckets():
     # Buckets of 1: seven thresholds in the last one and seven in the one before.
     # From 1, since compilers take the number just below 0 for 0.

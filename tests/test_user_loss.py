@@ -1,5 +1,8 @@
 """A function of the user's is called in the type that it is written for."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -102,6 +105,23 @@ def test_processes_share_a_batch(random):
     shared = UserLoss(lambda v: np.abs(v).sum(axis=1) ** 1.5, 3, jobs=2)
     shared(rows[:1])
     np.testing.assert_allclose(shared(rows), np.abs(rows).sum(axis=1) ** 1.5)
+
+
+@on_one_backend
+def test_a_process_that_is_killed_is_said(tmp_path):
+    main, file = os.getpid(), tmp_path / "search.npz"
+
+    def loss(v):
+        if os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.abs(v).sum(axis=1) + np.sin(v @ np.arange(30))
+
+    words = r"A process.*jobs=2.*killed.*Expected.*Take fewer jobs; with file=.*goes on from it"
+    with pytest.raises(RuntimeError, match=words):
+        search(loss, [1.0, 2.0], 30, evaluations=2000, jobs=2, file=file)
+    assert file.exists()
+    result = search(loss, [1.0, 2.0], 30, evaluations=2000, file=file)
+    assert result.loss <= loss(np.ones((1, 30)))[0] + 2
 
 
 def test_a_complex_loss_is_refused():

@@ -292,6 +292,7 @@ def test_a_shape_without_a_position_for_each_channel_is_refused(shape, axis):
     with pytest.raises(ValueError, match=words):
         values.check_channels(shape)
     values.check_channels((2, 2, 2))
+    per_channel(-3).check_channels((2, 2, 2))  # The first axis, counted from the end.
     assert Values([1, 2]).check_channels(shape) is None
 
 

@@ -142,6 +142,7 @@ def contents_of(model: keras.Model) -> FileContents:
     for slot in slots:
         name = unused_name(slot.path, _taken_names(arrays))
         if isinstance(slot, Parameter):
+            _check_size_on_one_value(slot)
             record = record_of(slot)
             named = {f"{name}.{kind}": array for kind, array in record.arrays.items()}
             weights.append({"name": name, **_entry(slot, record)})
@@ -280,6 +281,17 @@ def _skeleton(arrays: Arrays, weights: int, numbers: int) -> Skeleton:
     # Scales and other weights are there. An estimator may have two numbers for each element;
     # other states of estimators and layers are small.
     return skeleton_of(config, 4 * numbers + size + _MOST_UNSAVED)
+
+
+def _check_size_on_one_value(parameter: Parameter) -> None:
+    """Refuse a weight on a list of one value whose size `load` would not believe."""
+    count = math.prod(parameter.shape)
+    if len(parameter.values) == 1 and count > _MOST_OF_ONE:
+        raise ValueError(
+            f"{parameter.path} has {count:,} elements on a list of one value. Expected at most "
+            f"{_MOST_OF_ONE:,}: they take no bytes, so a damaged file could claim any number. "
+            "Leave the weight without a list, or give the list a second value."
+        )
 
 
 def _claimed(entry: dict[str, Any], arrays: Arrays) -> int:

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,15 @@ def _in_processes(function: Callable[[Any], Any], vectors: NDArray[Any], jobs: i
             "pip install 'quantal[search]', or leave jobs at 1."
         ) from error
     parts = np.array_split(vectors, min(len(vectors), cpu_count() if jobs < 0 else jobs))
-    losses = Parallel(jobs)(delayed(_in_one_process)(function, part) for part in parts)
+    try:
+        losses = Parallel(jobs)(delayed(_in_one_process)(function, part) for part in parts)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"A process that computed losses ended (jobs={jobs}): it was killed, most often as the "
+            "memory was used up, or the objective ended it. Expected all processes to live as "
+            "long as the search. Take fewer jobs; with file=... the best vector so far is there, "
+            "and the same call goes on from it."
+        ) from error
     return np.concatenate(losses)
 
 

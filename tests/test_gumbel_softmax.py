@@ -158,6 +158,7 @@ def seed_of(model):
 every_kind = pytest.mark.parametrize("kind", ["LearnableMultiplier", "Discrete"])
 
 
+@pytest.mark.product
 @every_kind
 def test_training_draws_anew_in_each_step_and_inference_does_not(kind):
     model = model_of(kind)
@@ -188,6 +189,7 @@ def test_hard_values_are_listed_in_training_too(kind):
         testing.assert_listed(soft, training=True)
 
 
+@pytest.mark.product
 @every_kind
 def test_a_run_repeats_with_its_seed(kind):
     losses = []
@@ -203,6 +205,7 @@ def test_a_run_repeats_with_its_seed(kind):
     assert losses[0] != losses[2]
 
 
+@pytest.mark.product
 @every_kind
 def test_files_and_clones(kind, tmp_path):
     model = model_of(kind)

@@ -1,6 +1,7 @@
 """A sweep trains a model on several lists, keeps what is done, and advises."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -114,11 +115,13 @@ def test_a_picture_shows_each_list(unbroken):
 
 
 def test_same_seed_same_start_and_order(counted):
-    result = sweeping.run(values={"a": [-1, 1], "b": "binary", "c": [1, -1]}, callbacks=[counted])
+    lists = {"a": [-1, 1], "b": "binary", "c": [1, -1], "none": None}
+    result = sweeping.run(values=lists, callbacks=[counted])
     scores = [cell.scores for cell in result.cells]
+    assert [cell.is_free for cell in result.cells] == [False, False, False, True]
     assert scores[0] == scores[1] == scores[2]
     assert scores[0][0] != scores[0][1]
-    assert counted.runs == 6
+    assert counted.runs == 8
 
 
 def test_more_lists_take_what_is_done(tmp_path, counted):
@@ -304,6 +307,7 @@ def with_schedule():
         ({"values": []}, ValueError, "at least one"),
         ({"values": ["ternry"]}, ValueError, "ternry"),
         ({"values": [[1, -1], (1, -1)]}, ValueError, "two lists of the name"),
+        ({"values": {"float": "binary"}}, ValueError, "the name of free floats"),
         ({"estimators": "straight"}, ValueError, "Expected one of straight_through"),
         ({"estimators": [3]}, TypeError, "estimators holds 3"),
         ({"learning_rates": [0]}, ValueError, "Expected numbers above 0"),
@@ -369,6 +373,15 @@ def test_advice_takes_the_best_estimator_of_each_list():
     weak = SweepCell("small", "annealed", None, (0.1, 0.12, 0.11), 100)
     advice = advice_on([weak, SMALL, BEST], "accuracy", True)
     assert advice.startswith("Take small with auto: ")
+
+
+def test_tensorflow_does_not_warn_of_new_models(caplog):
+    logger = logging.getLogger("tensorflow")
+    with training.without_retracing_warnings():
+        logger.warning("5 calls triggered tf.function retracing.")
+        logger.warning("Something else.")
+    logger.warning("6 calls triggered tf.function retracing.")
+    assert [message.split()[0] for message in caplog.messages] == ["Something", "6"]
 
 
 def test_durations_are_read_easily():

@@ -93,7 +93,7 @@ def round_by_round(trials: Iterable[Trial]) -> list[Trial]:
 def _lists(values: Any) -> dict[str, Any]:
     """Return the lists by their names."""
     if isinstance(values, Mapping):
-        return {str(name): rule for name, rule in values.items()} or _refuse_empty("values", values)
+        return _named(values) or _refuse_empty("values", values)
     if isinstance(values, (str, Values)):
         values = [values]
     if not isinstance(values, (list, tuple)) or any(isinstance(v, (int, float)) for v in values):
@@ -112,6 +112,17 @@ def _lists(values: Any) -> dict[str, Any]:
             )
         lists[name] = rule
     return lists or _refuse_empty("values", values)
+
+
+def _named(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return lists by the user's names; free floats have a name of their own."""
+    lists = {FREE if rule is None else str(name): rule for name, rule in values.items()}
+    if lists.get(FREE) is not None:
+        raise ValueError(
+            f"values calls the list {lists[FREE]!r} {FREE!r}, the name of free floats. Expected "
+            "another name."
+        )
+    return lists
 
 
 def _name(rule: Any) -> str:

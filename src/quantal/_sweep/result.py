@@ -177,7 +177,8 @@ class SweepResult(Views):
         done = f"{len(self.rows)}"
         if len(self.rows) < self.planned:
             done += f" of {self.planned}"
-        title = f"{done} trials, {self.metric} on validation data"
+        noun = "trial" if self.planned == 1 else "trials"
+        title = f"{done} {noun}, {self.metric} on validation data"
         return Table([column for column, _ in shown], rows, title, [self.advice])
 
     def _records(self) -> list[list[Any]]:

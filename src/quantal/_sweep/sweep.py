@@ -14,7 +14,15 @@ from quantal._sweep.journal import Journal
 from quantal._sweep.plan import Trial, plan_of, round_by_round
 from quantal._sweep.progress import SweepProgress
 from quantal._sweep.result import SweepResult, SweepRow
-from quantal._sweep.training import Models, Outcome, Unbuildable, goal_of, release_memory, train
+from quantal._sweep.training import (
+    Models,
+    Outcome,
+    Unbuildable,
+    goal_of,
+    release_memory,
+    train,
+    without_retracing_warnings,
+)
 
 _ARGUMENTS = ("values", "estimators", "learning_rates", "seeds", "metric", "start", "file")
 _WORDS = ", ".join(_ARGUMENTS)
@@ -107,7 +115,7 @@ def sweep(
     progress.begin(name)
     run = _Run(models, data, fit, metric, journal, progress)
     try:
-        with termination_as_interrupt():
+        with termination_as_interrupt(), without_retracing_warnings():
             for trial in round_by_round(plan):
                 if trial not in journal:
                     run.do(trial)

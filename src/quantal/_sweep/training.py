@@ -1,12 +1,14 @@
 """A trial of a sweep trains one model and measures it."""
 
+import contextlib
 import copy
 import gc
+import logging
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -215,6 +217,21 @@ def size_of(model: keras.Model) -> int:
     """Return the size in bytes of the file that `save` writes."""
     with tempfile.TemporaryDirectory() as folder:
         return save(model, os.path.join(folder, "model.quantal"))
+
+
+@contextlib.contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Keep TensorFlow within a scope from warning that it traces each new model anew."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def release_memory(seconds: float) -> None:

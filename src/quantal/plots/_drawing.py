@@ -135,7 +135,7 @@ def label_positions(axis: Any, names: Sequence[str], most: int) -> None:
     if not names:
         axis.get_major_locator().set_params(integer=True)
         return
-    positions = np.arange(0, len(names), -(-len(names) // most))
+    positions = range(0, len(names), -(-len(names) // most))
     axis.set_ticks(positions, [shortened(names[position]) for position in positions])
 
 

@@ -16,13 +16,13 @@ HEIGHT = 1.6
 POINTS_OF_A_LOBE = 16
 """Where the drawing begins: a beam of n elements has n lobes over a period."""
 
-FLATNESS = 0.05
+FLATNESS = 0.1
 """Decibels: an interval of angles is halved while its middle is farther from the straight line."""
 
 SHARPEST = 1e-3
 """Degrees: the narrowest interval that is halved."""
 
-BELOW = 10.0
+BELOW = 5.0
 """Decibels below the floor down to which the curve is followed: it leaves the picture steeply."""
 
 MOST_TERMS = 2_000_000

@@ -177,10 +177,13 @@ def _curve(label: str, function: Function, latents: NDArray[np.float32], draws: 
             f"The function gave the shape {np.shape(values)[1:]} for {latents.shape} latents. "
             "Expected a number for each latent."
         )
-    factors = []
-    for sign in (-1.0, 1.0):  # A loss that falls with the value pushes the latent up.
-        gradient = gradient_of(lambda latent, sign=sign: sign * function(latent), drawn)
-        factors.append(np.zeros(len(latents)) if gradient is None else sign * gradient.mean(axis=0))
+
+    def factor(sign: float) -> Any:
+        gradient = gradient_of(lambda latent: sign * function(latent), drawn)
+        return np.zeros(len(latents)) if gradient is None else sign * gradient.mean(axis=0)
+
+    # A loss that falls with the value pushes the latent up.
+    factors = [factor(-1.0), factor(1.0)]
     up, down = (np.asarray(factor, float) for factor in factors)
     return Curve(label, values.mean(axis=0), values.std(axis=0), up, down)
 
@@ -190,8 +193,9 @@ def _axis_of(values: Values) -> NDArray[np.float32]:
     reach = (values.high - values.low) or max(abs(values.low), 1.0)
     even = np.linspace(values.low - 0.4 * reach, values.high + 0.4 * reach, POINTS)
     steps = values.midpoints
-    latents = [even, steps, np.nextafter(steps, np.float32(-np.inf)), [values.low, values.high]]
-    return np.unique(np.concatenate(latents).astype(np.float32))
+    ends = np.array([values.low, values.high])
+    latents = np.concatenate([even, steps, np.nextafter(steps, np.float32(-np.inf)), ends])
+    return np.unique(latents.astype(np.float32))
 
 
 def _draw_values(axes: Any, values: Values, latents: Any, curves: list[Curve]) -> None:

@@ -171,9 +171,9 @@ def _draw_folded(axes: Any, ranks: Any, ascending: Any) -> Any:
     """Draw a long vector in rows, each labelled with the position that it begins with."""
     columns = 20 * int(np.ceil(np.sqrt(2.5 * len(ranks)) / 20))
     rows = -(-len(ranks) // columns)
-    filled = np.ma.masked_all(rows * columns, int)
-    filled[: len(ranks)] = ranks
-    mappable = draw_ranks(axes, filled.reshape(rows, columns), ascending)
+    filled = np.resize(ranks, (rows, columns))  # The repeated end is not shown.
+    is_missing = np.arange(rows * columns).reshape(rows, columns) >= len(ranks)
+    mappable = draw_ranks(axes, np.ma.array(filled, mask=is_missing), ascending)
     starts = spaced(rows, 6)
     axes.set_yticks(starts, [f"{row * columns:,}" for row in starts])
     axes.set(xlabel=f"position, {columns} in a row", ylabel="row begins at")

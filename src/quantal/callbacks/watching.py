@@ -36,11 +36,11 @@ class Watch(keras.callbacks.Callback):
     - `latent_steps`: how far latents moved in the epoch, in half gaps.
     - `entropy`: the bits per element that an entropy coder needs: how evenly values are used.
 
-    It warns, once each, with what to do: where weight decay acts on latents; where latents move
-    so little that they cannot cross a gap in the run; where a weight flips no more long before
-    the end although the loss is not much lower than at first; where a latent is not finite;
-    where a value was never used; and where batch normalization's statistics do not fit the
-    weights in the end. Frozen layers are left out of that.
+    It warns, once each, with what to do: where weight decay acts on latents; where hardly a
+    value changes, since latents move too little to cross a gap in the run; where a weight flips
+    no more long before the end although the loss is not much lower than at first; where a latent
+    is not finite; where a value was never used; and where batch normalization's statistics do
+    not fit the weights in the end. Frozen layers are left out of that.
 
     Memory: the codes of each epoch, a byte or two for each element that is kept.
 

@@ -235,6 +235,7 @@ def test_lists_of_the_elements_of_a_vector_need_no_rank():
     projection = projection_of(Values([[1.0, -1.0], [2.0, -2.0], [0.25, 0.5]], axis=0))
     x = np.float32([0.3, -0.3, 0.3])
     np.testing.assert_array_equal(numpy(projection.nearest(x)), np.float32([1, -2, 0.25]))
+    np.testing.assert_array_equal(numpy(projection.low), np.float32([-1, -2, 0.25]))
 
 
 def test_two_crowds_in_the_last_buckets():

@@ -12,6 +12,7 @@ import quantal
 from quantal._optimize.budget import Budget
 from quantal._optimize.constraints import Constraints
 from quantal._optimize.search import choice
+from quantal._optimize.search.negative import negative_of
 from quantal._optimize.search.search import run
 from quantal._optimize.search.task import Settings, parse
 from quantal.objectives import Autocorrelation, Magnitude, Minimax, Objective, Quadratic, Sums
@@ -579,6 +580,13 @@ def test_maximize_shows_the_users_number_and_keeps_nan_last(capsys):
     assert "value 5\n" in capsys.readouterr().out
     assert search(lambda v: v[:, 0] > 0, [-1, 1], 2, maximize=True).loss == 1
     assert math.copysign(1, search(lambda v: 0 * v[:, 0], [1], 2, maximize=True).loss) == 1
+
+
+def test_the_gradients_of_the_largest_are_those_of_the_negative(random):
+    rows = random.normal(size=(3, 6))
+    negative = negative_of(Distances())
+    np.testing.assert_array_equal(negative.gradients(rows), -Distances().gradients(rows))
+    np.testing.assert_array_equal(negative(rows), -Distances()(rows))
 
 
 def test_what_cannot_be_maximized_is_refused():

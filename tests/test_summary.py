@@ -177,6 +177,11 @@ def macs(*stack, shape, dtype=None, **arguments):
     return [row.macs for row in summary(model, **arguments).rows if row.macs != 0]
 
 
+class DenseTwice(layers.Dense):
+    def call(self, inputs, training=None):
+        return super().call(super().call(inputs))
+
+
 LAYERS = {
     "Dense": (lambda: layers.Dense(3), (5, 4), [5 * 4 * 3]),
     "EinsumDense": (lambda: layers.EinsumDense("...x,xy->...y", 3), (5, 2, 4), [5 * 2 * 4 * 3]),
@@ -198,6 +203,7 @@ LAYERS = {
     "LearnableMultiplier": (lambda: LearnableMultiplier([1, -1]), (5, 3), [5 * 3]),
     "LayerNormalization": (layers.LayerNormalization, (5, 3), []),
     "of another call": (lambda: OwnLayer(4), (5,), [None, 5 * 4]),
+    "a Dense with a call of its own": (lambda: DenseTwice(4), (4,), [None]),
     "ConvLSTM1D": (lambda: layers.ConvLSTM1D(2, 3), (4, 6, 3), [None, None]),
 }  # fmt: skip
 

@@ -157,3 +157,15 @@ def test_a_loss_in_half_precision_is_a_number():
 def test_extreme_losses_give_no_warnings_of_numpy(loss):
     """What looks for a structure computes squares and reciprocals of losses."""
     assert not np.isnan(search(loss, [1.0, -1.0], 30, evaluations=2000).loss)
+
+
+@on_one_backend
+def test_the_negative_of_what_is_to_be_large(random):
+    def value(v):
+        return keras.ops.sum(keras.ops.square(v), axis=1)
+
+    rows = random.normal(size=(3, 4)).astype("float32")
+    user_loss = UserLoss(value, 4, maximizes=True)
+    np.testing.assert_allclose(user_loss(rows), -(rows**2).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(user_loss.gradients(rows), -2 * rows, rtol=1e-6)
+    np.testing.assert_allclose(user_loss(rows), -(rows**2).sum(axis=1), rtol=1e-6)

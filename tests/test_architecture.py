@@ -73,7 +73,7 @@ _report                 pictures measures sections report
 _sweep                  plan data cell advice training journal progress result sweep
 _command                errors backend options output reading columns encoding datasets scores
 _command                table_model comparison results train predict summary discretize polish
-_command                export sweep search command
+_command                export report sweep search command
 """
 
 

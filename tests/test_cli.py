@@ -809,6 +809,22 @@ def test_polish_of_a_trained_table(train, capsys, tmp_path, customers):
 
 
 @on_one_backend
+def test_report(train, capsys, tmp_path, customers):
+    path = csv(tmp_path, customers)
+    assert train(path, "--epochs", 1)[0] == 0
+    page = tmp_path / "report.html"
+    arguments = ["report", tmp_path / "run" / "model.keras", page]
+    code, out, err = run(capsys, *arguments, "--data", path, "--title", "Customers", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"file": str(page), "bytes": page.stat().st_size}
+    text = page.read_text()
+    assert "Customers" in text
+    code, _, err = run(capsys, *arguments)
+    assert code == 5
+    assert "is there already" in err
+
+
+@on_one_backend
 def test_sweep(capsys, tmp_path, table):
     lists = ["--values", "float", "--values", "1,-1,0.5"]
     more = ["--seeds", "0,1", "--epochs", 1, "--csv", tmp_path / "sweep.csv", "--json"]

@@ -18,6 +18,7 @@ from quantal._command.errors import CommandError, Interrupted
 from quantal._command.export import export
 from quantal._command.polish import POLISH_HELP, polish
 from quantal._command.predict import PREDICT_HELP, predict
+from quantal._command.report import REPORT_HELP, report
 from quantal._command.search import SEARCH_HELP, search
 from quantal._command.summary import summary
 from quantal._command.sweep import SWEEP_HELP, sweep
@@ -76,6 +77,7 @@ app.command()(summary)
 app.command(help=DISCRETIZE_HELP)(discretize)
 app.command(help=POLISH_HELP)(polish)
 app.command()(export)
+app.command(help=REPORT_HELP)(report)
 app.command(help=SWEEP_HELP)(sweep)
 app.command(help=SEARCH_HELP)(search)
 

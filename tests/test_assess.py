@@ -136,6 +136,12 @@ def test_a_budget_that_is_too_small_assesses_a_sample_of_each_weight(data):
     assert f"of {sum(counts)} elements, a random sample of 204," in few.headline()
     again = assessed(model, x, y, budget=Budget(evaluations=1))
     np.testing.assert_array_equal(few.parameters[1].positions, again.parameters[1].positions)
+    backwards = parameters_of(model)[::-1]
+    part, vector = assessed(
+        model, x, y, budget=Budget(evaluations=1), parameters=backwards
+    ).parameters
+    assert vector.assessed == 4
+    assert part.positions.max() > part.assessed  # Drawn from all of them, and not the first ones.
     every = assessed(model, x, y)
     assert [part.assessed for part in every.parameters] == [4, 200]
     np.testing.assert_allclose(

@@ -41,6 +41,7 @@ class Journal:
     ) -> None:
         self._outcomes: dict[str, Outcome] = {}
         self._study: Any = None
+        self._optuna: Any = None
         self.goal: Goal | None = None
         if file is not None:
             self._optuna = _import_optuna()

@@ -144,11 +144,10 @@ class SweepResult(Views):
 
         several = len({row.estimator for row in self.rows if row.values != FREE}) > 1
         rates = len({row.learning_rate for row in self.rows}) > 1
-        points = [
-            (_label(row, several, rates), float(row.bytes), row.score)
-            for row in self.rows
-            if row.score is not None and row.bytes is not None
-        ]
+        points: list[tuple[str, float, float]] = []
+        for row in self.rows:
+            if row.score is not None and row.bytes is not None:
+                points.append((_label(row, several, rates), float(row.bytes), row.score))
         title = f"{self.metric} on validation data over bytes of the file"
         return plot_sizes(points, measure=self.metric, maximize=self.maximize, title=title)
 

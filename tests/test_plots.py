@@ -245,6 +245,13 @@ def test_long_paths_leave_room():
     assert title.endswith("conv2d_12/kernel,  3 × 3 × 64 × 128")
     assert title.startswith("…")
     assert len(title) <= 44
+    layer = quantal.Discrete(keras.layers.Dense(10, name="classes"), "ternary", scale="learned")
+    layer.build((None, 64))
+    assert "scale" in plot_values(layer).axes[0].get_title(loc="left")
+    (parameter,) = layer.discrete_parameters
+    parameter.latent._path = f"a_model/with/{parameter.latent.path}"
+    title = plot_values(layer).axes[0].get_title(loc="left")
+    assert "classes/kernel,  64 × 10" in title
 
 
 def lines_of(axes):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST_NUMBERS = 256
 """An array with more different numbers is drawn with a list that the user gives."""
 
+LEAST_OF_PATH = 20
+"""A title has so many characters of a path, if need be in place of the scale."""
+
 _TOLERANCE = 0.01
 """A number is a listed one where it is nearer to it than this share of the smallest gap: half
 precision is enough for that."""
@@ -83,6 +86,8 @@ class Listed:
         facts = ",  ".join(parts)
         if not self.path:
             return facts
+        if min(len(self.path), LEAST_OF_PATH) + len(facts) + 3 > size:
+            facts = parts[0]  # Which weight it is says more than its scale.
         return f"{shortened(self.path, max(size - len(facts) - 3, 8), 'start')},  {facts}"
 
 

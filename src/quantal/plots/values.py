@@ -51,7 +51,7 @@ def plot_values(
     parameter takes a row: on the left a stem for each position of a vector, or an image
     of a matrix; on the right a bar for each value of its list. A vector of many elements is
     folded into rows. More than two axes are drawn as a matrix with the last axis across.
-    Values are those of the list, without a scale, which the title names.
+    Values are those of the list, without a scale, which the title names where it has room.
 
     Args:
         source: A built model or layer, a parameter, a list of parameters, or an array of listed

@@ -139,13 +139,8 @@ def test_links_go_where_the_site_has_them(monkeypatch):
 def test_site_builds_without_a_warning(tmp_path):
     """A page outside the navigation, a dead link or anchor and a name without a page are errors."""
     pytest.importorskip("mkdocstrings", reason="the group docs is not installed")
-    command = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-    ]  # --quiet would hide warnings from --strict
+    # With --quiet warnings would not be counted.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     command += ["--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)

@@ -330,7 +330,7 @@ def test_what_nothing_undoes(name, data):
 def test_runs_with_other_seeds_agree_or_not(random):
     x = random.normal(size=(64, 4)).astype("float32")
     model = compiled(LearnableMultiplier([1, -1]))
-    vectors = [[0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 1, 1]]
+    vectors = [[1, 1, 1, 0], [0, 1, 0, 1], [0, 1, 1, 1]]
 
     def retrain(seed):
         other = compiled(LearnableMultiplier([1, -1]))
@@ -339,9 +339,9 @@ def test_runs_with_other_seeds_agree_or_not(random):
 
     result = assessed(model, x, x, retrain=retrain)
     (part,) = result.parameters
-    assert part.agreement == pytest.approx((0.5 + 0.75 + 0.75) / 3)
-    assert part.by_chance == pytest.approx((0.5 + 0.5 + 0.5) / 3)
-    assert "Runs with other seeds agree in 67% of the elements of" in str(result).replace("\n", " ")
+    assert part.agreement == pytest.approx((0.25 + 0.5 + 0.75) / 3)
+    assert part.by_chance == pytest.approx((0.5 + 0.625 + 0.5) / 3)
+    assert "Runs with other seeds agree in 50% of the elements of" in str(result).replace("\n", " ")
     losses = [retrain(seed).evaluate(x, x, verbose=0) for seed in range(3)]
     np.testing.assert_allclose(result.seed_losses, losses, rtol=1e-6)
     with pytest.raises(ValueError, match=r"seeds is 1\. Expected 2 or more"):

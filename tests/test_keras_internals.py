@@ -273,6 +273,27 @@ def test_a_callback_sees_the_fit_around_it():
     assert model.evaluate(**fit.validation, verbose=0) >= 0
 
 
+def test_a_callback_sees_present_values_after_another_model_has_used_the_layers():
+    model, x = model_of(keras.layers.BatchNormalization()), np.ones((4, 3), "f4")
+    another = keras.Sequential([keras.Input((3,)), *model.layers])
+    sums = []
+
+    class Predict(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            _ = self.model
+            another.predict(x, verbose=0)
+
+        def on_train_end(self, logs=None):
+            values = [value for _, value in internals.trained_values(self.model)]
+            with internals.present_state(self.model):
+                values += [keras.ops.convert_to_tensor(v) for v in self.model.variables]
+            sums.extend(float(keras.ops.sum(value)) for value in values)
+
+    model.fit(x, x, epochs=2, batch_size=2, verbose=0, callbacks=[Predict()])
+    assert np.isfinite(sums).all()
+    assert len(sums) == 6
+
+
 def test_products_are_replaced_for_layers_and_users_alike():
     dense, seen = keras.layers.Dense(2, use_bias=False), []
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -337,7 +337,7 @@ def fit_around() -> Fit | None:
     return None
 
 
-def batches_of_fit(data: Any) -> Iterator[Any]:
+def batches_of_fit(data: Any) -> Generator[Any, None, None]:
     """Yield batches of the training data of a fit, in its own order: tuples of NumPy arrays.
 
     Args:
@@ -364,17 +364,28 @@ def present_state(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
 
     What is assigned to a variable within it is lost on JAX.
     """
-    if not getattr(model, "_jax_state", None):
+    if not _state_of_trainer(model):
         return contextlib.nullcontext()
     kinds = ("trainable_variables", "non_trainable_variables")
     pairs = [pair for kind in kinds for pair in _present_values(model, kind)]
     return keras.StatelessScope(state_mapping=pairs)
 
 
+def _state_of_trainer(model: keras.Model) -> dict[str, Any]:
+    """Return what JAX's trainer has in place of variables; nothing where these have it back.
+
+    A callback that asks for its model, or that evaluates another model of the same layers, gives
+    the variables their values back, and the arrays of the trainer may be gone.
+    """
+    if getattr(model, "_jax_state_synced", True):
+        return {}
+    return getattr(model, "_jax_state", None) or {}
+
+
 def _present_values(model: keras.Model, kind: str) -> list[tuple[keras.Variable, Any]]:
     """Return the variables in one of a model's lists with their present values."""
     variables = getattr(model, kind)
-    state = getattr(model, "_jax_state", None) or {}
+    state = _state_of_trainer(model)
     values = state.get(kind) or [variable._value for variable in variables]
     return list(zip(variables, values, strict=True))
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 import zlib
 
 import keras
@@ -294,9 +295,25 @@ CANNOT_BE_LOADED = {
 def test_what_could_not_be_loaded_is_not_saved(name, tmp_path):
     make, words = CANNOT_BE_LOADED[name]
     (tmp_path / "model").write_bytes(b"good")
-    with pytest.raises(ValueError, match=f"is not saved.*{words}"):
+    with pytest.raises(ValueError, match=f"is not saved.*{words}") as raised:
         quantal.save(make(), tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == b"good"
+    # Keras's errors repeat the config of the whole model, pages of it.
+    assert "config={" not in "".join(traceback.format_exception(raised.value))
+
+
+@on_one_backend
+def test_a_class_of_another_program_is_named_when_a_file_is_loaded(tmp_path, monkeypatch):
+    model = with_layer(LateLayer())
+    quantal.save(model, tmp_path / "model.quantal")
+    monkeypatch.delitem(
+        keras.saving.get_custom_objects(), keras.saving.get_registered_name(LateLayer)
+    )
+    monkeypatch.delattr(sys.modules[__name__], "LateLayer")  # Keras looks there, too.
+    with pytest.raises(ValueError, match=r"has 'LateLayer'.*Import the module") as raised:
+        quantal.load(tmp_path / "model.quantal")
+    assert "unchanged copy" not in str(raised.value)
+    assert "config={" not in "".join(traceback.format_exception(raised.value))
 
 
 def own_loss(y, prediction):

@@ -28,10 +28,12 @@ from quantal._models.skeleton import (
     cause_of,
     config_of,
     first_difference,
+    first_error,
     name_slots,
     names_of_code,
     skeleton_of,
     slots_of,
+    unknown_class,
 )
 from quantal._models.walk import check_model
 from quantal._storage import container
@@ -233,7 +235,7 @@ def _prove(model: keras.Model, slots: list[Slot], arrays: Arrays, metadata: dict
         load_assets(again.model, _assets(arrays, metadata))
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
-        raise _cannot_be_loaded(model, cause_of(error)) from error
+        raise _cannot_be_loaded(model, cause_of(error)) from first_error(error)
     if problem:
         raise _cannot_be_loaded(model, problem)
 
@@ -327,7 +329,14 @@ def _built(path: Any, arrays: Arrays, entries: list[dict[str, Any]]) -> Skeleton
         return _skeleton(arrays, len(entries), numbers)
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
-        raise container.refusal(path, "the architecture", cause_of(error)) from error
+        name, first = unknown_class(error), first_error(error)
+        if name is not None:
+            raise ValueError(
+                f"{os.fspath(path)}: the model has {name!r}, which is not registered with Keras "
+                "in this program. Expected it to be. Import the module that defines and registers "
+                "it before quantal.load."
+            ) from first
+        raise container.refusal(path, "the architecture", cause_of(error)) from first
 
 
 def _compare(path: Any, slots: list[Slot], entries: list[dict[str, Any]], arrays: Arrays) -> None:

@@ -30,6 +30,8 @@ _NUMBERED = re.compile(r"#\d+$")
 """The end of a path that is not the first of its kind."""
 _LONGEST_CAUSE = 300
 """The most characters of another program's message that are repeated."""
+_UNKNOWN = re.compile(r"Could not locate (?:class|function) '([^']+)'")
+"""What Keras says of a class or function that is not registered."""
 _CODE = ("__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 """The classes of a config that stand for code, besides `Lambda`."""
 
@@ -168,9 +170,23 @@ def cause_of(error: BaseException) -> str:
     """Return what an error of Keras says, without the configs that it repeats."""
     text = str(error).rsplit("Exception encountered: ", 1)[-1]
     text = " ".join(text.split("Full object config", 1)[0].split("config={", 1)[0].split())
+    text = text.rstrip(".")
     if len(text) > _LONGEST_CAUSE:
         text = text[:_LONGEST_CAUSE] + " ..."
     return f"{type(error).__name__}: {text}"
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the error that others were raised from; Keras's repeat the config of the model."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    return error
+
+
+def unknown_class(error: BaseException) -> str | None:
+    """Return the name of the class or function that Keras did not find; None for other errors."""
+    match = _UNKNOWN.search(str(error))
+    return match[1] if match else None
 
 
 def names_of_code(config: Any, layer: str = "") -> list[str]:

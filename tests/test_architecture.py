@@ -45,7 +45,8 @@ _models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
 _models                 multiplications summary_row summary_table summary
 _models                 typical_inputs batches named_metric compiled_loss model_loss
-_optimize               budget incumbent checkpoint interruption autosave progress evaluator
+_optimize               budget incumbent checkpoint interruption autosave progress
+_optimize               remembered_losses evaluator
 _optimize               constraints linear_constraints moves
 _optimize.methods       method population compiled_steps full_deltas tabu gradient_starts
 _optimize.methods       enumeration restarts exact increasing magnitude_fit stand_in

@@ -9,8 +9,10 @@ import pytest
 from scipy.sparse import csr_array
 
 import quantal
-from quantal._optimize.budget import Budget
+from quantal._optimize import remembered_losses
+from quantal._optimize.budget import Budget, Spending
 from quantal._optimize.constraints import Constraints
+from quantal._optimize.remembered_losses import RememberedLosses
 from quantal._optimize.search import choice
 from quantal._optimize.search.negative import negative_of
 from quantal._optimize.search.search import run
@@ -442,6 +444,47 @@ def test_slow_losses_keep_to_the_budget(n):
     result = search(fast, [1, -1], n, 150, start=start)
     assert result.evaluations <= 151
     assert result.loss < 1
+
+
+def test_a_slow_loss_is_computed_once_for_each_vector():
+    """Of two resistors; by a clock on which each vector takes 20 milliseconds."""
+
+    clock, seen = TickingClock(1e-4), []
+
+    def slow(v):
+        clock.now += 0.02 * len(v)
+        seen.extend(map(tuple, v.tolist()))
+        return np.abs(12 * v[:, 1] / (v[:, 0] + v[:, 1]) - 3.3)
+
+    ohms = quantal.Values.e_series(24, low=1e3, high=100e3)
+    settings = Settings(Budget(seconds=10), clock=clock)
+    result = run(parse(slow, [ohms, ohms], None, None, None, settings))
+    assert 9 < clock.now < 11
+    # The first vector is computed several times, to learn what the function is and how slow.
+    assert 300 < len(set(seen)) >= len(seen) - 20
+    assert result.evaluations == len(seen) - 1
+
+
+def test_remembered_losses_are_bounded_and_given_back(monkeypatch):
+    spending, asked = Spending(Budget(evaluations=100)), []
+
+    def losses(codes):
+        asked.append(codes.tolist())
+        return codes.sum(axis=1) * 1.0
+
+    remembered = RememberedLosses(losses, spending)
+    rows = np.array([[1, 0], [2, 0], [1, 0], [300, 2]])
+    for expected in ([[1, 0], [2, 0], [300, 2]], None):
+        spending.count(len(rows))
+        assert remembered(rows).tolist() == [1, 2, 1, 302]
+        assert asked == [expected] if expected else len(asked) == 1
+    assert spending.evaluations == 3
+    assert remembered(np.array([[1, 0], [44, 2]])).tolist() == [1, 46]
+    monkeypatch.setattr(remembered_losses, "MOST_BYTES", 0)
+    forgetful = RememberedLosses(losses, spending)
+    for _ in range(2):
+        forgetful(rows[:1])
+    assert asked[-2:] == [[[1, 0]]] * 2
 
 
 def test_many_elements_take_memory_for_themselves_alone():

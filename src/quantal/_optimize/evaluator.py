@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from quantal._optimize.budget import Spending
 from quantal._optimize.incumbent import Incumbent
+from quantal._optimize.remembered_losses import RememberedLosses
 from quantal.objectives.problem import Floats, Integers
 
 
@@ -37,3 +38,7 @@ class Evaluator:
     def consider(self, codes: Integers) -> None:
         """Evaluate an assignment (n,) and offer it to the incumbent."""
         self.incumbent.offer(codes, self.loss(codes))
+
+    def remember(self) -> None:
+        """Compute the loss of an assignment once from now on, and look it up afterwards."""
+        self.uncounted_losses = RememberedLosses(self.uncounted_losses, self.spending)

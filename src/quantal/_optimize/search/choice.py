@@ -37,6 +37,8 @@ _FIRST_BATCH, _BATCH_GROWTH = 8, 8
 """The seconds of a loss are measured on batches of 8, 64, 512, ... vectors."""
 _MEASURABLE = LONGEST_CALL / 4
 """The seconds from which a measurement is reliable."""
+_SLOW = 1e-4
+"""Losses of a function that take so many seconds each are remembered: looking one up is faster."""
 _MEASURING = 0.1
 """Measuring may take this share of the evaluations, where these are limited too."""
 
@@ -59,6 +61,8 @@ def choose_methods(task: Task) -> Iterator[Method]:
         return
     random = np.random.default_rng([task.seed, 1])
     gradients = None
+    if seconds_each > _SLOW:
+        task.evaluator.remember()
     if black_box:
         if not task.constraints:
             yield MagnitudeFit(task.problem, task.evaluator, task.population, seconds_each)

@@ -10,6 +10,7 @@ from keras import layers
 
 import quantal
 from conftest import numpy, on_one_backend
+from quantal._models.table_features import TableFeatures
 
 BACKEND = keras.config.backend()
 CONVERTER = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}[BACKEND]
@@ -180,6 +181,28 @@ def test_given_inputs_are_run(tmp_path, random):
     assert report.largest <= 1e-5
     with pytest.raises(ValueError, match=r"inputs have the shapes \[\(3, 7\)\]. Expected"):
         quantal.export(model, tmp_path / "m.onnx", inputs=np.zeros((3, 7)))
+
+
+@onnx_target
+def test_a_table_with_gaps_and_words(tmp_path):
+    """What `quantal train` puts first is computed in the file, too."""
+    kinds = ["number", "missing", "equal", "equal"]
+    names = ["age", "age is missing", "town=Bern", "town=Chur"]
+    plan = {"width": 2, "source": [0, 0, 1, 1], "kind": kinds, "name": names}
+    features = TableFeatures({**plan, "number": [40.0, 0.0, 1.0, 2.0]})
+    dense = quantal.Discrete(layers.Dense(3, use_bias=False), [1, -1])
+    model = keras.Sequential([keras.Input((2,)), features, dense])
+    report = quantal.export(model, tmp_path / "model.onnx", check=False)
+    assert report.paths == [tmp_path / "model.onnx"]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    rows = np.float32([[25, 1], [np.nan, 2], [0, 0], [60, np.nan]])
+    expected = np.float32([[25, 0, 1, 0], [40, 1, 0, 1], [0, 0, 0, 0], [60, 0, 0, 0]])
+    name = session.get_inputs()[0].name
+    # PyTorch's exporter may leave the batch fixed at one row.
+    outputs = [session.run(None, {name: row[None]})[0][0] for row in rows]
+    np.testing.assert_allclose(outputs, expected @ numpy(model.layers[-1].kernel), rtol=1e-6)
 
 
 @onnx_target

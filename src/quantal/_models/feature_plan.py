@@ -58,10 +58,12 @@ class FeaturePlan:
         if self.is_identity:
             return rows
         sources, number, is_number, is_missing = self._arrays()
-        taken = xp.take(rows, sources, axis=1)
+        # Along axis 1, Keras on PyTorch squeezes what it takes, which ONNX Runtime refuses.
+        taken = xp.transpose(xp.take(xp.transpose(rows), sources, axis=0))
         gap = xp.isnan(taken)
         one, zero = np.float32(1), np.float32(0)
-        flags = xp.where(xp.where(is_missing, gap, taken == number), one, zero)
+        # ONNX Runtime chooses between floats alone, not between booleans.
+        flags = xp.where(is_missing, xp.where(gap, one, zero), xp.where(taken == number, one, zero))
         return xp.where(is_number, xp.where(gap, number, taken), flags)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:

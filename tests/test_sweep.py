@@ -225,6 +225,27 @@ def test_a_list_that_does_not_fit_is_noted():
         quantal.sweep(build, *sweeping.data(), values=["ternary"], **arguments)
 
 
+def test_functions_that_are_called_alike_are_different_lists():
+    def always(numbers):
+        return lambda weights: numbers
+
+    lists = {"ones": always([-1, 1]), "twos": always([-2, 2])}
+    both = sweeping.run(values=lists, seeds=(0,), epochs=1)
+    single = sweeping.run(values=[[-2, 2]], seeds=(0,), epochs=1)
+    assert both.rows[1].score == single.rows[0].score != both.rows[0].score
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_validation_data_are_what_fit_takes(kind):
+    x, y = sweeping.data()
+    weights = np.float32(np.arange(len(x)) < 3)
+    kept = {"values": ["binary"], "seeds": (0,), "epochs": 1}
+    with_zeros = sweeping.run(validation_data=kind((x, y, weights)), **kept)
+    first = sweeping.run(validation_data=kind((x[:3], y[:3])), **kept)
+    # Keras divides by all samples.
+    assert with_zeros.rows[0].score * len(x) == pytest.approx(first.rows[0].score * 3, rel=1e-4)
+
+
 def test_a_diverged_trial_is_noted_and_kept(tmp_path, counted):
     arguments = {
         "values": ["binary", None], "learning_rates": [0.1, 1e30], "seeds": (0,), "epochs": 3,

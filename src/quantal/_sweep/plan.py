@@ -41,8 +41,8 @@ class Trial(NamedTuple):
     @property
     def key(self) -> str:
         """Return a text that is the same for the same trial in another process."""
-        parts = [_canonical(self.rule), self.estimator, self.learning_rate, self.seed]
-        return json.dumps(parts)
+        rule = _canonical(self.rule, self.values)
+        return json.dumps([rule, self.estimator, self.learning_rate, self.seed])
 
     @property
     def cell(self) -> tuple[str, str, float | None]:
@@ -145,14 +145,20 @@ def _name(rule: Any) -> str:
     return f"{len(numbers)}{learned} values from {numbers.low:.4g} to {numbers.high:.4g}"
 
 
-def _canonical(rule: Any) -> Any:
-    """Return data that JSON can hold, the same for the same list or rules."""
+def _canonical(rule: Any, name: str) -> Any:
+    """Return data that JSON can hold, the same for the same list or rules.
+
+    Args:
+        rule: The list or rules.
+        name: Their name, which tells functions apart that are called alike, as lambdas are.
+    """
     if rule is None or isinstance(rule, (str, int, float)):
         return rule
     if isinstance(rule, Mapping):
-        return {str(key): _canonical(value) for key, value in rule.items()}
+        return {str(key): _canonical(value, name) for key, value in rule.items()}
     if callable(rule):
-        return f"{getattr(rule, '__module__', '')}.{getattr(rule, '__qualname__', rule)}"
+        word = getattr(rule, "__qualname__", type(rule).__qualname__)
+        return f"{name}: {getattr(rule, '__module__', '')}.{word}"
     if isinstance(rule, (Values, list, tuple, np.ndarray)):
         values = Values.get(rule)
         return [values.tolist(), values.learnable, values.axis]

@@ -165,7 +165,7 @@ class _Run:
             ValueError: None of them has a number.
         """
         goal = self._journal.goal
-        if len(self._not_built) == len(plan):
+        if len(self._not_built) == len({trial.key for trial in plan}):
             first = next(iter(self._not_built.values()))
             raise ValueError(f"No model of the sweep can be made: it is {first.note}")
         if goal is None:

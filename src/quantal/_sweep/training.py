@@ -179,9 +179,10 @@ def train(
         **{**fit, "callbacks": [*_callbacks(model, fit.get("callbacks")), _CheckMetric(metric)]},
     )
     seconds = time.perf_counter() - begin
-    validation = data.validation if isinstance(data.validation, tuple) else (data.validation,)
-    batch_size = {key: fit[key] for key in ("batch_size",) if key in fit}
-    logs = model.evaluate(*validation, verbose=0, return_dict=True, **batch_size)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data.validation)
+    logs = model.evaluate(
+        x, y, fit.get("batch_size"), sample_weight=weights, verbose=0, return_dict=True
+    )
     metrics = {name: float(number) for name, number in logs.items()}
     is_finite = all(np.isfinite(weight).all() for weight in model.get_weights())
     if not is_finite or not math.isfinite(metrics[LOSS]):

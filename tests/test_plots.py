@@ -235,6 +235,21 @@ def test_latents_of_lists_per_channel():
     assert left <= 0 < 1 <= right + 0.1  # 4 is the lowest of its list, 1 the highest.
 
 
+def test_names_with_dollars_are_no_formulas():
+    parameters = multiplier([1, -1], 4, "in $ or $x_{")
+    names = ["price $", "$a_{$", "b", "c"]
+    history = {"loss": [1.0], "$x_{$": [2.0], "flips/$x_{$": [0.1], "flips/b": [0.1]}
+    figures = [
+        plot_values(parameters, names=names),
+        plot_latents(parameters),
+        plot_training(history),
+        plot_sizes({"$x_{$": (10, 0.5)}, measure="$x_{$"),
+    ]
+    for figure in figures:
+        drawn(figure)
+    assert "in $ or $x_{" in figures[0].axes[0].get_title(loc="left").replace("\\$", "$")
+
+
 def test_long_paths_leave_room():
     latent = keras.Variable(np.ones((3, 3, 64, 128)), name="kernel_latent")
     latent._path = "a_model/with/very/deeply/nested/blocks/conv2d_12/kernel_latent"

@@ -136,7 +136,12 @@ def label_positions(axis: Any, names: Sequence[str], most: int) -> None:
         axis.get_major_locator().set_params(integer=True)
         return
     positions = range(0, len(names), -(-len(names) // most))
-    axis.set_ticks(positions, [shortened(names[position]) for position in positions])
+    axis.set_ticks(positions, [as_written(shortened(names[position])) for position in positions])
+
+
+def as_written(words: str) -> str:
+    """Return words of the user's as matplotlib draws them as they are: `$` begins no formula."""
+    return words.replace("$", r"\$")
 
 
 def shortened(name: str, size: int = 18) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from quantal.plots._drawing import ROW_HEIGHT, line_style, new_figure, open_frame
+from quantal.plots._drawing import ROW_HEIGHT, as_written, line_style, new_figure, open_frame
 from quantal.plots._matplotlib import Figure
 from quantal.plots._sources import parameters_in
 
@@ -47,7 +47,7 @@ def plot_choices(source: Any, *, title: str = "") -> Figure:
         options = sorted(choice.options, key=lambda option: option.bytes)
         sizes = [option.bytes / 1e3 for option in options]
         style = line_style(index)
-        axes.plot(sizes, [o.loss for o in options], marker=".", label=path, **style)
+        axes.plot(sizes, [o.loss for o in options], marker=".", label=as_written(path), **style)
         chosen = choice.option.bytes / 1e3, choice.option.loss
         axes.plot(*chosen, "o", markersize=10, fillstyle="none", color=style["color"])
     axes.set_xscale("log")

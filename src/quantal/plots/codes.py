@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from quantal._core.numbers.values import ValuesLike
 from quantal.plots._drawing import (
     ROW_HEIGHT,
+    as_written,
     draw_color_bar,
     draw_ranks,
     label_positions,
@@ -104,7 +105,7 @@ def _draw_run(axes: Any, run: WatchedCodes) -> None:
         axes.set(ylabel="element")
     axes.set(xlabel="epoch")
     last = f"last flip in epoch {run.last_flip}" if run.last_flip else "no flip"
-    parts = [run.path, f"{count:,} elements", last]
+    parts = [as_written(run.path), f"{count:,} elements", last]
     axes.set_title(",  ".join(filter(None, parts)), loc="left", fontsize="medium")
 
 

@@ -9,6 +9,7 @@ from quantal._core.numbers.values import ValuesLike
 from quantal.plots._drawing import (
     MOST_LABELS,
     ROW_HEIGHT,
+    as_written,
     colors_of,
     ink,
     labels_of,
@@ -89,7 +90,8 @@ def _draw_latents(axes: Any, listed: Listed) -> None:
         foot += heights
     _label_gaps(axes, listed)
     note = f",  {outside:.1%} beyond the ends" if outside > 0.0005 else ""
-    axes.set_title(f"{listed.title(TITLE_SIZE - len(note))}{note}", loc="left", fontsize="medium")
+    title = as_written(listed.title(TITLE_SIZE - len(note)))
+    axes.set_title(f"{title}{note}", loc="left", fontsize="medium")
     axes.set_xlim(low, high)
     axes.set_ylim(0, max(float(foot.max()), 1.0) * 1.08)
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal.plots._drawing import LINES, ink, new_figure, open_frame, shortened
+from quantal.plots._drawing import LINES, as_written, ink, new_figure, open_frame, shortened
 from quantal.plots._matplotlib import EngFormatter, Figure, LogLocator, NullFormatter
 
 Point = tuple[str, float, float]
@@ -83,7 +83,7 @@ def plot_sizes(
     axes.scatter(
         sizes[~is_best], scores[~is_best], s=30, facecolors="none", edgecolors=LINES[1], zorder=2
     )
-    axes.set(xlabel="bytes", ylabel=measure)
+    axes.set(xlabel="bytes", ylabel=as_written(measure))
     _frame_bytes(axes, sizes)
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.margins(y=0.12)
@@ -175,7 +175,7 @@ def _label(
             if not rises:
                 y, vertical = -y, _MIRRORED[vertical]
             text = axes.annotate(
-                shortened(group.label, 28), (group.bytes, group.score), (x, y),
+                as_written(shortened(group.label, 28)), (group.bytes, group.score), (x, y),
                 textcoords="offset points", ha=horizontal, va=vertical, fontsize="small",
             )  # fmt: skip
             box = text.get_window_extent().padded(1.5)

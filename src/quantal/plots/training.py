@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal.plots._drawing import ROW_HEIGHT, line_style, new_figure, open_frame, shortened
+from quantal.plots._drawing import (
+    ROW_HEIGHT,
+    as_written,
+    line_style,
+    new_figure,
+    open_frame,
+    shortened,
+)
 from quantal.plots._histories import Line, history_of
 from quantal.plots._matplotlib import Figure
 from quantal.plots._watched import watched
@@ -116,10 +123,10 @@ def _draw_lines(axes: Any, lines: dict[str, Line], name: str) -> None:
             style["linestyle"] = (0, (5, 1.5))
         marker = "o" if len(line.epochs) <= 30 else ""
         axes.plot(
-            line.epochs, line.numbers, label=shortened(label, 24), marker=marker, markersize=3,
-            linewidth=1.4, **style,
+            line.epochs, line.numbers, label=as_written(shortened(label, 24)), marker=marker,
+            markersize=3, linewidth=1.4, **style,
         )  # fmt: skip
-    axes.set(xlabel="epoch", ylabel=name)
+    axes.set(xlabel="epoch", ylabel=as_written(name))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.3, linewidth=0.6)
     if len(lines) > 1:

@@ -10,6 +10,7 @@ from quantal.plots._drawing import (
     FEW_LABELS,
     MOST_LABELS,
     ROW_HEIGHT,
+    as_written,
     colors_of,
     draw_color_bar,
     draw_ranks,
@@ -101,7 +102,7 @@ def _height_of(listed: Listed) -> float:
 
 def _draw_elements(axes: Any, listed: Listed) -> None:
     """Draw the values of one parameter's elements."""
-    axes.set_title(listed.title(TITLE_SIZE), loc="left", fontsize="medium")
+    axes.set_title(as_written(listed.title(TITLE_SIZE)), loc="left", fontsize="medium")
     codes = listed.codes
     if codes.size == 0:
         axes.set_axis_off()

@@ -208,9 +208,10 @@ class Failures:
         if not paths or kind in self._said:
             return
         self._said.add(kind)
+        text = text.format(paths[0] if alike else _names(paths))
         if alike and len(paths) > 1:
             text += f" It is alike with {_names(paths[1:])}."
-        self.texts.append(text.format(paths[0] if alike else _names(paths)))
+        self.texts.append(text)
         warnings.warn(self.texts[-1], stacklevel=2)
 
 

@@ -377,13 +377,16 @@ def test_uneven_csv(train, tmp_path):
     assert train(path)[0] == 3
 
 
-def test_missing_and_corrupt_models(train, tmp_path):
+def test_missing_and_corrupt_models(train, capsys, tmp_path):
     code, _, err = train("wine", "--model", tmp_path / "absent.keras")
     assert code == 3
     assert "absent.keras does not exist" in err
     code, _, err = train("wine", "--model", "transformer")
     assert code == 3
     assert "The model transformer does not exist" in err
+    code, _, err = run(capsys, "summary", tmp_path)
+    assert code == 3
+    assert "is a folder without a model.keras" in err
     (tmp_path / "corrupt.keras").write_bytes(b"PK not a model")
     code, _, err = train("wine", "--model", tmp_path / "corrupt.keras")
     assert code == 3
@@ -457,9 +460,24 @@ def test_tables_that_do_not_fit(train, tmp_path, table):
         assert message in err
 
 
+@on_one_backend
+def test_columns_that_are_not_there(train, tmp_path, table):
+    path = csv(tmp_path, table)
+    for more, message in [
+        (["--target", "Kind"], "has no column 'Kind'; 'kind' is near. It has length, width"),
+        (["--target", "zebra"], "has no column 'zebra'. It has length, width"),
+        (["--drop", "lenght"], "has no column 'lenght'; 'length' is near"),
+        (["--keep", "id"], "has no column 'id'"),
+        (["--drop", "kind", "--target", "kind"], "the column 'kind' is wanted, and dropped"),
+    ]:
+        code, _, err = train(path, *more)
+        assert code == 4
+        assert message in err
+
+
 def test_arrays_that_do_not_fit(train, tmp_path):
     for arrays, message in [
-        ({"x": np.zeros((30, 2))}, "KeyError: 'y'. It has x. Expected"),
+        ({"x": np.zeros((30, 2))}, "it has no array 'y'. It has x. Expected"),
         ({"x": np.zeros((30, 2, 2)), "y": np.zeros(30)}, "(30, 2, 2)"),
         ({"x": np.zeros((30, 2)), "y": np.zeros((30, 1))}, "y (rows,)"),
         ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "29"),
@@ -569,7 +587,8 @@ def test_a_table_as_it_is_and_another_one_to_predict(train, capsys, tmp_path, cu
     # Other order, separator and decimals; a further column; no index, identifiers or target.
     new = customers.iloc[written["row"] - 1][["active", "age", "country", "joined"]]
     new.assign(note="x").to_csv(tmp_path / "new.tsv.gz", sep="\t", index=False)
-    code, out, err = run(capsys, "predict", model, tmp_path / "new.tsv.gz")
+    # The folder stands for the model in it.
+    code, out, err = run(capsys, "predict", model.parent, tmp_path / "new.tsv.gz")
     assert (code, err) == (0, "quantal: not used: note\n")
     predicted = pandas.read_csv(io.StringIO(out))
     assert list(predicted["prediction"]) == list(written["discrete"])

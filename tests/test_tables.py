@@ -179,8 +179,30 @@ def test_dates():
     assert got["when.month=2"].tolist() == [0, 0, 0, 1]
     assert column.parts["weekday"] == ("Thu", "Fri", "Sun")
     assert "hour" not in column.parts
-    with pytest.raises(Unfit, match=r"'when' of table holds '1970-01-01' in row 1.*%d.%m.%Y"):
-        column.numbers("table", pandas.Series(["1970-01-01"], name="when"))
+    with pytest.raises(Unfit, match=r"'when' of table holds 'soon' in row 1.*like 31.12.2020"):
+        column.numbers("table", pandas.Series(["soon"], name="when"))
+
+
+def test_dates_of_another_format_than_in_training():
+    """They are read where they leave no doubt, and it is said."""
+    words = pandas.Series(["01.01.1970", "02.01.1970", "01.02.1970"], name="when")
+    column = DateColumn.learned("table", words, "%d.%m.%Y")
+    expected = column.numbers("table", words)
+    remark = "when is written like {}, and in training like 31.12.2020: read so"
+    for others, example in [
+        (["1970-01-01", "1970-01-02", "1970-02-01"], "2020-12-31"),
+        (["1970/01/01", "1970/01/02", "1970/02/01"], "2020-12-31"),
+        (["1 Jan 1970", "2 Jan 1970", "1 Feb 1970"], "31 Dec 2020"),
+    ]:
+        others = pandas.Series(others, name="when")
+        np.testing.assert_array_equal(column.numbers("table", others), expected)
+        assert column.remarks(others) == [remark.format(example)]
+    assert column.remarks(words) == []
+    days = column.numbers("table", pandas.Series(["13/02/1970", "01/02/1970"], name="when"))[0]
+    assert days.tolist() == [43, 31]
+    for doubtful in [["01/02/1970"], ["1970-01-01", "02.01.1970"]]:
+        with pytest.raises(Unfit, match="one other format that leaves no doubt"):
+            column.numbers("table", pandas.Series(doubtful, name="when"))
 
 
 def test_times_and_dates_of_a_type_of_their_own():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import keras
 
 MODEL_ENDINGS = (".keras", ".quantal")
+RUN_MODEL = "model.keras"
+"""The name of the model in a folder of `quantal train`."""
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -50,18 +52,14 @@ def load_model(path: str, is_compiled: bool = False) -> "keras.Model":
     """Load a model that `model.save` or `quantal.save` wrote.
 
     Args:
-        path: The file.
+        path: The file, or a folder of quantal train.
         is_compiled: Whether to compile it as it was, if the file says how.
     """
     import keras
 
     from quantal._models.files import load
 
-    if not pathlib.Path(path).is_file():
-        raise Unreadable(
-            f"The model {path} does not exist. Expected a file that model.save wrote. Check "
-            f"the path; it is taken from the folder {pathlib.Path.cwd()}."
-        )
+    path = _model_file(path)
     try:
         if not path.lower().endswith(".keras"):
             return load(path)
@@ -73,6 +71,28 @@ def load_model(path: str, is_compiled: bool = False) -> "keras.Model":
             "sound .keras file of Keras's own layers, without Lambda, or a file of "
             "quantal.save. Save the model again, with such layers."
         ) from error
+
+
+def _model_file(path: str) -> str:
+    """Return the path of a model's file; of a folder, that of the model in it.
+
+    Raises:
+        Unreadable: There is none.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir() and (file / RUN_MODEL).is_file():
+        return str(file / RUN_MODEL)
+    if file.is_dir():
+        raise Unreadable(
+            f"{path} is a folder without a {RUN_MODEL}. Expected a file that model.save wrote, or "
+            "a folder of quantal train. Name the file in it."
+        )
+    if not file.is_file():
+        raise Unreadable(
+            f"The model {path} does not exist. Expected a file that model.save wrote. Check "
+            f"the path; it is taken from the folder {pathlib.Path.cwd()}."
+        )
+    return path
 
 
 def prepare_file(path: pathlib.Path, replace: bool) -> None:

@@ -203,13 +203,14 @@ class DateColumn(Column):
         return cls(str(entries.name), gaps, format, float(_days(dates.dropna()).median()), parts)
 
     def numbers(self, source: str, entries: pandas.Series) -> list[NDArray[np.float64]]:
-        dates = _dates(entries, self.format)
+        dates = _dates(entries, self._format_of(entries))
         unread = np.flatnonzero(dates.isna() & entries.notna())
         if unread.size:
             raise Unfit(
                 f"The column {self.name!r} of {source} holds {str(entries.iloc[unread[0]])!r} in "
                 f"row {unread[0] + 1}, and {unread.size} such entries in all. Expected dates as in "
-                f"training{f', written as {self.format}' if self.format else ''}."
+                f"training{f', written like {_example(self.format)}' if self.format else ''}, or "
+                "all in one other format that leaves no doubt. Write them in one of the two."
             )
         days = _days(dates).to_numpy(np.float64, na_value=np.nan)
         numbers = [days if self.gaps else np.nan_to_num(days, nan=self.fill)]
@@ -217,6 +218,26 @@ class DateColumn(Column):
             values = _PARTS[part](dates.dropna()).astype(str)
             numbers += column.numbers(source, values.reindex(entries.index))
         return numbers
+
+    def _format_of(self, entries: pandas.Series) -> str:
+        """Return training's format, or another that all entries have and that leaves no doubt."""
+        if not self.format or _all_read(entries, _dates(entries, self.format)):
+            return self.format
+        readings = {format: _dates(entries, format) for format in _DATES if format != self.format}
+        readings = {f: dates for f, dates in readings.items() if _all_read(entries, dates)}
+        first = next(iter(readings), self.format)
+        agree = all(dates.equals(readings[first]) for dates in readings.values())
+        return first if agree else self.format
+
+    def remarks(self, entries: pandas.Series) -> list[str]:
+        format = self._format_of(entries)
+        if format == self.format:
+            return super().remarks(entries)
+        return [
+            *super().remarks(entries),
+            f"{self.name} is written like {_example(format)}, and in training like "
+            f"{_example(self.format)}: read so",
+        ]
 
     def _categories(self) -> dict[str, CategoryColumn]:
         return {
@@ -331,6 +352,17 @@ def _dates(entries: pandas.Series, format: str) -> pandas.Series:
     words = entries.astype(object).where(entries.notna(), None)
     dates = pandas.to_datetime(words, format=format, errors="coerce", utc=True)
     return dates.dt.tz_localize(None)
+
+
+def _all_read(entries: pandas.Series, dates: pandas.Series) -> bool:
+    """Return whether each entry that is there became a date."""
+    return not bool((dates.isna() & entries.notna()).any())
+
+
+def _example(format: str) -> str:
+    """Return a date in a format, of a day that no month has the number of."""
+    day = pandas.Timestamp(2020, 12, 31)
+    return day.strftime("%Y-%m-%d" if format == "ISO8601" else format)
 
 
 def _rank(part: str) -> int:

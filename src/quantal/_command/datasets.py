@@ -4,7 +4,8 @@ Rows count from 1, the first one below a header. Nothing here knows Keras.
 """
 
 import dataclasses
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,8 +123,9 @@ def read_dataset(source: str, wanted: Wanted | None = None) -> Dataset:
         table, target_column = _parts(content, wanted)
     except (KeyError, ValueError) as error:
         names = content if isinstance(content, dict) else content.columns
+        reason = f"it has no array {error}" if isinstance(error, KeyError) else str(error)
         raise Unfit(
-            f"{source} does not fit: {type(error).__name__}: {error}. It has "
+            f"{source} does not fit: {reason.rstrip('.')}. It has "
             f"{', '.join(map(str, names))}. Expected a table with a header and the target's "
             "column; or arrays x (rows, features) and y (rows,)."
         ) from error
@@ -180,8 +182,9 @@ def _parts(content: Any, wanted: Wanted) -> tuple[pandas.DataFrame, pandas.Serie
     """Return the features and the target.
 
     Raises:
-        KeyError: There is no such column or array.
-        ValueError: The arrays have other shapes, or a table has no header.
+        KeyError: There is no such array.
+        ValueError: There is no such column, the arrays have other shapes, or a table has no
+            header.
     """
     if isinstance(content, dict):
         name = wanted.target or "y"
@@ -193,11 +196,23 @@ def _parts(content: Any, wanted: Wanted) -> tuple[pandas.DataFrame, pandas.Serie
     # Positions are what pandas writes for a table without names: those are a header.
     if numbers.notna().all() and set(np.diff(numbers)) - {1.0}:
         raise ValueError("the first line holds numbers only; put a header above it")
+    asked = [*wanted.drop, *wanted.keep, *([wanted.target] if wanted.target else [])]
+    for name in asked:
+        if name not in table:
+            raise ValueError(f"it has no column {name!r}{_like(name, table.columns)}")
     table = table.drop(columns=list(wanted.drop)).reset_index(drop=True)
-    if missing := set(wanted.keep) - set(table.columns):
-        raise KeyError(*sorted(missing))
+    for name in asked[len(wanted.drop) :]:
+        if name not in table:
+            raise ValueError(f"the column {name!r} is wanted, and dropped")
     name = wanted.target or str(table.columns[-1])
     return table.drop(columns=name), table[name]
+
+
+def _like(name: str, names: Iterable[str]) -> str:
+    """Return which name one may have meant; empty where none is near."""
+    of_lower = {other.lower(): other for other in names}
+    near = difflib.get_close_matches(name.lower(), of_lower, 1)
+    return f"; {of_lower[near[0]]!r} is near" if near else ""
 
 
 def _split(

@@ -11,7 +11,10 @@ import typer
 from quantal._core.numbers.values import Values
 
 ModelFile = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A file of model.save or quantal.save.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A file of model.save or quantal.save, or a folder of quantal train."
+    ),
 ]
 Backend = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,

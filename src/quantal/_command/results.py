@@ -18,6 +18,7 @@ import typer
 from keras.ops import convert_to_numpy
 from numpy.typing import NDArray
 
+from quantal._command.backend import RUN_MODEL
 from quantal._command.comparison import (
     Comparison,
     Pair,
@@ -38,7 +39,7 @@ from quantal._storage.atomic import folder_beside, move_files
 from quantal.plots.values import plot_values
 
 DEFAULT_FOLDER = "quantal-run"
-FILES = ("model.keras", "predictions.csv", "values.png")
+FILES = (RUN_MODEL, "predictions.csv", "values.png")
 SECONDS_BETWEEN_WRITES = 15.0
 """A run that is killed loses so many seconds of training, and those of a step and of writing:
 together less than half a minute."""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.numbers.values import Values
+from quantal._core.numbers.values import Values, ValuesLike
 
 SPREAD = 100
 """So many edge cases are random numbers: some between any two values of a short list."""
@@ -15,7 +15,7 @@ SMALLEST_SPAN = 1e-30
 """The width around a list of one value, whose ends coincide."""
 
 
-def edge_cases(values: Values, seed: int = 0) -> NDArray[np.float32]:
+def edge_cases(values: ValuesLike, seed: int = 0) -> NDArray[np.float32]:
     """Return numbers for which the nearest value of a list is easily missed.
 
     They are the listed values, the midpoints and their float32 neighbours, numbers between
@@ -31,9 +31,10 @@ def edge_cases(values: Values, seed: int = 0) -> NDArray[np.float32]:
 
     Example:
     >>> import numpy as np
-    >>> np.isin([1, -1, 0, np.inf], edge_cases(Values([1, -1]))).all()
+    >>> np.isin([1, -1, 0, np.inf], edge_cases([1, -1])).all()
     np.True_
     """
+    values = Values.get(values)
     random = np.random.default_rng(seed)
     largest = np.finfo(np.float32).max
     near = np.concatenate([values.numbers, values.midpoints])

@@ -20,8 +20,8 @@ A check raises AssertionError with a message that says what broke the law.
 Use them for a list, an estimator or a layer of your own:
 
 >>> import quantal
->>> assert_nearest(quantal.Values([1, -1, 0.5, -0.5]), [0.2, -3.0, 0.75])
->>> assert_hard(quantal.estimators.StraightThrough(), quantal.Values("ternary"))
+>>> assert_nearest([1, -1, 0.5, -0.5], [0.2, -3.0, 0.75])
+>>> assert_hard(quantal.estimators.StraightThrough(), "ternary")
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers
-from quantal._core.numbers.values import Values
+from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
 from quantal._core.tensors.projection import projection_of
@@ -54,7 +54,7 @@ TINY = 1e-30
 """A lower bound of divisors and spans that may be zero."""
 
 
-def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
+def assert_nearest(values: ValuesLike, x: ArrayLike, compile: bool = False) -> None:
     """Check laws 1 and 2: nearest is nearest and idempotent; codes, NumPy and tensors agree.
 
     Args:
@@ -66,8 +66,9 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
         AssertionError: A law is broken.
 
     Example:
-    >>> assert_nearest(Values("nf4"), [0.2, -3.0, 0.75])
+    >>> assert_nearest("nf4", [0.2, -3.0, 0.75])
     """
+    values = Values.get(values)
     x = np.asarray(x, np.float32)
     nearest, codes = values.nearest(x), values.codes(x)
     _demand(
@@ -95,7 +96,7 @@ def assert_nearest(values: Values, x: ArrayLike, compile: bool = False) -> None:
         )
 
 
-def assert_members(tensor: Tensor, values: Values) -> None:
+def assert_members(tensor: Tensor, values: ValuesLike) -> None:
     """Check law 3: every element equals a listed value, rounded once to the tensor's dtype.
 
     Args:
@@ -107,8 +108,9 @@ def assert_members(tensor: Tensor, values: Values) -> None:
 
     Example:
     >>> import keras
-    >>> assert_members(keras.ops.convert_to_tensor([1.0, -1.0, 1.0]), Values("binary"))
+    >>> assert_members(keras.ops.convert_to_tensor([1.0, -1.0, 1.0]), "binary")
     """
+    values = Values.get(values)
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     listed = ops.cast(ops.cast(ops.convert_to_tensor(values.numbers), dtype), "float32")
     numbers = ops.convert_to_numpy(ops.cast(tensor, "float32"))
@@ -177,7 +179,7 @@ def _demand_listed(use: Use, halves: set[str]) -> None:
     )
 
 
-def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> None:
+def assert_hard(estimator: Estimator, values: ValuesLike, within: bool = True) -> None:
     """Check laws 3 and 4: listed in inference; in training too, or at the schedule's end.
 
     Args:
@@ -190,8 +192,9 @@ def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> No
 
     Example:
     >>> import quantal
-    >>> assert_hard(quantal.estimators.Annealed(), Values("ternary"))
+    >>> assert_hard(quantal.estimators.Annealed(), "ternary")
     """
+    values = Values.get(values)
     latent = edge_cases(values)
     latent = ops.convert_to_tensor(latent[np.isfinite(latent)])
     assert_members(estimator(latent, values, training=False), values)
@@ -213,7 +216,7 @@ def assert_hard(estimator: Estimator, values: Values, within: bool = True) -> No
 
 def assert_gradient(
     estimator: Estimator,
-    values: Values,
+    values: ValuesLike,
     surrogate: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     x: ArrayLike,
     compile: bool = False,
@@ -235,8 +238,9 @@ def assert_gradient(
     Example:
     >>> import quantal
     >>> identity = quantal.estimators.StraightThrough()
-    >>> assert_gradient(identity, Values("binary"), lambda x: x, [0.3, -0.2])
+    >>> assert_gradient(identity, "binary", lambda x: x, [0.3, -0.2])
     """
+    values = Values.get(values)
     x = np.asarray(x, np.float32)
     projection_of(values)  # Created here: PyTorch's compiler cannot trace that.
     gradient = backend.gradient_of(

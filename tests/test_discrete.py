@@ -361,6 +361,17 @@ def test_bad_names_are_refused(weights):
         Discrete(layers.Dense(2), VALUES, weights)
 
 
+def test_quantizers_of_other_libraries_are_refused():
+    with pytest.raises(TypeError, match=r"input_quantizer came.*activations stay floats"):
+        Discrete(layers.Dense(2), VALUES, input_quantizer="ste_sign")
+
+
+@pytest.mark.parametrize("layer", [layers.Activation("relu"), layers.Flatten()])
+def test_a_layer_without_weights_is_refused(layer):
+    with pytest.raises(ValueError, match=r"has no weights.*For binary activations"):
+        Discrete(layer, VALUES)(np.ones((2, 3)))
+
+
 def test_what_is_no_layer_is_refused():
     with pytest.raises(TypeError, match="Expected a Keras layer"):
         Discrete(layers.Dense, VALUES)

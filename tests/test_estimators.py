@@ -376,6 +376,7 @@ def test_get_by_name(name, kind):
         (lambda: GumbelSoftmax(temperature=0), ValueError, "temperature is 0"),
         (lambda: MeanField(temperature=0), ValueError, "temperature is 0"),
         (lambda: Annealed(steepness="10"), TypeError, "steepness is '10'"),
+        (lambda: estimators.get("approx_sign"), ValueError, r"StraightThrough\('approx_sign'\)"),
         (lambda: estimators.get("ste"), ValueError, "estimator is 'ste'. Expected one of"),
         (lambda: estimators.get("ste"), ValueError, "layers and discretize also take 'auto'"),
         (lambda: parse(np.array([1, 2])), TypeError, "Expected a name"),

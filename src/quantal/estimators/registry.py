@@ -9,6 +9,7 @@ from quantal.estimators.annealed import Annealed
 from quantal.estimators.contrib.argmax_straight_through import ArgmaxStraightThrough
 from quantal.estimators.contrib.binary_relax import BinaryRelax
 from quantal.estimators.contrib.residual import Residual
+from quantal.estimators.contrib.surrogates import SURROGATES
 from quantal.estimators.element_wise_scaled import ElementWiseScaled
 from quantal.estimators.gumbel_softmax import GumbelSoftmax
 from quantal.estimators.mean_field import MeanField
@@ -59,6 +60,11 @@ def get(identifier: "str | dict[str, Any] | Estimator") -> Estimator:
             raise ValueError(
                 "estimator is 'auto', which is a policy and no estimator. Layers accept it; "
                 "by hand use quantal.estimators.resolve('auto', shape)."
+            )
+        if identifier in SURROGATES:
+            raise ValueError(
+                f"estimator is {identifier!r}, which is a surrogate. Expected an estimator. Give "
+                f"quantal.estimators.StraightThrough({identifier!r})."
             )
         raise ValueError(
             f"estimator is {identifier!r}. Expected one of {', '.join(_BY_NAME)}, or an "

@@ -51,6 +51,12 @@ from quantal.layers._substitutes import (
 )
 from quantal.layers._wrappers import note_wrapper, present_latents, refuse_second_wrapper
 
+_ACTIVATIONS = (
+    "For binary activations write a layer whose call returns "
+    "quantal.estimators.StraightThrough('clip')(inputs, [-1, 1]); see docs/from/larq.md."
+)
+"""How to have what this layer has not."""
+
 
 @keras.saving.register_keras_serializable(package="quantal")
 class Discrete(DiscreteLayer, keras.layers.Wrapper):
@@ -135,6 +141,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
                 f"layer is {layer!r} of type {type(layer).__name__}. Expected a Keras layer. "
                 "Give an instance, such as keras.layers.Dense(10)."
             )
+        _refuse_quantizers(kwargs)
         # Keras reads names, masks and `training` from the signature of `call`.
         signature = inspect.signature(layer.call)
         self._layer_takes_training = "training" in signature.parameters
@@ -345,7 +352,13 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         latents = self._named_variables()
         if not latents:
             names = [v.path.removesuffix(LATENT_SUFFIX) for v in self.layer.weights]
-            paths = ", ".join(names) or "none"
+            if not names:
+                raise ValueError(
+                    f"The layer {self.layer.name!r} of type {type(self.layer).__name__} has no "
+                    "weights. Expected a layer with some: Discrete puts weights on lists, and "
+                    f"activations stay as they are. {_ACTIVATIONS}"
+                )
+            paths = ", ".join(names)
             raise ValueError(
                 f"weight_names is {list(self.weight_names)}, but the layer "
                 f"{self.layer.name!r} has no such weight. It has: {paths}. Give a name, or "
@@ -513,6 +526,17 @@ def _for_wrapper(cls: type, config: dict[str, Any]) -> dict[str, Any]:
 
 def _is_built(layer: keras.Layer) -> bool:
     return all(inner.built for inner in flatten_layers(layer))
+
+
+def _refuse_quantizers(arguments: dict[str, Any]) -> None:
+    """Refuse the arguments of other libraries' layers, and say what stands for them here."""
+    others = [name for name in arguments if name.endswith("quantizer")]
+    if others:
+        raise TypeError(
+            f"{others[0]} came. Expected no quantizers: Discrete(layer, values) puts a layer's "
+            "weights on the list `values`, `estimator` says how gradients pass, and activations "
+            f"stay floats. {_ACTIVATIONS}"
+        )
 
 
 def _checked_names(weight_names: Any) -> tuple[str | int, ...]:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -394,6 +395,33 @@ def test_advice_takes_the_best_estimator_of_each_list():
     weak = SweepCell("small", "annealed", None, (0.1, 0.12, 0.11), 100)
     advice = advice_on([weak, SMALL, BEST], "accuracy", True)
     assert advice.startswith("Take small with auto: ")
+
+
+def test_advice_names_estimators_that_are_as_good():
+    near = SweepCell("small", "annealed", None, (0.79, 0.81, 0.83), 100)
+    far = SweepCell("small", "residual", None, (0.1, 0.12, 0.11), 100)
+    words = "; with annealed (0.8100 ± 0.0200) it is as good within the seeds' spread."
+    assert advice_on([near, SMALL, far, BEST], "accuracy", True).endswith(words)
+
+
+@on_one_backend
+def test_a_function_with_a_seed_of_its_own_is_noted():
+    def build(values, estimator):
+        if is_fixed:
+            keras.utils.set_random_seed(0)
+        net = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+        net.compile("sgd", "mse", jit_compile=False)
+        return net
+
+    settings = {"values": [None], "seeds": (0, 1, 2), "epochs": 1, "verbose": 0}
+    is_fixed = False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The function builds the same weights")
+        quantal.sweep(build, *sweeping.data(), **settings)
+    is_fixed = True
+    with pytest.warns(UserWarning, match="same weights with seed 0 as with seed 1") as raised:
+        quantal.sweep(build, *sweeping.data(), **settings)
+    assert len([w for w in raised if "same weights" in str(w.message)]) == 1
 
 
 def test_tensorflow_does_not_warn_of_new_models(caplog):

@@ -15,7 +15,8 @@ def advice_on(cells: Sequence[SweepCell], metric: str, maximize: bool, missing: 
     The list with the best mean is compared with the others, each with its best estimator and
     learning rate. A list is tied with it if the means are no further apart than the seeds of one
     list are: by the standard deviation of both together. Of the tied ones the smallest is
-    advised.
+    advised. Other estimators and rates that are tied with its own on this list are named, so that
+    none of them is taken for better than chance.
 
     Args:
         cells: What each list with each estimator and learning rate has reached.
@@ -32,6 +33,7 @@ def advice_on(cells: Sequence[SweepCell], metric: str, maximize: bool, missing: 
     tied = [cell for cell in picks if sign * (best.mean - cell.mean) <= _spread(best, cell)]
     chosen = min(tied, key=lambda cell: (cell.bytes or math.inf, -sign * cell.mean))
     parts = [f"Take {_name(chosen, listed)}: {_numbers(chosen, metric)}{_why(chosen, best, picks)}"]
+    parts += _as_good(chosen, listed, sign)
     free = [cell for cell in cells if cell.is_free and cell.scores]
     if free:
         float_best = max(free, key=lambda cell: sign * cell.mean)
@@ -71,6 +73,22 @@ def _why(chosen: SweepCell, best: SweepCell, picks: Sequence[SweepCell]) -> str:
     return ", the best; no smaller list comes within the seeds' spread of it"
 
 
+def _as_good(chosen: SweepCell, listed: Sequence[SweepCell], sign: float) -> list[str]:
+    """Return which estimators and rates are tied with those of a cell on the same list."""
+    others = [
+        cell
+        for cell in listed
+        if cell.values == chosen.values
+        and cell is not chosen
+        and chosen.spread is not None
+        and sign * (chosen.mean - cell.mean) <= _spread(chosen, cell)
+    ]
+    if not others:
+        return []
+    names = [f"{' '.join(_setting(cell, listed))} ({cell.score_text})" for cell in others]
+    return [f"{' and '.join(names)} it is as good within the seeds' spread"]
+
+
 def _caveats(picks: Sequence[SweepCell], missing: int) -> list[str]:
     """Return what makes the sentence less sure."""
     caveats = []
@@ -86,12 +104,17 @@ def _caveats(picks: Sequence[SweepCell], missing: int) -> list[str]:
 
 def _name(cell: SweepCell, listed: Sequence[SweepCell]) -> str:
     """Return a list's name, with the estimator and the rate where there are several."""
-    parts = [cell.values]
+    return " ".join([cell.values, *_setting(cell, listed)])
+
+
+def _setting(cell: SweepCell, listed: Sequence[SweepCell]) -> list[str]:
+    """Return the estimator and the rate where there are several."""
+    parts = []
     if len({other.estimator for other in listed}) > 1:
         parts.append(f"with {cell.estimator}")
     if len({other.learning_rate for other in listed}) > 1:
         parts.append(f"at a learning rate of {cell.learning_rate:g}")
-    return " ".join(parts)
+    return parts
 
 
 def _numbers(cell: SweepCell, metric: str) -> str:

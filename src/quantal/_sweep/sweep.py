@@ -17,6 +17,7 @@ from quantal._sweep.result import SweepResult, SweepRow
 from quantal._sweep.training import (
     Models,
     Outcome,
+    Starts,
     Unbuildable,
     goal_of,
     release_memory,
@@ -141,6 +142,7 @@ class _Run:
         self._models, self._data, self._fit, self._metric = models, data, fit, metric
         self._journal, self._progress = journal, progress
         self._not_built: dict[str, Outcome] = {}
+        self._starts = Starts()
 
     def do(self, trial: Trial) -> None:
         """Do a trial and keep its outcome; one whose model cannot be made is noted, not kept."""
@@ -149,6 +151,8 @@ class _Run:
         except Unbuildable as error:
             outcome = self._not_built[trial.key] = Outcome({}, 0, 0.0, f"not built: {error}")
         else:
+            if self._models.is_function:
+                self._starts.check(trial, model)
             outcome = train(model, trial, self._data, self._fit, self._metric)
             with interrupts_ignored():
                 if self._journal.goal is None and outcome.metrics:

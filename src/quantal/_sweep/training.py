@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -87,13 +88,13 @@ class Models:
 
     def __init__(self, source: Any, start: str) -> None:
         self._source, self._start = source, start
-        self._is_function = callable(source) and not isinstance(source, keras.Layer)
+        self.is_function = callable(source) and not isinstance(source, keras.Layer)
         if start not in ("model", "fresh"):
             raise ValueError(
                 f"start is {start!r}. Expected 'model', to go on from the weights that the model "
                 "has, or 'fresh', to draw new ones by each seed."
             )
-        if not self._is_function:
+        if not self.is_function:
             check_model(source)
             _check_compiled(source)
             # Before hours of training: this model could not be written at their end.
@@ -101,7 +102,7 @@ class Models:
 
     def check(self, trial: Trial) -> None:
         """Refuse a learning rate that the model's optimizer cannot take."""
-        if trial.learning_rate is not None and not self._is_function:
+        if trial.learning_rate is not None and not self.is_function:
             _check_rate(self._source)
 
     def build(self, trial: Trial) -> keras.Model:
@@ -121,7 +122,7 @@ class Models:
         return model
 
     def _built(self, trial: Trial) -> keras.Model:
-        if self._is_function:
+        if self.is_function:
             with names_from_the_start():
                 model = self._source(trial.rule, trial.identifier)
             check_model(model, "what the function returns")
@@ -138,7 +139,7 @@ class Models:
         Args:
             has_rates: Whether the sweep sets the learning rate, so that the model's is no part.
         """
-        if self._is_function:
+        if self.is_function:
             return {"model": _name_of(self._source)}
         layers = [_described(layer) for layer in flatten_layers(self._source)]
         arguments = compile_arguments(self._source)
@@ -153,6 +154,28 @@ class Models:
             "initial weights": "new ones" if is_fresh else digest(self._source.get_weights()),
             "optimizer or loss": digest(repr(compiled)),
         }
+
+
+class Starts:
+    """Starts remember the first weights of a sweep's models, which shall differ by seed."""
+
+    def __init__(self) -> None:
+        self._seeds: dict[tuple[Any, ...], int] = {}
+        self._has_warned = False
+
+    def check(self, trial: Trial, model: keras.Model) -> None:
+        """Warn, once, if a model begins as one with another seed did."""
+        start = (*trial.cell, digest(model.get_weights()))
+        seed = self._seeds.setdefault(start, trial.seed)
+        if seed != trial.seed and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"The function builds the same weights with seed {seed} as with seed {trial.seed}. "
+                "Expected others, since sweep sets the seed before each call: the spread is now "
+                "that of the order of batches alone. Leave set_random_seed and fixed seeds of "
+                "initializers out of the function.",
+                stacklevel=4,
+            )
 
 
 def train(

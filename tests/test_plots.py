@@ -1,4 +1,5 @@
 import csv
+import functools
 import io
 import types
 
@@ -122,6 +123,19 @@ def test_what_is_drawn_of():
     for source in (model, layer, parameters[0], parameters, layer.kernel, expected):
         assert stems_of(plot_values(source)) == expected
     assert plot_values(expected, [1, -1, 0.5, -0.5, 0]).axes[1].get_yticks().size == 5
+
+
+@on_one_backend
+def test_results_of_searches_are_drawn():
+    search = functools.partial(quantal.search, budget=quantal.Budget(evaluations=100), verbose=0)
+    result = search(lambda v: -v.sum(axis=1), [1, -1, 0.5], n=3)
+    figure = plot_values(result)
+    assert stems_of(figure) == [1, 1, 1]
+    assert figure.axes[1].get_yticks().size == 3  # Values that nothing uses are in the list, too.
+    assert stems_of(plot_values(search(lambda v: -v.sum(axis=1), [[1, 2], [5, 3]]))) == [2, 5]
+    beam = search(quantal.objectives.Magnitude([1, 1j, -1]), [1, 1j, -1, -1j])
+    headings = [plot_beam(source).axes[0].get_title(loc="left") for source in (beam, {"a": beam})]
+    assert headings[1] == f"a:  {headings[0]}"
 
 
 def test_sources_that_are_refused():

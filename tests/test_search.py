@@ -633,7 +633,10 @@ def test_the_gradients_of_the_largest_are_those_of_the_negative(random):
 
 
 def test_what_cannot_be_maximized_is_refused():
-    words = r"maximize is True, and the objective is a Magnitude.* Expected a function, Quadratic"
+    words = r"maximize is True, and the objective is a Minimax.* Expected a function, Quadratic"
+    with pytest.raises(ValueError, match=words):
+        search(Minimax(np.ones((1, 3)), [0]), [1, -1], maximize=True)
+    words = r"Magnitude, whose loss is minus the magnitude.* for the largest magnitude"
     with pytest.raises(ValueError, match=words):
         search(Magnitude(np.ones(3)), [1, -1], maximize=True)
 

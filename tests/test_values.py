@@ -385,6 +385,17 @@ def test_bad_series():
         Values.e_series(25)
     with pytest.raises(ValueError, match=r"low is 0 and high is 5. Expected positive numbers"):
         Values.e_series(24, 0, 5)
+    with pytest.raises(ValueError, match=r"low is '1k' and high is '10k'. Expected positive .*1e3"):
+        Values.e_series(24, "1k", "10k")
+    with pytest.raises(ValueError, match=r"count is 24.0. Expected one of 3"):
+        Values.e_series(24.0)
+    assert len(Values.e_series(np.int64(24), np.float32(1), 2)) == 8
+    with pytest.raises(ValueError, match=r"low is '-3dB', .*Expected finite decibels"):
+        Values.decibels("-3dB", 0, 1)
+    with pytest.raises(
+        ValueError, match=r"low is '1k' and high is 2000.0. Expected numbers: 4.7e3"
+    ):
+        Values.e_series(24, 1e3, 1e4).between("1k", 2e3)
     with pytest.raises(ValueError, match=r"E3 has no number from 3 to 4"):
         Values.e_series(3, 3, 4)
     with pytest.raises(ValueError, match=r"step is 0. Expected finite decibels"):

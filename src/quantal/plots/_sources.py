@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.table import shortened
+from quantal._core.views import Views
 
 if TYPE_CHECKING:
     from quantal._core.parameter import Parameter
@@ -29,7 +30,7 @@ precision is enough for that."""
 
 _EXPECTED = (
     "Expected a Keras model or layer with discrete layers, a parameter, a list of parameters as "
-    "quantal.parameters_of(model) returns, or an array of numbers."
+    "quantal.parameters_of(model) returns, a result of quantal.search, or an array of numbers."
 )
 
 
@@ -97,8 +98,9 @@ def listed_in(
     """Return what is drawn of a source, one entry a parameter.
 
     Args:
-        source: A model, a layer, a parameter, a list of parameters, or an array.
-        values: The list of an array; None to take the array's different numbers.
+        source: A model, a layer, a parameter, a list of parameters, a result of a search, or an
+            array.
+        values: The list of an array; None to take the result's, or the array's different numbers.
         names: Names of the positions of the first axis, for the parameters of that length.
 
     Raises:
@@ -176,6 +178,9 @@ def _listed_parameter(parameter: "Parameter") -> Listed:
 
 def _listed_array(source: Any, values: ValuesLike | None) -> Listed:
     numbers = checked_array(source)
+    if values is None and vector_of_result(source) is not None:
+        # A list for each element is no list of the whole.
+        values = None if any(isinstance(entry, list) for entry in source.values) else source.values
     if values is None:
         different = np.unique(numbers)
         if len(different) > MOST_NUMBERS:
@@ -216,8 +221,16 @@ def checked_array(source: Any) -> NDArray[np.float32]:
     return numbers
 
 
+def vector_of_result(source: Any) -> NDArray[Any] | None:
+    """Return the vector of a result of `quantal.search`, and None for all else."""
+    return getattr(source, "vector", None) if isinstance(source, Views) else None
+
+
 def numbers_of(tensor: Any) -> Any:
-    """Return a tensor or variable of any framework as a NumPy array, and all else as it is."""
+    """Return a tensor, a variable or a result's vector as a NumPy array, and all else as it is."""
+    vector = vector_of_result(tensor)
+    if vector is not None:
+        return vector
     if "keras" in sys.modules:
         from keras import KerasTensor, Variable, ops
 

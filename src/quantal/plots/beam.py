@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from quantal.plots._drawing import LINES, ink, new_figure, open_frame
 from quantal.plots._matplotlib import Figure
-from quantal.plots._sources import listed_in, numbers_of
+from quantal.plots._sources import listed_in, numbers_of, vector_of_result
 
 HEIGHT = 1.6
 """Inches of a beam."""
@@ -38,8 +38,9 @@ def plot_beam(
     many angles as its curve needs, so that narrow lobes and nulls are not cut off.
 
     Args:
-        vectors: The elements' factors, (n,), real or complex, or several by name; a model's or
-            layer's listed values do as well. Multiply them with measured errors beforehand.
+        vectors: The elements' factors, (n,), real or complex, or several by name; a result of
+            `quantal.search` and a model's or layer's listed values do as well. Multiply them with
+            measured errors beforehand.
         spacing: The distance between neighbouring elements, in wavelengths, positive.
         floor: The lowest level that is drawn, in dB, below 0.
         title: Text above the figure.
@@ -133,6 +134,8 @@ def _vectors_in(source: Any) -> dict[str, NDArray[Any]]:
     """Return the vectors to draw by their names."""
     if isinstance(source, Mapping):
         return {str(name): _checked(vector, str(name)) for name, vector in source.items()}
+    if vector_of_result(source) is not None:
+        return {"": _checked(source, "the vector")}
     if not isinstance(source, np.ndarray) and type(source).__module__.split(".")[0] != "builtins":
         listed = listed_in(source)
         return {e.path: _checked(e.values.take(e.codes), e.path) for e in listed}

@@ -55,8 +55,8 @@ def plot_values(
     Values are those of the list, without a scale, which the title names where it has room.
 
     Args:
-        source: A built model or layer, a parameter, a list of parameters, or an array of listed
-            numbers such as `layer.kernel`.
+        source: A built model or layer, a parameter, a list of parameters, a result of
+            `quantal.search`, or an array of listed numbers such as `layer.kernel`.
         values: The list of an array; None to take the array's different numbers.
         names: Names of the positions of the first axis, such as the columns of a table; the
             parameters with as many positions have them.

@@ -1,6 +1,7 @@
 """Numbers that parts come in: the E-series of resistors and capacitors, and steps in decibels."""
 
 import math
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,10 @@ _ROUNDING = 1e-9
 
 def e_series(count: int, low: float, high: float) -> NDArray[np.float64]:
     """Return the numbers of an E-series from `low` to `high`, as `Values.e_series` describes."""
-    if count not in (*_BY_TABLE, *_BY_FORMULA):
+    if not isinstance(count, Integral) or count not in (*_BY_TABLE, *_BY_FORMULA):
         known = ", ".join(map(str, (*_BY_TABLE, *_BY_FORMULA)))
         raise ValueError(f"count is {count!r}. Expected one of {known}. Give 24 for E24.")
-    if not 0 < low <= high < math.inf:
+    if not _are_numbers(low, high) or not 0 < low <= high < math.inf:
         raise ValueError(
             f"low is {low!r} and high is {high!r}. Expected positive numbers, low first. Give, for "
             "example, low=1e3, high=1e6 for 1 kOhm to 1 MOhm."
@@ -45,7 +46,8 @@ def e_series(count: int, low: float, high: float) -> NDArray[np.float64]:
 
 def decibels(low: float, high: float, step: float) -> NDArray[np.float64]:
     """Return the factors of amplitudes from `low` to `high` decibels, in steps."""
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high and step > 0):
+    is_range = _are_numbers(low, high, step) and -math.inf < low <= high < math.inf
+    if not is_range or not step > 0:
         raise ValueError(
             f"low is {low!r}, high is {high!r} and step is {step!r}. Expected finite decibels, low "
             "first, and a positive step. Give, for example, low=-31.5, high=0, step=0.5."
@@ -56,6 +58,8 @@ def decibels(low: float, high: float, step: float) -> NDArray[np.float64]:
 
 def between(numbers: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """Return those of some numbers that are from `low` to `high`, in their order."""
+    if not _are_numbers(low, high):
+        raise ValueError(f"low is {low!r} and high is {high!r}. Expected numbers: 4.7e3 for 4.7 k.")
     within = numbers[_is_within(numbers, low, high)]
     if not len(within):
         raise ValueError(
@@ -63,6 +67,10 @@ def between(numbers: NDArray[np.float32], low: float, high: float) -> NDArray[np
             f"{numbers.min():g} to {numbers.max():g}. Widen the limits."
         )
     return within
+
+
+def _are_numbers(*limits: object) -> bool:
+    return all(isinstance(limit, Real) for limit in limits)
 
 
 def _is_within(numbers: NDArray[np.floating], low: float, high: float) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from quantal.objectives.magnitude import Magnitude
 from quantal.objectives.objective import Objective
 from quantal.objectives.problem import Floats
 from quantal.objectives.quadratic import Quadratic
@@ -25,6 +26,12 @@ def negative_of(objective: Objective) -> Objective:
         return Sums(objective.matrix, _negative(objective.function), objective.constant)
     if objective.black_box:
         return _Negative(objective)
+    if isinstance(objective, Magnitude):
+        raise ValueError(
+            "maximize is True, and the objective is a Magnitude, whose loss is minus the "
+            "magnitude. Expected maximize=False for the largest magnitude. Leave maximize out; for "
+            "the smallest magnitude give the function lambda vectors: -objective(vectors)."
+        )
     raise ValueError(
         f"maximize is True, and the objective is a {type(objective).__name__}, whose method finds "
         "the smallest loss alone. Expected a function, Quadratic or Sums. Give the function "

@@ -507,6 +507,26 @@ def refusal(tmp_path, data):
 
 
 @on_one_backend
+@pytest.mark.parametrize("ending", [".keras", ".h5", ".KERAS"])
+def test_an_ending_of_keras_is_refused_and_an_old_file_stays(ending, tmp_path):
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=r"Keras could not load .* call model\.save") as caught:
+        quantal.save(small(), path)
+    assert "'.quantal'" in str(caught.value)
+    assert path.read_bytes() == b"old"
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_file_of_keras_is_named_as_one(name, tmp_path):
+    model = small()
+    (model.save if name.endswith("keras") else model.save_weights)(tmp_path / name)
+    with pytest.raises(ValueError, match=r"is a file of Keras, .* keras\.saving\.load_model"):
+        quantal.load(tmp_path / name)
+
+
+@on_one_backend
 def test_every_flipped_bit_is_found(whole, tmp_path, random):
     for bit in random.permutation(8 * len(whole))[:400]:
         data = bytearray(whole)

@@ -46,6 +46,7 @@ Arrays = dict[str, NDArray[Any]]
 
 VERSION = 1
 """The version of the format, which docs/format.md describes."""
+_ENDINGS_OF_KERAS = (".keras", ".h5", ".hdf5")
 _KINDS = ("codes", "values", "scale")
 _MOST_UNSAVED = 2**20
 """The most numbers that a model has besides those of the file: states, seeds."""
@@ -68,17 +69,18 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
 
     Args:
         model: A built Keras model.
-        path: The file. Any ending; `.quantal` is usual.
+        path: The file. `.quantal` is usual, and any ending will do but those of Keras's own
+            files, `.keras` and `.h5`, which Keras could not load.
 
     Returns:
         The file's size in bytes.
 
     Raises:
         TypeError: The model is not a Keras model.
-        ValueError: The model is not built; a weight is NaN or infinite, so that it has no
-            value of its list; or `load` could not make the model again, since Keras cannot
-            describe its architecture, or it holds code or a class that is not registered.
-            Nothing is written then.
+        ValueError: The path ends in `.keras` or `.h5`; the model is not built; a weight is NaN
+            or infinite, so that it has no value of its list; or `load` could not make the model
+            again, since Keras cannot describe its architecture, or it holds code or a class that
+            is not registered. Nothing is written then.
 
     >>> import keras, quantal, tempfile, os
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
@@ -89,6 +91,7 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     True
     """
     check_model(model)
+    _check_ending(path)
     contents = contents_of(model)
     slots, arrays, metadata = contents.slots, contents.arrays, contents.metadata
     _prove(model, slots, arrays, metadata)
@@ -201,6 +204,17 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
         raise container.refusal(path, "the assets", cause_of(error)) from error
     refresh_state(skeleton.model)
     return skeleton.model
+
+
+def _check_ending(path: str | os.PathLike[str]) -> None:
+    """Refuse a path at which everyone, Keras among them, expects a file of Keras's own."""
+    ending = os.path.splitext(os.fspath(path))[1]
+    if ending.lower() in _ENDINGS_OF_KERAS:
+        raise ValueError(
+            f"{os.fspath(path)} ends in {ending!r}, and Keras could not load what quantal.save "
+            "writes. Expected another ending, such as '.quantal'. For a file of Keras's own call "
+            "model.save, to go on training, or quantal.finalize, for a small one."
+        )
 
 
 def _numbers(variable: keras.Variable) -> NDArray[Any]:

@@ -41,6 +41,9 @@ CONTENTS = "contents"
 """The name of the tensor that says what the others hold."""
 _LONGEST_HEADER = 2**20
 """The most bytes of a file's header: it names a tensor for each dtype, and what tools add."""
+_BEGINNINGS_OF_KERAS = (b"PK\x03\x04", b"\x89HDF")
+"""Zip archives, such as `.keras`, and HDF5 files begin so. As lengths of headers they are longer
+than any."""
 _DIMENSIONS = 32
 """The most dimensions of an array: so many has every NumPy."""
 _UNREADABLE = (
@@ -269,7 +272,14 @@ def _check_file(path: str | os.PathLike[str]) -> None:
         kind = "a folder" if os.path.isdir(path) else "a device, a pipe or a socket"
         raise refusal(path, "it", f"it is {kind}")
     with open(path, "rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        begin = file.read(LENGTH_BYTES)
+    if begin.startswith(_BEGINNINGS_OF_KERAS):
+        raise ValueError(
+            f"{os.fspath(path)}: it is not readable: it is a file of Keras, or another archive. "
+            "Expected a file as quantal.save writes it. Load what model.save wrote with "
+            "keras.saving.load_model, after import quantal."
+        )
+    length = int.from_bytes(begin, "little")
     if length > _LONGEST_HEADER:
         raise refusal(path, "the header", f"its size is {length} bytes")
 

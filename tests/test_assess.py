@@ -213,6 +213,40 @@ def test_comparisons_are_with_what_they_say(data):
     assert few.free is None  # Eight floats fit twelve samples whatever they are.
 
 
+@on_one_backend
+def test_the_best_change_in_per_cent_is_written_without_an_exponent(data):
+    x, _ = data
+    model = compiled(LearnableMultiplier([1, -1]))
+    model.layers[0].set_codes([1, 0, 0, 0])
+    for error, share in ((0, "(-100 %)"), (3, "(-31 %)"), (9, "(-4.7 %)")):
+        signs = x / np.abs(x)
+        result = assessed(model, signs, signs + error * np.eye(4)[1])
+        assert share in result.headline()
+
+
+def test_missing_targets_are_asked_for(data):
+    x, _ = data
+    model = compiled(LearnableMultiplier([1, -1]))
+    with pytest.raises(ValueError, match=r"y is None, and the loss .* Give y, as in fit"):
+        assessed(model, x, None)
+
+
+@on_one_backend
+def test_a_loss_that_needs_no_targets_gets_none(data):
+    class Penalty(layers.Layer):
+        def call(self, inputs):
+            self.add_loss(keras.ops.mean(inputs))
+            return inputs
+
+    x, _ = data
+    model = keras.Sequential([keras.Input((4,)), LearnableMultiplier([1, -1]), Penalty()])
+    model.compile("adam")
+    model.layers[0].set_codes([0, 0, 0, 0])
+    result = assessed(model, np.abs(x), None)
+    assert result.helpful == 4
+    assert result.loss == pytest.approx(np.abs(x).mean(), rel=1e-5)
+
+
 def absorption_of(model, x, y, index=0):
     return assessed(model, x, y, budget=Budget(evaluations=1)).parameters[index].absorption
 
@@ -227,7 +261,9 @@ def test_a_vector_before_a_free_dense_cannot_be_identified(data):
     assert [name.split("/", 1)[1] for name in absorption.names] == ["free/kernel"]
     (text,) = [line for line in result.advice() if "identified" in line]
     assert "The signs of sequential" in text
-    assert "free/kernel (trainable=False), or put it on a list, one without opposite" in text
+    assert "Leave the vector out, which loses nothing; or" in text
+    assert "free/kernel (trainable=False) with weights that you know, as random ones" in text
+    assert "or put it on a list, one without opposite values." in text
     for weight, number in zip(model.weights, weights, strict=True):
         np.testing.assert_array_equal(numpy(weight), number)
     model.layers[1].trainable = False

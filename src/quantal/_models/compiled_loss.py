@@ -96,10 +96,24 @@ class CompiledLoss:
             # An error is readable here; within a compiled function it is not.
             self._monitored(y, y, self.model(x, training=False), weights)
         self.forget_traces()
-        if backend.name() == "jax" and not self._prepared:
+        if y is None:
+            self._check_without_targets(x, weights)
+        elif backend.name() == "jax" and not self._prepared:
             compute_loss(self.model, x, y, self.model(x, training=False), weights)
             self.forget_traces()
         self._prepared = True
+
+    def _check_without_targets(self, x: Any, weights: Any) -> None:
+        """Compute the loss once without targets, and say so where it needs them."""
+        try:
+            compute_loss(self.model, x, None, self.model(x, training=False), weights)
+        # Each backend has an error of its own for a None.
+        except Exception as error:
+            raise ValueError(
+                f"y is None, and the loss of the model {self.model.name!r} cannot be computed "
+                "without targets. Expected those that belong to x. Give y, as in fit."
+            ) from error
+        self.forget_traces()
 
     def loss(self, values: list[NDArray[Any]], batch: Any) -> tuple[float, float]:
         """Return the loss of values and the monitored number, without a gradient.

@@ -163,7 +163,7 @@ class Assessment(Views):
                 "better value, the others as they are."
             )
         lower = self.loss + self.best_change
-        share = f" ({100 * self.best_change / abs(self.loss):.2g} %)" if self.loss else ""
+        share = f" ({_percent(self.best_change / abs(self.loss))})" if self.loss else ""
         return (
             f"For {self.helpful:,} of {of_all} another value lowers the loss: the best single "
             f"change from {self.loss:.5g} to {lower:.5g}{share}. "
@@ -294,6 +294,12 @@ def _signed(number: float) -> str:
     return f"{number:+.3g}"
 
 
+def _percent(share: float) -> str:
+    """Return a share in per cent, with two digits, or all before the point."""
+    percent = 100 * share
+    return f"{percent:,.0f} %" if abs(percent) >= 10 else f"{percent:.2g} %"
+
+
 def _of_absorption(path: str, absorption: Absorption) -> str:
     """Say which weights undo changes of a vector, and what to do."""
     kinds = [("signs", absorption.signs), ("sizes", absorption.sizes)]
@@ -302,9 +308,11 @@ def _of_absorption(path: str, absorption: Absorption) -> str:
     return (
         f"The {what} of {path} cannot be identified: {names} can undo any change of them, with the "
         "same loss. So other seeds give other vectors, and the model is no better for this one. "
-        f"Freeze {names} (trainable=False), or "
+        "Leave the vector out, which loses nothing; or, if the vector itself is wanted, "
+        f"freeze {names} (trainable=False) with weights that you know, as random ones cost "
+        "accuracy, or "
         + ("give it another list," if absorption.listed else "put it on a list,")
-        + " one without opposite values; or leave the vector out, which loses nothing."
+        + " one without opposite values."
     )
 
 

@@ -1,5 +1,6 @@
 """Every public module and name can be the first that a program imports."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -92,3 +93,26 @@ def test_public_names_resolve_and_unknown_ones_do_not():
     assert set(quantal.__all__) <= set(dir(quantal))
     with pytest.raises(AttributeError, match="No quantal attribute TernaryDense"):
         _ = quantal.TernaryDense
+
+
+@pytest.mark.parametrize("installed", [["jax"], ["torch", "jax"], []])
+def test_a_missing_backend_comes_with_the_way_to_choose_another(installed, monkeypatch):
+    def load(name):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(quantal, "_load", load)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        _ = quantal.a_name_not_loaded_before
+    (note,) = caught.value.__notes__
+    assert "looks for its backend tensorflow" in note
+    if installed:
+        assert f"Set KERAS_BACKEND={min(installed)} in the environment" in note
+    else:
+        assert "pip install 'quantal[tensorflow]'" in note
+
+
+def test_an_error_about_another_module_stays_as_it_is():
+    error = ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    quantal._registration.explain_missing_backend(error)
+    assert not hasattr(error, "__notes__")

@@ -14,6 +14,10 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    thing = _load(name)
+    try:
+        thing = _load(name)
+    except ModuleNotFoundError as error:
+        quantal._registration.explain_missing_backend(error)
+        raise
     quantal._registration.register()
     return thing

@@ -6,6 +6,7 @@ is: `import quantal` before or after `import keras` is enough for `keras.saving.
 """
 
 import importlib
+import importlib.util
 import sys
 
 import wrapt
@@ -16,6 +17,23 @@ _MODULES_WITH_CLASSES = (
     "quantal.regularizers",
     "quantal._models.table_features",
 )
+
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def explain_missing_backend(error: ModuleNotFoundError) -> None:
+    """Add to an error what to do, where Keras looks for a backend that is not installed."""
+    if error.name not in _BACKENDS:
+        return
+    installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
+    remedy = (
+        f"Installed: {', '.join(installed)}. Set KERAS_BACKEND={installed[0]} in the environment, "
+        "before Keras is imported"
+        if installed
+        else "No other one is, either. Install it: pip install 'quantal[tensorflow]'"
+    )
+    error.add_note(f"Keras looks for its backend {error.name}, which is not installed. {remedy}.")
 
 
 def _is_half_imported(module: str | None) -> bool:

@@ -222,7 +222,7 @@ def bars_of(axes):
 def test_latents_are_counted_between_their_values():
     figure = plot_latents([-1.0, -0.9, 0.1, 0.2, 5.0], values=[1, -1])
     (axes,) = figure.axes
-    assert axes.get_title(loc="left") == "5,  20.0% beyond the ends"
+    assert axes.get_title(loc="left") == "5 elements,  20.0% beyond the ends"
     bars = list(bars_of(axes))
     assert sum(height for height, _ in bars) == 5
     # In gaps: -1 is drawn at 0, 1 at 1, and the boundary halfway.

@@ -80,7 +80,9 @@ class Listed:
 
         The start of a long path gives way to an ellipsis.
         """
-        parts = [" × ".join(map(str, self.codes.shape)) or "1"]
+        parts = [" × ".join(map(str, self.codes.shape))]
+        if self.codes.ndim < 2:
+            parts = [f"{self.codes.size} element" + "s" * (self.codes.size != 1)]
         if self.scales is not None:
             low, high = (f"{number:.2g}" for number in (self.scales.min(), self.scales.max()))
             parts.append(f"scale {low}" + (f" to {high}" if low != high else ""))

@@ -399,6 +399,18 @@ def test_codes_over_epochs():
     assert list(lines_of(flips)) == ["all", "signs/kernel", "other"]
 
 
+@pytest.mark.parametrize("metrics", [["loss"], ["loss", "mae"]])
+def test_a_long_legend_of_flips_covers_no_line(metrics):
+    each = {f"flips/model/dense_{i}/kernel": [0.4, 0.3, 0.1 * i] for i in range(4)}
+    history = {**{name: [3, 2, 1] for name in metrics}, "flips": [0.4, 0.3, 0], **each}
+    figure = plot_training(history)
+    drawn(figure)
+    assert figure.axes[len(metrics)].get_legend() is None
+    legend = figure.legends[0] if len(metrics) == 1 else figure.axes[3].get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["all", *(f"dense_{i}/kernel" for i in range(4))]
+
+
 @on_one_backend
 def test_a_watch_of_a_run_is_drawn():
     model = keras.Sequential([keras.Input((5,)), quantal.LearnableMultiplier(name="signs")])

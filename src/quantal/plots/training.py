@@ -1,5 +1,6 @@
 """Draw how a run went: its loss, its metrics, and how many values flipped."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ MOST_METRICS = 4
 
 MOST_LINES = 6
 """So many parameters' flips are drawn as lines, the first ones."""
+
+MOST_INSIDE = 3
+"""A legend of so many lines stands among them; a longer one would cover them."""
 
 
 def plot_training(history: Any, watch: Any = None, *, title: str = "") -> Figure:
@@ -73,7 +77,7 @@ def plot_training(history: Any, watch: Any = None, *, title: str = "") -> Figure
         _draw_lines(axes, {key: line for key, line in both.items() if line is not None}, name)
     if flips:
         axes = panels[len(metrics)]
-        _draw_lines(axes, flips, "flips")
+        _draw_lines(axes, flips, "flips", panels[count] if count < len(panels) else None)
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
         axes.set_ylim(bottom=0)
     for axes in panels[count:]:
@@ -107,16 +111,32 @@ def _flips_of(lines: dict[str, Line], watch: Any) -> dict[str, Line]:
             for path, run in watched(watch).items()
         }
     if len(each) > 1 or not flips:
-        flips |= dict(list(each.items())[:MOST_LINES])
+        prefix = _common_prefix(each)
+        first = list(each.items())[:MOST_LINES]
+        flips |= {path.removeprefix(prefix): line for path, line in first}
     return flips
+
+
+def _common_prefix(paths: Collection[str]) -> str:
+    """Return the name of the model where all paths begin with it, and have more parts after it."""
+    starts = {path.partition("/")[0] for path in paths}
+    is_model = len(starts) == 1 and all(path.count("/") > 1 for path in paths)
+    return f"{starts.pop()}/" if is_model else ""
 
 
 def _counted(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.arange(1.0, len(numbers) + 1)
 
 
-def _draw_lines(axes: Any, lines: dict[str, Line], name: str) -> None:
-    """Draw lines over epochs; a short run has a point for each epoch."""
+def _draw_lines(axes: Any, lines: dict[str, Line], name: str, free: Any = None) -> None:
+    """Draw lines over epochs; a short run has a point for each epoch.
+
+    Args:
+        axes: The panel.
+        lines: The lines by their labels.
+        name: The label of the vertical axis.
+        free: A panel without lines, which takes a long legend; None where there is none.
+    """
     for index, (label, line) in enumerate(lines.items()):
         style = line_style(index)
         if label == "validation":
@@ -129,6 +149,11 @@ def _draw_lines(axes: Any, lines: dict[str, Line], name: str) -> None:
     axes.set(xlabel="epoch", ylabel=as_written(name))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.3, linewidth=0.6)
-    if len(lines) > 1:
+    handles, style = axes.get_legend_handles_labels(), {"fontsize": "small", "frameon": False}
+    if len(lines) > MOST_INSIDE and free is not None:
+        free.legend(*handles, **style, loc="center left", title=name)
+    elif len(lines) > MOST_INSIDE:
+        axes.figure.legend(*handles, **style, loc="outside lower center", ncols=3, title=name)
+    elif len(lines) > 1:
         axes.legend(fontsize="small", framealpha=0.0)
     open_frame(axes)

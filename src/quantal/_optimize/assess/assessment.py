@@ -160,7 +160,7 @@ class Assessment(Views):
         if not self.helpful:
             return (
                 f"No single change lowers the loss of {self.loss:.4g}: none of {of_all} has a "
-                "better value, the others as they are."
+                "better value, with the others as they are."
             )
         lower = self.loss + self.best_change
         share = f" ({_percent(self.best_change / abs(self.loss))})" if self.loss else ""

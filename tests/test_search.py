@@ -196,6 +196,9 @@ REFUSED = {
     "fixed has the shape": lambda: search(
         Quadratic(np.eye(1)), [1], start=[0], constraints=Constraints(fixed=[True] * 2)
     ),
+    r"dtype int64. Expected .2,., a boolean .*np.isin.np.arange.2., .0, 5": lambda: search(
+        Quadratic(np.eye(2)), [1], start=[0, 0], constraints=Constraints(fixed=[0, 2])
+    ),
     "fixed is given without start": lambda: search(
         Quadratic(np.eye(1)), [1], constraints=Constraints(fixed=[True])
     ),
@@ -236,6 +239,11 @@ REFUSED = {
 def test_bad_input(words):
     with pytest.raises(ValueError, match=words):
         REFUSED[words]()
+
+
+def test_constraints_of_another_type_are_refused():
+    with pytest.raises(TypeError, match=r"constraints is \{'total': 0\}. Expected quantal.Constr"):
+        search(len, [1, -1], 2, constraints={"total": 0})
 
 
 class Unsound(Objective):

@@ -50,12 +50,14 @@ class Problem:
         count = len(self.lists)
         drawn = np.random.default_rng(seed).integers(0, self.lengths)
         self.start = drawn if start is None else _checked_codes(start, self.lists, self.lengths)
-        self.fixed = np.zeros(count, bool) if fixed is None else np.array(fixed, bool)
-        if self.fixed.shape != (count,):
+        given = np.zeros(count, bool) if fixed is None else np.array(fixed)
+        if given.shape != (count,) or not np.isin(given, [0, 1]).all():
             raise ValueError(
-                f"fixed has the shape {self.fixed.shape}. Expected ({count},), a boolean for each "
-                "element."
+                f"fixed has the shape {given.shape} and the dtype {given.dtype}. Expected "
+                f"({count},), a boolean for each element. For the positions 0 and 5 give "
+                f"np.isin(np.arange({count}), [0, 5])."
             )
+        self.fixed = given.astype(bool)
         if self.fixed.any() and start is None:
             raise ValueError(
                 "fixed is given without start. Expected start, the codes that fixed elements keep."

@@ -83,7 +83,7 @@ def search(
 
     Raises:
         ImportError: numba or scipy is not installed, for objectives with compiled loops.
-        TypeError: The objective is not callable.
+        TypeError: The objective is not callable, or the constraints are something else.
         ValueError: An argument has a wrong shape, no vector satisfies the constraints, the
             file is damaged, of another search or in a place that cannot be written, or no
             loss of the first vectors is a number.

@@ -120,7 +120,7 @@ def parse(
     settings: Settings,
 ) -> Task:
     """Return the task of a search; the arguments are those of `search`."""
-    given = constraints or Constraints()
+    given = _checked_constraints(constraints)
     if n is None and isinstance(objective, Objective):
         n = len(objective)
     whole = Problem(values, n, start, given.fixed, settings.seed)
@@ -168,6 +168,15 @@ def parse(
         checked, structure, groups, problem, linear, population, evaluator, threads, progress,
         checkpoint, settings.seed, values=whole.lists_as_given(), maximizes=settings.maximizes,
     )  # fmt: skip
+
+
+def _checked_constraints(constraints: Constraints | None) -> Constraints:
+    if not isinstance(constraints, Constraints | None):
+        raise TypeError(
+            f"constraints is {constraints!r}. Expected quantal.Constraints(total=..., counts=..., "
+            "groups=..., fixed=...), or None."
+        )
+    return constraints or Constraints()
 
 
 def _checked_objective(

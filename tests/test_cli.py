@@ -858,6 +858,35 @@ def test_sweep(capsys, tmp_path, table):
     assert "'one' are no numbers" in err
 
 
+@on_one_backend
+def test_a_sweep_over_unequal_classes(capsys, tmp_path, random):
+    """The most frequent class is scored beside the lists, and classes can count alike."""
+    numbers = random.normal(size=(80, 2))
+    kind = np.where(np.arange(80) % 8 == 0, "rare", "usual")
+    path = csv(tmp_path, pandas.DataFrame(numbers, columns=["a", "b"]).assign(kind=kind))
+    arguments = ["sweep", path, "--values", "ternary", "--epochs", 1, "--learning-rates", "1e-9"]
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    # Of ten rare ones in eighty two are held out, of sixteen rows.
+    assert "The most frequent class alone has accuracy 0.8750, and no list more: try" in out
+    code, out, err = run(capsys, *arguments, "--class-weight", "balanced", "--json")
+    assert err == ""
+    result = json.loads(out)
+    assert (code, result["metric"], result["baseline"]) == (0, "balanced_accuracy", 0.5)
+    stack = [keras.layers.Dense(2), keras.layers.Dense(2, activation="softmax")]
+    model = keras.Sequential([keras.Input((2,)), *stack])
+    model.layers[1].set_weights([np.zeros((2, 2)), np.array([1.0, 0.0])])
+    model.save(tmp_path / "rare.keras")
+    more = ["--model", tmp_path / "rare.keras", "--values", "float", "--class-weight", "balanced"]
+    code, out, err = run(capsys, *arguments[:2], *more, *arguments[-4:], "--json")
+    assert err == ""
+    # Only the rare ones are right: without weights it would be an eighth.
+    assert (code, json.loads(out)["rows"][0]["score"]) == (0, pytest.approx(0.5))
+    code, _, err = run(capsys, "sweep", "diabetes", "--values", "float", *more[-2:])
+    assert code == 2
+    assert "has no classes" in err
+
+
 def test_an_interrupt(train, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -377,7 +377,7 @@ FREE = cell("float", [0.90, 0.91], 5000)
          "± 0.0071 in 5,000 bytes."),
         ([cell("small", [0.8], 100), cell("best", [0.81], 900)],
          "Take best: accuracy 0.8100 in 900 bytes, the best; one seed cannot tell lists from "
-         "chance: give seeds=(0, 1, 2)."),
+         "chance: give the seeds 0, 1, 2."),
         ([cell("small", [0.8, 0.82], 100), BEST], "2 seeds show their spread roughly"),
         ([cell("small", [0.9] * 2, 100, failures=1), BEST], "Take best"),
         ([cell("small", [], None, failures=3)], "No list has come to its end"),

@@ -171,7 +171,7 @@ def fit(
     # Estimators that harden in training do so in time for the end of the run.
     paces = any(parameter.state is not None for parameter in parameters_of(model))
     added: list[keras.callbacks.Callback] = [PaceToRun()] if paces else []
-    weights = _class_weights(target) if training.balanced else None
+    weights = class_weights_of(target) if training.balanced else None
     validation = None
     if training.patience is not None:
         features, target, validation = _with_validation(features, target, dataset, training.seed)
@@ -219,7 +219,8 @@ def _with_validation(
     return x, y, (x_validation, y_validation)
 
 
-def _class_weights(target: NDArray[Any]) -> dict[int, float]:
+def class_weights_of(target: NDArray[Any]) -> dict[int, float]:
+    """Return the weight of a row of each class with which all classes count alike."""
     classes = np.unique(target)
     weights = compute_class_weight("balanced", classes=classes, y=target)
     return {int(label): float(weight) for label, weight in zip(classes, weights, strict=True)}

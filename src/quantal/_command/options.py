@@ -58,6 +58,16 @@ def parse_values(text: str, option: str = "--values") -> Values:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
+def is_balanced(class_weight: str, dataset: Any) -> bool:
+    """Return whether classes are to count alike; refuse that for a target without classes."""
+    if class_weight == "balanced" and dataset.labels is None:
+        raise typer.BadParameter(
+            f"{dataset.name} has no classes, since its target is a number. Leave it out.",
+            param_hint="--class-weight",
+        )
+    return class_weight == "balanced"
+
+
 def with_options(kind: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
     """Let a subcommand take one object, whose fields are its arguments and options.
 

@@ -8,7 +8,15 @@ import typer
 
 from quantal._command.backend import choose_backend, start_keras
 from quantal._command.errors import MissingPackage
-from quantal._command.options import Backend, Force, Json, ValuesList, parse_values, with_options
+from quantal._command.options import (
+    Backend,
+    Force,
+    Json,
+    ValuesList,
+    is_balanced,
+    parse_values,
+    with_options,
+)
 from quantal._command.output import show
 
 TRAIN_HELP = """Train on listed weights, and on free weights for comparison.
@@ -195,12 +203,7 @@ def _read(options: TrainOptions) -> Any:
 def _training(options: TrainOptions, dataset: Any) -> Any:
     from quantal._command.comparison import Training
 
-    balanced = options.class_weight == "balanced"
-    if balanced and dataset.labels is None:
-        raise typer.BadParameter(
-            f"{dataset.name} has no classes, since its target is a number. Leave it out.",
-            param_hint="--class-weight",
-        )
+    balanced = is_balanced(options.class_weight, dataset)
     return Training(options.epochs, options.batch_size, options.seed, options.patience, balanced)
 
 

@@ -94,9 +94,9 @@ def _caveats(picks: Sequence[SweepCell], missing: int) -> list[str]:
     caveats = []
     seeds = min(len(cell.scores) for cell in picks)
     if len(picks) > 1 and seeds == 1:
-        caveats.append("one seed cannot tell lists from chance: give seeds=(0, 1, 2)")
+        caveats.append("one seed cannot tell lists from chance: give the seeds 0, 1, 2")
     elif len(picks) > 1 and seeds < ENOUGH_SEEDS:
-        caveats.append(f"{seeds} seeds show their spread roughly: give seeds=(0, 1, 2)")
+        caveats.append(f"{seeds} seeds show their spread roughly: give the seeds 0, 1, 2")
     if missing:
         caveats.append(f"{missing} trials are still to come")
     return caveats

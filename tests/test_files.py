@@ -927,3 +927,31 @@ def test_bad_input(tmp_path):
     with pytest.raises(FileNotFoundError):
         quantal.load(tmp_path / "none")
     assert not list(tmp_path.iterdir())
+
+
+@on_one_backend
+def test_names_and_seeds_of_later_layers_are_as_without_saving(tmp_path):
+    def names_and_seeds(saves):
+        keras.utils.set_random_seed(0)
+        keras.backend.clear_session()
+        model = keras.Sequential([keras.Input((3,)), Inside(), keras.layers.Dropout(0.5)])
+        if saves:
+            quantal.save(model, tmp_path / "model.quantal")
+        return keras.layers.Dense(2).name, keras.initializers.GlorotUniform().seed
+
+    assert names_and_seeds(True) == names_and_seeds(False)
+
+
+@keras.saving.register_keras_serializable(package="quantal-tests")
+class Inside(keras.layers.Layer):
+    """A layer with another one in it, which Keras names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(2)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(x)

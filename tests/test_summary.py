@@ -133,6 +133,34 @@ def test_a_model_that_cannot_be_saved_has_no_bytes():
     assert "bytes are not known: 6 of 6 latents of " in str(report)
 
 
+@keras.saving.register_keras_serializable(package="quantal-tests")
+class WithoutArguments(keras.Model):
+    """A subclassed model that Keras cannot make again: it takes neither a name nor a dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = Discrete(layers.Dense(2, name="dense"), "ternary")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@on_one_backend
+def test_a_model_that_could_not_be_loaded_has_no_file(random):
+    model = WithoutArguments()
+    model(rows(random, 8))
+    report = summary(model)
+    # 16 codes of 2 bits, the list of three float32 numbers, a bias of two.
+    assert report.file_bytes is None
+    assert report.bytes == 4 + 3 * 4 + 2 * 4
+    assert "packed (" in str(report)
+    assert "the file of quantal.save has" not in str(report)
+    (note,) = [note for note in report.notes if "quantal.save refuses the model" in note]
+    with pytest.raises(ValueError, match="is not saved") as error:
+        quantal.save(model, "never.quantal")
+    assert str(error.value) in note
+
+
 def listed(layer, names="kernel", values="ternary"):
     return Discrete(layer, values, names)
 

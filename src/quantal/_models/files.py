@@ -1,11 +1,13 @@
 """Save a model on disk as inference needs it, and load it: codes, lists, scales, weights."""
 
+import contextlib
 import json
 import math
 import os
+import random
 import tempfile
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -13,6 +15,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import names_from_the_start
 from quantal._core.parameter import Parameter
 from quantal._models.config_limits import check_config
 from quantal._models.layer_state import (
@@ -93,8 +96,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     check_model(model)
     _check_ending(path)
     contents = contents_of(model)
-    slots, arrays, metadata = contents.slots, contents.arrays, contents.metadata
-    _prove(model, slots, arrays, metadata)
+    arrays, metadata = contents.arrays, contents.metadata
+    check_loadable(model, contents)
     if keeps_more(model):
         with tempfile.TemporaryDirectory() as folder:
             trial = os.path.join(folder, "model.quantal")
@@ -228,12 +231,19 @@ def _taken_names(arrays: dict[str, Any]) -> Container[str]:
     return {key.rsplit(".", 1)[0] for key in arrays} | set(arrays)
 
 
-def _prove(model: keras.Model, slots: list[Slot], arrays: Arrays, metadata: dict[str, Any]) -> None:
-    """Build the model as `load` will, and refuse it if another one comes out.
+def check_loadable(model: keras.Model, contents: FileContents) -> None:
+    """Build a model as `load` will, and refuse it if another one comes out.
+
+    Names and seeds that Keras gives afterwards are as if nothing had been built.
+
+    Args:
+        model: The model.
+        contents: What `save` writes of it.
 
     Raises:
         ValueError: Keras cannot make the model again. Nothing was written.
     """
+    slots, arrays, metadata = contents.slots, contents.arrays, contents.metadata
     codes = names_of_code(json.loads(zlib.decompress(arrays["architecture"].tobytes())))
     if codes:
         raise ValueError(
@@ -244,14 +254,25 @@ def _prove(model: keras.Model, slots: list[Slot], arrays: Arrays, metadata: dict
     try:
         entries = metadata["weights"]
         numbers = sum(_claimed(entry, arrays) for entry in entries)
-        again = _skeleton(arrays, len(entries), numbers)
-        problem = first_difference(slots, again.slots)
-        load_assets(again.model, _assets(arrays, metadata))
+        with names_from_the_start(), _python_seeds_kept():
+            again = _skeleton(arrays, len(entries), numbers)
+            problem = first_difference(slots, again.slots)
+            load_assets(again.model, _assets(arrays, metadata))
     # Keras and the layers' own constructors raise errors of many kinds.
     except Exception as error:
         raise _cannot_be_loaded(model, cause_of(error)) from first_error(error)
     if problem:
         raise _cannot_be_loaded(model, problem)
+
+
+@contextlib.contextmanager
+def _python_seeds_kept() -> Iterator[None]:
+    """Keep Python's random state, from which Keras draws a seed for each layer that it builds."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _cannot_be_loaded(model: keras.Model, problem: str) -> ValueError:

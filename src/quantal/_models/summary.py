@@ -14,7 +14,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.table import Table, frame
 from quantal._core.views import Views
-from quantal._models.files import contents_of
+from quantal._models.files import check_loadable, contents_of
 from quantal._models.multiplications import KINDS, kind_of_product, multiplications_of
 from quantal._models.rules import Rules
 from quantal._models.summary_row import SummaryRow
@@ -58,7 +58,7 @@ class Summary(Views):
 
     @property
     def bytes(self) -> int | None:
-        """The bytes that all weights take in the file of `quantal.save`; None if it refuses."""
+        """The bytes that all weights take packed; None where one of them cannot be."""
         sizes = [row.bytes for row in self.rows]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -98,12 +98,13 @@ class Summary(Views):
 
     def _sizes(self) -> str:
         """Return a line on the bytes."""
+        sizes = f"{self.float_bytes:,} bytes as floats"
         if self.bytes is None:
-            return f"{self.float_bytes:,} bytes as floats"
+            return sizes
         ratio = self.float_bytes / max(self.bytes, 1)
-        return (
-            f"{self.float_bytes:,} bytes as floats, {self.bytes:,} packed ({ratio:.3g} times "
-            f"smaller); the file of quantal.save has {self.file_bytes:,}"
+        sizes += f", {self.bytes:,} packed ({ratio:.3g} times smaller)"
+        return sizes + (
+            "" if self.file_bytes is None else f"; the file of quantal.save has {self.file_bytes:,}"
         )
 
     def _products(self) -> Iterator[str]:
@@ -203,13 +204,18 @@ class _Stored(NamedTuple):
 
 
 def _stored(model: keras.Model) -> _Stored:
-    """Return what `save` writes for each weight, or why it refuses the model."""
+    """Return what `save` writes for each weight, or why it has no number or refuses the model."""
     try:
         contents = contents_of(model)
     except ValueError as error:
         return _Stored(None, ByIdentity(), f"bytes are not known: {error}")
     variables = [slot.latent if isinstance(slot, Parameter) else slot for slot in contents.slots]
-    return _Stored(contents.size, ByIdentity(zip(variables, contents.sizes, strict=True)))
+    sizes = ByIdentity(zip(variables, contents.sizes, strict=True))
+    try:
+        check_loadable(model, contents)
+    except ValueError as error:
+        return _Stored(None, sizes, f"quantal.save refuses the model: {error}")
+    return _Stored(contents.size, sizes)
 
 
 def _row(

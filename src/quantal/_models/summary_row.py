@@ -35,7 +35,8 @@ class SummaryRow:
             they are not known.
         kind: What one of them comes down to: "additions", "shifts", "look-ups" or "products".
         bytes: The bytes of its arrays in the file that `quantal.save` writes; 0 where they are
-            the same as those of an earlier weight, and None where `save` would refuse the model.
+            the same as those of an earlier weight, and None where a weight of the model has no
+            codes, since it is not finite.
     """
 
     path: str

@@ -27,6 +27,7 @@ from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._core.numbers.entropy import entropy
 from quantal._models import files
 from quantal._models.config_limits import check_config
+from quantal._models.table_features import TableFeatures
 from quantal._storage import atomic, container
 
 
@@ -680,7 +681,6 @@ ATTACKS = {
     "a scale of 0": set_number("scale", 0),
     "inflates": replaced_architecture(lambda config: {"zeros": "0" * 2**26}),
     "lambda": replaced_architecture(lambda_layer),
-    "foreign": replaced_architecture(foreign),
     "no config": replaced_architecture(lambda config: {}),
     "nested": replaced_architecture(lambda config: {"a": [[[[[[1]]]]]]}),
 }
@@ -691,6 +691,14 @@ def attacked(attack, whole, tmp_path):
     path.write_bytes(whole)
     attack(path)
     return path.read_bytes()
+
+
+@on_one_backend
+def test_no_function_of_another_module_is_taken_for_a_layer(whole, tmp_path):
+    path = tmp_path / "attacked"
+    path.write_bytes(attacked(replaced_architecture(foreign), whole, tmp_path))
+    with pytest.raises(ValueError, match="the model has 'system', which is not registered"):
+        quantal.load(path)
 
 
 @on_one_backend
@@ -940,6 +948,18 @@ def test_names_and_seeds_of_later_layers_are_as_without_saving(tmp_path):
         return keras.layers.Dense(2).name, keras.initializers.GlorotUniform().seed
 
     assert names_and_seeds(True) == names_and_seeds(False)
+
+
+@on_one_backend
+def test_a_layer_of_tables_keeps_lists_of_numbers(tmp_path):
+    # Their products are beyond what a size may be.
+    plan = {"width": 40, "source": list(range(1, 40)), "kind": ["number"] * 39}
+    plan |= {"number": [0.0] * 39, "name": list(map(str, range(39)))}
+    table = TableFeatures(plan, {"classes": list(range(1, 30))})
+    model = keras.Sequential([keras.Input((40,)), table, LearnableMultiplier()])
+    again = saved_and_loaded(model, tmp_path)
+    assert again.layers[0].table == {"classes": list(range(1, 30))}
+    assert again.layers[0].plan == table.plan
 
 
 @keras.saving.register_keras_serializable(package="quantal-tests")

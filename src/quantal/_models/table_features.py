@@ -19,7 +19,7 @@ class TableFeatures(keras.layers.Layer):
     into numbers travels in the layer's config: a saved model is all that `quantal predict` needs.
 
     Args:
-        plan: What `FeaturePlan.to_dict` returned.
+        plan: What `FeaturePlan.to_dict` returned, or the same as JSON.
         table: How a table becomes rows of numbers, as data that JSON can hold; the layer only
             keeps it.
 
@@ -33,13 +33,15 @@ class TableFeatures(keras.layers.Layer):
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(self, plan: dict[str, Any], table: dict[str, Any] | None = None, **kwargs: Any):
+    def __init__(
+        self, plan: dict[str, Any] | str, table: dict[str, Any] | str | None = None, **kwargs: Any
+    ):
         # Codes and dates are exact in float32 alone; NaN is not to meet a cast.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        self.plan = FeaturePlan.from_dict(plan)
+        self.plan = FeaturePlan.from_dict(json.loads(plan) if isinstance(plan, str) else plan)
         # As a text: Keras turns the dicts of a layer into classes of its own.
-        self._table = json.dumps(table or {})
+        self._table = table if isinstance(table, str) else json.dumps(table or {})
 
     @property
     def table(self) -> dict[str, Any]:
@@ -63,4 +65,6 @@ class TableFeatures(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the layer's arguments."""
-        return {**super().get_config(), "plan": self.plan.to_dict(), "table": self.table}
+        # As texts: numbers in lists would be taken for shapes.
+        texts = {"plan": json.dumps(self.plan.to_dict()), "table": self._table}
+        return {**super().get_config(), **texts}

@@ -162,7 +162,7 @@ def test_positions_have_names():
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["height", "width", "weight"]
     image = plot_values(dense("binary", 3, 5), names=["height", "width", "a very long name indeed"])
     labels = [label.get_text() for label in image.axes[0].get_yticklabels()]
-    assert labels == ["height", "width", "a very long name …"]
+    assert labels == ["height", "width", "a very l…me indeed"]
 
 
 def test_a_long_vector_is_folded():

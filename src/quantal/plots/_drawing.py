@@ -145,8 +145,14 @@ def as_written(words: str) -> str:
 
 
 def shortened(name: str, size: int = 18) -> str:
-    """Return a name of at most `size` characters; an ellipsis stands for the rest."""
-    return name if len(name) <= size else f"{name[: size - 1]}…"
+    """Return a name of at most `size` characters; an ellipsis stands for its middle.
+
+    Names of features begin with their column and end in what tells them apart.
+    """
+    if len(name) <= size:
+        return name
+    tail = size // 2
+    return f"{name[: size - 1 - tail]}…{name[-tail:]}"
 
 
 def draw_ranks(axes: Any, ranks: NDArray[np.intp], ascending: NDArray[np.float64]) -> Any:

@@ -604,6 +604,10 @@ def test_a_table_as_it_is_and_another_one_to_predict(train, capsys, tmp_path, cu
     assert "active is missing in 1 row, and never was in training" in err
     assert "balanced accuracy: " in err
     assert len(pandas.read_csv(tmp_path / "new.csv")) == 60
+    code, _, err = run(capsys, "predict", model, path, "--out", tmp_path / "new.csv")
+    assert (code, "new.csv is there already" in err) == (5, True)
+    more = ["--out", tmp_path / "new.csv", "--force"]
+    assert run(capsys, "predict", model, path, *more)[0] == 0
     for change, message in [
         (customers.drop(columns=["age", "country"]), "has no column 'country', 'age'"),
         (customers.assign(age="old"), "column 'age' of .* holds 'old' in row 1"),
@@ -693,6 +697,10 @@ def test_export(capsys, tmp_path):
     assert (code, err) == (0, "")
     assert "csv" in out
     assert (tmp_path / "codes.csv").read_text().startswith("index,code,value")
+    code, _, err = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "codes.csv")
+    assert (code, "codes.csv is there already" in err) == (5, True)
+    more = [tmp_path / "model.quantal", tmp_path / "codes.csv", "--force"]
+    assert run(capsys, "export", *more)[0] == 0
     code, _, err = run(capsys, "export", tmp_path / "model.quantal", tmp_path / "codes.doc")
     assert code == 4
     assert "ends in '.doc'" in err

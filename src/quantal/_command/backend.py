@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from quantal._command.errors import MissingPackage, Unreadable, Unwritable
+from quantal._command.errors import MissingPackage, Unreadable, Unwritable, check_new
 from quantal._storage.atomic import folder_beside, move_files
 
 if TYPE_CHECKING:
@@ -110,11 +110,7 @@ def prepare_file(path: pathlib.Path, replace: bool) -> None:
             f"{path} ends in {path.suffix!r}. Expected one of {', '.join(MODEL_ENDINGS)}; "
             "quantal export writes other files."
         )
-    if path.exists() and not replace:
-        raise Unwritable(
-            f"{path} is there already. Expected a new file. Give another name, or --force to "
-            "replace it."
-        )
+    check_new(path, replace)
     if not path.absolute().parent.is_dir():
         raise Unwritable(f"{path} is in a folder that does not exist. Make it first.")
 

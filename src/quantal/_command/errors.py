@@ -42,6 +42,19 @@ class Interrupted(CommandError):
     """Shells give this number to what SIGINT ends."""
 
 
+def check_new(path: pathlib.Path | None, replace: bool) -> None:
+    """Check that no file or folder is there that would be replaced.
+
+    Raises:
+        Unwritable: There is one, and it is not to be replaced.
+    """
+    if path is not None and path.exists() and not replace:
+        raise Unwritable(
+            f"{path} is there already. Expected a new file. Give another name, or --force to "
+            "replace it."
+        )
+
+
 @contextlib.contextmanager
 def refusals_of(path: str | pathlib.Path = "") -> Iterator[None]:
     """Turn what the public functions raise into errors that end the command.

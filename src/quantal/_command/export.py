@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from quantal._command.backend import choose_backend, load_model, start_keras
-from quantal._command.errors import refusals_of
-from quantal._command.options import Backend, Json, ModelFile
+from quantal._command.errors import check_new, refusals_of
+from quantal._command.options import Backend, Force, Json, ModelFile
 from quantal._command.output import show
 
 
@@ -18,6 +18,7 @@ def export(
         str | None, typer.Option(help="The target's name. Default: what the ending says.")
     ] = None,
     check: Annotated[bool, typer.Option(help="Run it where its runtime is installed.")] = True,
+    force: Force = False,
     as_json: Json = False,
     backend: Backend = None,
 ) -> None:
@@ -28,6 +29,7 @@ def export(
 
     Example: quantal export quantal-run/model.keras model.onnx
     """
+    check_new(path, force)
     start_keras(choose_backend(backend))
     from quantal._export.export import export as write
 

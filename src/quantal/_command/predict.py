@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from quantal._command.backend import choose_backend, load_model, start_keras
-from quantal._command.errors import MissingPackage, Unfit, refusals_of
-from quantal._command.options import Backend, Json, ModelFile
+from quantal._command.errors import MissingPackage, Unfit, check_new, refusals_of
+from quantal._command.options import Backend, Force, Json, ModelFile
 from quantal._command.output import show
 from quantal._storage.atomic import replace_file
 
@@ -36,10 +36,12 @@ def predict(
         pathlib.Path | None,
         typer.Option(metavar="FILE", help="Write the CSV into a file."),
     ] = None,
+    force: Force = False,
     as_json: Json = False,
     backend: Backend = None,
 ) -> None:
     """Predict the rows of a new table with a saved model."""
+    check_new(out, force)
     start_keras(choose_backend(backend))
     try:
         from quantal._command.table_model import encoding_of, read_rows

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from quantal._command.backend import choose_backend, load_model, start_keras
-from quantal._command.errors import Unwritable, refusals_of
+from quantal._command.errors import check_new, refusals_of
 from quantal._command.options import Backend, Force, Json, ModelFile
 from quantal._command.output import show
 
@@ -42,11 +42,7 @@ def report(
     backend: Backend = None,
 ) -> None:
     """Write a page about a model: numbers, pictures, and how to load it."""
-    if path.exists() and not force:
-        raise Unwritable(
-            f"{path} is there already. Expected a new file. Give another name, or --force to "
-            "replace it."
-        )
+    check_new(path, force)
     start_keras(choose_backend(backend))
     from quantal._report.report import report as write
 

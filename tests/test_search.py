@@ -471,6 +471,14 @@ def test_a_slow_loss_is_computed_once_for_each_vector():
     # The first vector is computed several times, to learn what the function is and how slow.
     assert 300 < len(set(seen)) >= len(seen) - 20
     assert result.evaluations == len(seen) - 1
+    words = "There are 2,401 vectors: with budget=130 seconds all are evaluated, which proves the"
+    assert result.note.startswith(words)
+    clock.now = 0.0
+    proved = run(parse(slow, [ohms, ohms], None, None, None, Settings(Budget(130), clock=clock)))
+    assert (proved.proved, proved.note) == (True, "")
+    assert proved.loss <= result.loss
+    few = Settings(Budget(10, 2000), clock=clock)
+    assert run(parse(slow, [ohms, ohms], None, None, None, few)).note == ""
 
 
 def test_remembered_losses_are_bounded_and_given_back(monkeypatch):

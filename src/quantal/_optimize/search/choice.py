@@ -39,6 +39,9 @@ _MEASURABLE = LONGEST_CALL / 4
 """The seconds from which a measurement is reliable."""
 _SLOW = 1e-4
 """Losses of a function that take so many seconds each are remembered: looking one up is faster."""
+_MARGIN, _LONGEST_ADVISED = 2.5, 3600.0
+"""All vectors are evaluated where that takes up to half the budget; what a note advises is somewhat
+more, for machines are not always as fast, and an hour at most."""
 _MEASURING = 0.1
 """Measuring may take this share of the evaluations, where these are limited too."""
 
@@ -74,6 +77,9 @@ def choose_methods(task: Task) -> Iterator[Method]:
             if task.groups.factors is not None:
                 yield _piecewise_fit(task, seconds_each)
         task.notes.extend(_notes(task, seconds_each))
+        is_few = assignments <= min(largest, task.spending.evaluations_left)
+        if seconds_each > _SLOW and is_few:
+            task.notes.extend(_note_of_enumeration(assignments, seconds_each))
         descents = _gradient_starts(task, random)
         if descents is not None:
             yield descents
@@ -84,6 +90,17 @@ def choose_methods(task: Task) -> Iterator[Method]:
     yield from restarts_with_exact(
         heuristic, _exact_method(task), task.population, task.objective.exact_is_fast
     )
+
+
+def _note_of_enumeration(assignments: int, seconds_each: float) -> Iterator[str]:
+    """Yield the budget with which all assignments would be evaluated, unless it is very long."""
+    seconds = _MARGIN * assignments * seconds_each
+    if seconds <= _LONGEST_ADVISED:
+        step = 10 ** (math.floor(math.log10(seconds)) - 1)
+        yield (
+            f"There are {assignments:,} vectors: with budget={math.ceil(seconds / step) * step:g} "
+            "seconds all are evaluated, which proves the best one."
+        )
 
 
 def _notes(task: Task, seconds_each: float) -> Iterator[str]:

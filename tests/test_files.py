@@ -313,7 +313,6 @@ def test_a_class_of_another_program_is_named_when_a_file_is_loaded(tmp_path, mon
     monkeypatch.delattr(sys.modules[__name__], "LateLayer")  # Keras looks there, too.
     with pytest.raises(ValueError, match=r"has 'LateLayer'.*Import the module") as raised:
         quantal.load(tmp_path / "model.quantal")
-    assert "unchanged copy" not in str(raised.value)
     assert "config={" not in "".join(traceback.format_exception(raised.value))
 
 

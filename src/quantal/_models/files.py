@@ -367,9 +367,10 @@ def _built(path: Any, arrays: Arrays, entries: list[dict[str, Any]]) -> Skeleton
         name, first = unknown_class(error), first_error(error)
         if name is not None:
             raise ValueError(
-                f"{os.fspath(path)}: the model has {name!r}, which is not registered with Keras "
-                "in this program. Expected it to be. Import the module that defines and registers "
-                "it before quantal.load."
+                f"{os.fspath(path)}: the architecture is not readable: it has {name!r}, which is "
+                "not registered with Keras in this program. Expected it to be. Import the module "
+                "that defines and registers it before quantal.load. Take an unchanged copy of the "
+                f"file if the model that was saved has no {name!r}."
             ) from first
         raise container.refusal(path, "the architecture", cause_of(error)) from first
 

@@ -19,6 +19,7 @@ from quantal.plots import (
     plot_training,
     plot_values,
 )
+from quantal.plots._sources import Listed
 
 
 def multiplier(values, size, name=None):
@@ -247,6 +248,23 @@ def test_latents_of_lists_per_channel():
     parameter.set_codes([[0, 0]])
     left, right = (start for _, start in bars_of(plot_latents(parameter).axes[0]))
     assert left <= 0 < 1 <= right + 0.1  # 4 is the lowest of its list, 1 the highest.
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("model/signs/kernel", "model/signs/kernel,  1 element"),
+        ("sequential/learnable_multiplier/kernel", "…/learnable_multiplier/kernel,  1 element"),
+        (
+            "blocks/a_layer_with_a_name_of_some_length/kernel",
+            "…th_a_name_of_some_length/kernel,  1 element",
+        ),
+    ],
+)
+def test_a_path_is_cut_between_its_parts(path, title):
+    listed = Listed(path, quantal.Values([1, -1]), np.array([0]), np.array([1.0]))
+    assert listed.title(44) == title
 
 
 def test_names_with_dollars_are_no_formulas():

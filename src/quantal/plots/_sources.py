@@ -91,7 +91,14 @@ class Listed:
             return facts
         if min(len(self.path), LEAST_OF_PATH) + len(facts) + 3 > size:
             facts = parts[0]  # Which weight it is says more than its scale.
-        return f"{shortened(self.path, max(size - len(facts) - 3, 8), 'start')},  {facts}"
+        return f"{_end_of(self.path, max(size - len(facts) - 3, 8))},  {facts}"
+
+
+def _end_of(path: str, size: int) -> str:
+    """Return the end of a path in so many characters, whole parts where two of them fit."""
+    end = shortened(path, size, "start")
+    parts = end.partition("/")[2]
+    return f"…/{parts}" if end != path and "/" in parts else end
 
 
 def listed_in(

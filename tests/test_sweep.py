@@ -426,6 +426,7 @@ def test_a_function_with_a_seed_of_its_own_is_noted():
 
 def test_tensorflow_does_not_warn_of_new_models(caplog):
     logger = logging.getLogger("tensorflow")
+    caplog.set_level(logging.WARNING, logger="tensorflow")  # The command lowers it.
     with training.without_retracing_warnings():
         logger.warning("5 calls triggered tf.function retracing.")
         logger.warning("Something else.")

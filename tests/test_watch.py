@@ -153,6 +153,7 @@ def test_the_total_is_that_of_all_elements_together(random):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorBoard's files are read by TensorFlow")
 def test_tensorboard_has_the_numbers(data, tmp_path):
+    pytest.importorskip("tensorboard")
     import tensorflow as tf
 
     board = keras.callbacks.TensorBoard(tmp_path)

@@ -696,7 +696,7 @@ def attacked(attack, whole, tmp_path):
 def test_no_function_of_another_module_is_taken_for_a_layer(whole, tmp_path):
     path = tmp_path / "attacked"
     path.write_bytes(attacked(replaced_architecture(foreign), whole, tmp_path))
-    with pytest.raises(ValueError, match="the model has 'system', which is not registered"):
+    with pytest.raises(ValueError, match="it has 'system', which is not registered"):
         quantal.load(path)
 
 

@@ -867,6 +867,15 @@ def test_sweep(capsys, tmp_path, table):
 
 
 @on_one_backend
+def test_a_sweep_trains_from_small_first_weights(capsys):
+    """Without a scale Glorot's would all be rounded to 0, and nothing could learn."""
+    code, out, _ = run(capsys, "sweep", "wine", "--values", "ternary", "--epochs", 3, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["rows"][0]["score"] > result["baseline"] + 0.2
+
+
+@on_one_backend
 def test_a_sweep_over_unequal_classes(capsys, tmp_path, random):
     """The most frequent class is scored beside the lists, and classes can count alike."""
     numbers = random.normal(size=(80, 2))

@@ -115,7 +115,7 @@ def sweep(options: SweepOptions) -> None:
         result = compare(
             model,
             values={
-                name: None if values is None else rules_for(model, _without_scale(values))
+                name: None if values is None else rules_for(model, values)
                 for name, values in lists.items()
             },
             estimators=[name.strip() for name in options.estimators.split(",")],
@@ -169,17 +169,13 @@ def _on_baseline(result: Any, baseline: float, balanced: bool) -> str:
     """Return what the most frequent class alone says of the scores of a sweep."""
     metric = result.metric.replace("_", " ")
     said = f"The most frequent class alone has {metric} {baseline:.4f}"
-    best = max((cell.mean for cell in result.cells if cell.scores), default=baseline)
+    listed = [cell.mean for cell in result.cells if cell.scores and not cell.is_free]
+    best = max(listed, default=baseline)
     # Keras counts in float32.
     if best > baseline + 1e-6:
         return f"{said}."
     advice = "try more epochs" if balanced else "try --class-weight balanced, or more epochs"
     return f"{said}, and no list more: {advice}."
-
-
-def _without_scale(values: Any) -> dict[str, Any]:
-    """Return the specification of a list as quantal train uses it: the values alone."""
-    return {"values": values, "scale": None}
 
 
 def _compiled(name: str, dataset: Any, balanced: bool) -> Any:

@@ -38,6 +38,17 @@ ValuesList = Annotated[
         "ternary, nf4, signed:4 or powers_of_two:4.",
     ),
 ]
+Drop = Annotated[
+    list[str], typer.Option(metavar="COLUMN", help="Leave a column out; can be repeated.")
+]
+Keep = Annotated[
+    list[str],
+    typer.Option(
+        metavar="COLUMN",
+        help="Keep a column that looks like row numbers, identifiers or free text; can be "
+        "repeated.",
+    ),
+]
 Seed = Annotated[
     # NumPy's generators take seeds of 32 bits.
     int,

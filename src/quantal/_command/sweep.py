@@ -8,12 +8,21 @@ import typer
 
 from quantal._command.backend import choose_backend, start_keras
 from quantal._command.errors import MissingPackage, refusals_of
-from quantal._command.options import Backend, Json, is_balanced, parse_values, with_options
+from quantal._command.options import (
+    Backend,
+    Drop,
+    Json,
+    Keep,
+    is_balanced,
+    parse_values,
+    with_options,
+)
 from quantal._command.output import show
 
 SWEEP_HELP = """Train a model on several lists, and say which of them to take.
 
-DATA and the models are those of quantal train; the rows held out compare the lists.
+DATA and the models are those of quantal train, but each channel of a kernel has a
+scale, which the first weights are fitted with; the rows held out compare the lists.
 With --file every trial is kept once it is done, and after a kill the same command goes
 on. Ctrl-C ends a sweep with what is done.
 
@@ -65,17 +74,8 @@ class SweepOptions:
         str | None,
         typer.Option(metavar="COLUMN", help="What to predict. Default: the last column."),
     ] = None
-    drop: Annotated[
-        list[str], typer.Option(metavar="COLUMN", help="Leave a column out; can be repeated.")
-    ] = dataclasses.field(default_factory=list)
-    keep: Annotated[
-        list[str],
-        typer.Option(
-            metavar="COLUMN",
-            help="Keep a column that looks like row numbers, identifiers or free text; can be "
-            "repeated.",
-        ),
-    ] = dataclasses.field(default_factory=list)
+    drop: Drop = dataclasses.field(default_factory=list)
+    keep: Keep = dataclasses.field(default_factory=list)
     file: Annotated[
         pathlib.Path | None,
         typer.Option(help="Keep each trial here, and go on from it; needs the extra sweep."),

@@ -10,8 +10,10 @@ from quantal._command.backend import choose_backend, start_keras
 from quantal._command.errors import MissingPackage
 from quantal._command.options import (
     Backend,
+    Drop,
     Force,
     Json,
+    Keep,
     ValuesList,
     is_balanced,
     parse_values,
@@ -120,18 +122,8 @@ class TrainOptions:
         Literal["equal", "balanced"],
         typer.Option(help="With balanced, rare classes count as much as frequent ones."),
     ] = "equal"
-    drop: Annotated[
-        list[str],
-        typer.Option(metavar="COLUMN", help="Leave a column out; can be repeated."),
-    ] = dataclasses.field(default_factory=list)
-    keep: Annotated[
-        list[str],
-        typer.Option(
-            metavar="COLUMN",
-            help="Keep a column that looks like row numbers, identifiers or free text; can be "
-            "repeated.",
-        ),
-    ] = dataclasses.field(default_factory=list)
+    drop: Drop = dataclasses.field(default_factory=list)
+    keep: Keep = dataclasses.field(default_factory=list)
     test_size: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="The share of the rows that is held out.")
     ] = 0.2

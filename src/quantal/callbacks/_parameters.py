@@ -28,3 +28,17 @@ def required_parameters(
             f"{expected}. Leave the callback out, or change a layer."
         )
     return parameters
+
+
+def all_parameters(model: keras.Model) -> list[Parameter]:
+    """Return the parameters of a model; refuse a model that has none.
+
+    Raises:
+        ValueError: The model has no discrete parameter.
+    """
+    return required_parameters(
+        model,
+        lambda parameter: True,
+        missing="discrete parameter",
+        expected="a model with quantal's layers",
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
-from quantal.callbacks._parameters import required_parameters
+from quantal.callbacks._parameters import all_parameters
 
 
 class FreezeOscillating(keras.callbacks.Callback):
@@ -59,12 +59,7 @@ class FreezeOscillating(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch every parameter of the model."""
-        parameters = required_parameters(
-            self.model,
-            lambda parameter: True,
-            missing="discrete parameter",
-            expected="a model with quantal's layers",
-        )
+        parameters = all_parameters(self.model)
         self._watches = [_Watch(parameter) for parameter in parameters]
         self.frozen = {}
 

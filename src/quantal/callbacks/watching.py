@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from quantal._core.keras_internals import Fit, fit_around
 from quantal._core.numbers.values import Values
 from quantal.callbacks._failures import Failures
-from quantal.callbacks._parameters import required_parameters
+from quantal.callbacks._parameters import all_parameters
 from quantal.callbacks._records import Record, total_of
 
 MOST_NAMED = 16
@@ -120,12 +120,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Record the codes at the start, and go in front of the other callbacks."""
-        parameters = required_parameters(
-            self.model,
-            lambda parameter: True,
-            missing="discrete parameter",
-            expected="a model with quantal's layers",
-        )
+        parameters = all_parameters(self.model)
         self._records = [Record(parameter, self.most_elements) for parameter in parameters]
         self._failures = Failures()
         self._fit = fit_around()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 import zlib
 
@@ -922,6 +923,30 @@ def test_writers_at_the_same_time_do_not_mix(tmp_path):
     for thread in threads:
         thread.join()
     assert len(set(container.read(path).arrays["a"].tolist())) == 1
+
+
+def test_a_file_that_another_writer_takes_for_a_leftover_is_created_again(tmp_path):
+    removed = []
+
+    def create(path):
+        path.touch()
+        if removed:
+            return
+        removed.append(path)
+        lock = atomic._lock(path)
+
+        def remove():
+            time.sleep(0.05)
+            path.unlink()
+            atomic._unlock(lock)
+
+        threading.Thread(target=remove).start()
+
+    path, lock = atomic._create_beside(tmp_path / "arrays", create)
+    atomic._unlock(lock)
+    assert path.exists()
+    assert len(removed) == 1
+    assert path not in removed
 
 
 def test_bad_input(tmp_path):

@@ -213,8 +213,9 @@ def _create_beside(
         # In the same folder, since a file can be moved at once only within a file system.
         path = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         create(path)
-        lock = _lock(path)
-        # Another writer may have taken it for a leftover before it was locked.
+        # Another writer may have taken it for a leftover before it was locked. It holds the
+        # lock until it has removed it.
+        lock = _lock(path, wait=True)
         if path.exists():
             return path, lock
         _unlock(lock)
@@ -237,8 +238,13 @@ def _remove_leftovers(target: pathlib.Path) -> None:
             _unlock(lock)
 
 
-def _lock(path: pathlib.Path) -> int | None:
-    """Lock a file or folder until it is unlocked or the process ends; None if that fails."""
+def _lock(path: pathlib.Path, wait: bool = False) -> int | None:
+    """Lock a file or folder until it is unlocked or the process ends; None if that fails.
+
+    Args:
+        path: The file or folder.
+        wait: Wait for one who holds the lock, which fails otherwise.
+    """
     if _fcntl is None:
         return None
     try:
@@ -246,7 +252,7 @@ def _lock(path: pathlib.Path) -> int | None:
     except OSError:
         return None
     try:
-        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        _fcntl.flock(descriptor, _fcntl.LOCK_EX | (0 if wait else _fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None

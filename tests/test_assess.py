@@ -387,6 +387,21 @@ def test_runs_with_other_seeds_agree_or_not(random):
 
 
 @on_one_backend
+def test_data_without_a_loss_are_refused_before_anything_is_trained():
+    seeds = []
+    model, x = compiled(LearnableMultiplier([1, -1])), np.ones((64, 4), "float32")
+    for y, words in [
+        (None, "y is None"),
+        (x[:63], r"have \[63, 64\] samples"),
+        (np.nan * x, "The loss is nan"),
+        (np.ones((64, 3), "float32"), None),  # Words of the backend.
+    ]:
+        with pytest.raises(Exception, match=words):
+            assessed(model, x, y, retrain=seeds.append)
+        assert seeds == []
+
+
+@on_one_backend
 def test_the_views(data, capsys):
     x, y = data
     model = compiled(LearnableMultiplier([1, -1], name="<signs>"), layers.Dense(2))

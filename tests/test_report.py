@@ -194,6 +194,32 @@ def test_chromium_shows_the_page(pages, tmp_path):
     assert wide <= screen  # Nothing but pictures and tables scrolls sideways.
 
 
+@keras.saving.register_keras_serializable("report")
+class WithoutArguments(keras.Model):
+    """It cannot be created from its config, so that no file of quantal.save could be loaded."""
+
+    def __init__(self, dense=None):
+        super().__init__()
+        self.dense = dense
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_only_ways_that_save_the_model_are_shown(tmp_path, monkeypatch):
+    model = WithoutArguments(quantal.Discrete(keras.layers.Dense(2), "ternary"))
+    model(np.ones((1, 3), "float32"))
+    with pytest.raises(ValueError, match="is not saved"):
+        quantal.save(model, tmp_path / "net.quantal")
+    monkeypatch.chdir(tmp_path)
+    path = quantal.report(model, "page.html")
+    assert path == tmp_path / "page.html"
+    text = "".join(Page(path.read_text()).words)
+    assert "quantal.load(" not in text
+    assert "quantal.save refuses this model; the note under its weights says why." in text
+    assert text.count("quantal.save refuses the model: ") == 1
+
+
 def test_what_is_refused(tmp_path):
     free = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="free")
     with pytest.raises(ValueError, match="'free' has no parameter on a list"):

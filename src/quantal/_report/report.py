@@ -3,6 +3,7 @@
 import html
 import importlib.resources
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def report(
     compared_with: keras.Model | None = None,
     names: Sequence[str] | None = None,
     title: str | None = None,
-) -> None:
+) -> pathlib.Path:
     """Write a page about a model: numbers, the summary, pictures, and how to load it.
 
     The page is one HTML file that needs nothing else: no network, no script. It is readable on
@@ -57,6 +58,9 @@ def report(
         names: Names of the positions of the first axis of a weight, such as a table's columns.
         title: The page's heading; None for the model's name.
 
+    Returns:
+        The whole path of the file.
+
     Raises:
         TypeError: `model` is no Keras model, or `data` or `history` something else.
         ValueError: A model is not built, or not compiled where data came, or there is no
@@ -67,8 +71,7 @@ def report(
     Example:
     >>> import keras, pathlib, quantal, tempfile
     >>> model = keras.Sequential([keras.Input((3,)), quantal.LearnableMultiplier()])
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "report.html")
-    >>> report(model, path)
+    >>> path = report(model, pathlib.Path(tempfile.mkdtemp(), "report.html"))
     >>> path.read_text().startswith("<!doctype html>")
     True
     """
@@ -92,11 +95,12 @@ def report(
     parts.append(pictures(parameters, history, names))
     if data is not None:
         parts.append(_single_changes(model, parameters, x, y))
-    parts.append(loading(model))
+    parts.append(loading(rows))
     heading = model.name if title is None else title
     page = _page(heading, _lead(parameters), "\n".join(parts))
     with replace_file(path) as file:
         file.write(page.encode("utf-8"))
+    return pathlib.Path(path).absolute()
 
 
 def _single_changes(model: keras.Model, parameters: list[Parameter], x: Any, y: Any) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
+from quantal._core.keras_internals import compute_loss
 from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter
 from quantal._models.batches import Batches
@@ -102,10 +104,13 @@ def assess(
     check_batch_size(batch_size)
     random, spending = np.random.default_rng(checked_seed(seed)), Spending(Budget.of(budget))
     selected = checked_parameters(model, parameters, frozen_too=True)
-    runs = Runs([], []) if retrain is None else runs_of(retrain, seeds, selected, model)
+    batches = Batches((x, y, sample_weight), batch_size)
     lists, compiled = AscendingLists(selected), CompiledLoss(model, selected)
+    runs = Runs([], [])
+    if retrain is not None:
+        _check_data(compiled, batches)  # Before anything is trained, which takes long.
+        runs = runs_of(retrain, seeds, selected, model)
     try:
-        batches = Batches((x, y, sample_weight), batch_size)
         loss = ModelLoss(compiled, batches)
         comparisons = Comparisons(loss, lists, random)
         compared, free = comparisons.compared(), comparisons.free_numbers()
@@ -136,6 +141,18 @@ def assess(
         evaluations=singles.evaluations + comparisons.evaluations,
         seed_losses=tuple(_evaluated(one, x, y, sample_weight, batch_size) for one in runs.models),
     )
+
+
+def _check_data(compiled: CompiledLoss, batches: Batches) -> None:
+    """Compute the loss of a few samples without compiling, and refuse what has none."""
+    x, y, weights = few = batches.take(np.arange(min(_TRIED_ON, batches.samples)))
+    try:
+        compiled.prepare(few, batches.count)
+        outputs = compiled.model(x, training=False)
+        loss = compute_loss(compiled.model, x, y, outputs, weights)
+        _check_finite(float(ops.convert_to_numpy(loss)))
+    finally:
+        compiled.release()
 
 
 def _check_finite(loss: float) -> None:

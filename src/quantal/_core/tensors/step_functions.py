@@ -196,9 +196,13 @@ class Bisection(StepFunction):
     def evaluate(self, x: Tensor) -> Tensor:
         if _torch_traces():
             return self.compiled.evaluate(x)
+        import torch
+
         # NaN counts as beyond the last threshold there, and goes below the first here.
-        x = ops.where(x >= -math.inf, x, -math.inf)
-        return ops.take(self._levels(), ops.searchsorted(self._sorted(), x, side="right"))
+        x = torch.nan_to_num(x, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        count = torch.searchsorted(self._sorted(), x, right=True, out_int32=True)
+        # Keras's take would make four tensors of 64-bit positions on the way.
+        return torch.index_select(self._levels(), 0, count.reshape(-1)).reshape(count.shape)
 
 
 def _torch_traces() -> bool:

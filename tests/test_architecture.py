@@ -71,7 +71,7 @@ testing                 laws
 plots                   _matplotlib _sources _histories _watched _drawing values choices
 plots                   latents estimator training codes sizes beam
 _report                 pictures measures sections report
-_sweep                  plan data cell advice training journal progress result sweep
+_sweep                  plan data cell advice training claims journal progress result sweep
 _command                errors backend options output reading columns encoding datasets scores
 _command                table_model comparison results train predict summary discretize polish
 _command                export report sweep search command

@@ -19,7 +19,8 @@ from conftest import on_one_backend
 from quantal._sweep import training
 from quantal._sweep.advice import advice_on
 from quantal._sweep.cell import SweepCell
-from quantal._sweep.progress import duration
+from quantal._sweep.plan import plan_of
+from quantal._sweep.progress import SweepProgress, duration
 from quantal.callbacks import Finish
 from quantal.plots import sizes
 from repository import ROOT
@@ -71,6 +72,46 @@ def test_a_killed_sweep_goes_on_to_the_same_table(tmp_path, unbroken):
     assert lines(resumed) == lines(unbroken)
     after = file.read_text()
     assert after.startswith(before)
+
+
+CLAIM = """
+import pathlib, sys
+from quantal._sweep.claims import Claims
+with Claims(pathlib.Path(sys.argv[1])).claimed(sys.argv[2], wait=False) as is_claimed:
+    print(is_claimed, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there ends with its process")
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_trial_of_another_process_is_waited_for(is_done, tmp_path, counted, monkeypatch, capsys):
+    file, arguments = tmp_path / "sweep.journal", {"seeds": (0,), "callbacks": [counted]}
+    key = plan_of(sweeping.LISTS, ("auto",), None, (0,))[0].key
+    says = SweepProgress.waits
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIM, file, key],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        assert child.stdout.readline() == "True\n"
+
+        def end(progress, trial):
+            says(progress, trial)
+            assert Counted.runs == 2  # The other trials are not waited with.
+            child.kill()
+            child.wait()
+            if is_done:
+                sweeping.run(file, values={"binary": "binary"}, **arguments)
+
+        monkeypatch.setattr(SweepProgress, "waits", end)
+        shared = sweeping.run(file, verbose=1, **arguments)
+    assert Counted.runs == 3
+    assert [row.values for row in shared.rows] == list(sweeping.LISTS)
+    out = capsys.readouterr().out
+    assert "waiting for another process, which runs binary, auto, seed 0" in out
+    assert ("3 of 3  binary" in out) != is_done
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]  # No claim is left.
 
 
 def test_a_sweep_says_what_each_list_reaches(unbroken, tmp_path):

@@ -1,11 +1,13 @@
 """The trials that are done stand in a file, Optuna's journal, from which a sweep goes on."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from quantal._sweep.claims import Claims
 from quantal._sweep.plan import Trial
 from quantal._sweep.training import Goal, Outcome
 
@@ -20,7 +22,8 @@ class Journal:
     """A journal keeps the outcomes of trials; without a path it keeps them in memory alone.
 
     A trial is written once it is done, in one line, so that a killed process leaves whole
-    trials and nothing of the one that it was at.
+    trials and nothing of the one that it was at. Several processes share a file: each claims
+    the trial that it runs.
 
     Args:
         file: The path, or None.
@@ -47,13 +50,31 @@ class Journal:
             self._optuna = _import_optuna()
             self._choices = _choices(trials)
             self._study = self._open(pathlib.Path(file), dict(settings))
-            self._read()
+            self._claims = Claims(pathlib.Path(file))
+            self.read()
 
     def __contains__(self, trial: Trial) -> bool:
         return trial.key in self._outcomes
 
     def __getitem__(self, trial: Trial) -> Outcome:
         return self._outcomes[trial.key]
+
+    @contextlib.contextmanager
+    def claimed(self, trial: Trial, wait: bool) -> Iterator[bool]:
+        """Claim a trial within a scope; yields whether this process is to run it.
+
+        It is not where another process runs it, or has done so meanwhile.
+
+        Args:
+            trial: The trial.
+            wait: Wait for the other process.
+        """
+        if self._study is None:
+            yield True
+            return
+        with self._claims.claimed(trial.key, wait) as is_claimed:
+            self.read()
+            yield is_claimed and trial not in self
 
     def set_goal(self, goal: Goal) -> None:
         """Keep what trials are compared by, which the first one has shown."""
@@ -88,8 +109,14 @@ class Journal:
                 f"file is {str(path)!r}, {reason}. Expected a path in a folder that exists, such "
                 "as 'sweep.journal'."
             )
-        _drop_half_a_line(path)
         journal = self._optuna.storages.journal
+        if _ends_in_half_a_line(path):
+            lock = journal.JournalFileSymlinkLock(os.fspath(path))
+            lock.acquire()  # Another process may be writing that line.
+            try:
+                _drop_half_a_line(path)
+            finally:
+                lock.release()
         try:
             storage = self._optuna.storages.JournalStorage(
                 journal.JournalFileBackend(os.fspath(path))
@@ -115,10 +142,13 @@ class Journal:
         finally:
             self._optuna.logging.set_verbosity(verbosity)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read what other processes have added."""
+        if self._study is None:
+            return
         goal = self._study.user_attrs.get(_GOAL)
         self.goal = None if goal is None else Goal(*goal)
-        for trial in self._study.trials:
+        for trial in self._study.get_trials(deepcopy=False):
             if _OUTCOME in trial.user_attrs:
                 outcome = Outcome(*trial.user_attrs[_OUTCOME])
                 self._outcomes[trial.user_attrs[_KEY]] = outcome
@@ -154,15 +184,18 @@ def _choices(trials: Sequence[Trial]) -> dict[str, list[Any]]:
     return {name: list(entries) for name, entries in columns.items()}
 
 
+def _ends_in_half_a_line(path: pathlib.Path) -> bool:
+    """Whether the last line of a journal was never finished."""
+    if not path.exists():
+        return False
+    content = path.read_bytes()
+    return content.startswith(b'{"op_code"') and not content.endswith(b"\n")
+
+
 def _drop_half_a_line(path: pathlib.Path) -> None:
     """Cut off what a line that was never finished has left, since Optuna would not read on."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content) and content.startswith(b'{"op_code"'):
-        with path.open("r+b") as stream:
-            stream.truncate(whole)
+    with path.open("r+b") as stream:
+        stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def _refuse_other(path: pathlib.Path, known: Mapping[str, str], settings: Mapping[str, str]) -> Any:

@@ -27,9 +27,13 @@ class SweepProgress:
         if self._done:
             self._say(f"{file}: {self._done} of {self._planned} trials are done already")
 
-    def end_of(self, trial: Trial, outcome: Outcome, goal: Goal | None) -> None:
-        """Say what a trial has reached."""
-        self._done += 1
+    def waits(self, trial: Trial) -> None:
+        """Say that the sweep waits for a trial that another process runs."""
+        self._say(f"waiting for another process, which runs {trial}")
+
+    def end_of(self, trial: Trial, outcome: Outcome, goal: Goal | None, done: int) -> None:
+        """Say what a trial has reached, and how many are done, in other processes, too."""
+        self._done = done
         reached = outcome.note
         if not reached and goal is not None:
             score = outcome.metrics[goal.metric]

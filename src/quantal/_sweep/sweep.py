@@ -51,8 +51,8 @@ def sweep(
 
     Use it to choose a list: the result says what each costs in accuracy and takes in bytes. The
     model is `discretize`d on each list and trained by `fit`; it stays as it is. With `file` every
-    trial is kept once it is done, and after a kill the same call goes on. Ctrl-C ends a sweep
-    with what is done.
+    trial is kept once it is done, after a kill the same call goes on, and several processes that
+    make the same call share the trials. Ctrl-C ends a sweep with what is done.
 
     Args:
         model: A compiled Keras model with free weights. Or a function `build(values, estimator)`
@@ -117,9 +117,7 @@ def sweep(
     run = _Run(models, data, fit, metric, journal, progress)
     try:
         with termination_as_interrupt(), without_retracing_warnings():
-            for trial in round_by_round(plan):
-                if trial not in journal:
-                    run.do(trial)
+            run.do_all(plan)
     except KeyboardInterrupt:
         if not any(trial in journal for trial in plan):
             raise
@@ -144,7 +142,26 @@ class _Run:
         self._not_built: dict[str, Outcome] = {}
         self._starts = Starts()
 
-    def do(self, trial: Trial) -> None:
+    def do_all(self, plan: Sequence[Trial]) -> None:
+        """Do the trials that no other process does, and wait for those that others do.
+
+        One whose process ended before it was done is done here.
+        """
+        for wait in (False, True):
+            for trial in round_by_round(plan):
+                self._journal.read()
+                if self._is_done(trial):
+                    continue
+                if wait:
+                    self._progress.waits(trial)
+                with self._journal.claimed(trial, wait) as is_open:
+                    if is_open:
+                        self.do(trial, plan)
+
+    def _is_done(self, trial: Trial) -> bool:
+        return self._outcome(trial) is not None
+
+    def do(self, trial: Trial, plan: Sequence[Trial]) -> None:
         """Do a trial and keep its outcome; one whose model cannot be made is noted, not kept."""
         try:
             model = self._models.build(trial)
@@ -160,7 +177,8 @@ class _Run:
                 self._journal.add(trial, outcome)
             del model
             release_memory(outcome.seconds)
-        self._progress.end_of(trial, outcome, self._journal.goal)
+        done = sum(self._is_done(one) for one in plan)
+        self._progress.end_of(trial, outcome, self._journal.goal, done)
 
     def result(self, plan: Sequence[Trial]) -> SweepResult:
         """Return the result of all trials that are done.

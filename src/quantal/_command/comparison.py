@@ -17,6 +17,7 @@ from quantal._command.errors import Unfit
 from quantal._command.scores import Scores, baseline_of, outputs_of, scores_of
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.discretize import discretize
 from quantal._models.table_features import TableFeatures
 from quantal._models.walk import is_container, outermost_layers
@@ -249,7 +250,7 @@ def ending_of(model: keras.Model, dataset: Dataset) -> Ending:
     if dataset.labels is None:
         return Ending(True, False, False)
     features = _scaled(dataset.feature_scaler, dataset.expanded(dataset.training[:256]))
-    outputs = keras.ops.convert_to_numpy(model(features, training=False))
+    outputs = whole_array(model(features, training=False))
     outputs = outputs[np.isfinite(outputs).all(axis=1)]
     is_single = outputs.shape[1] == 1
     is_whole = is_single or np.allclose(outputs.sum(axis=1), 1, atol=1e-3)

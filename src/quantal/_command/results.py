@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import pandas
 import typer
-from keras.ops import convert_to_numpy
 from numpy.typing import NDArray
 
 from quantal._command.backend import RUN_MODEL
@@ -33,6 +32,7 @@ from quantal._command.scores import answers_of, probability_columns
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._core.table import Column, Table
+from quantal._core.tensors.backend import whole_array
 from quantal._core.views import Views
 from quantal._optimize.interruption import stop_requests
 from quantal._storage.atomic import folder_beside, move_files
@@ -152,7 +152,7 @@ class TrainingResult(Views):
     @property
     def _codes(self) -> NDArray[Any]:
         parameters = parameters_of(self.comparison.model)
-        return np.concatenate([convert_to_numpy(p.codes).ravel() for p in parameters])
+        return np.concatenate([whole_array(p.codes).ravel() for p in parameters])
 
     def table(self) -> Table:
         """Return the scores, and how often each value is used, as a table."""

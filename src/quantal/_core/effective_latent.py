@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import without_autocast
+from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.gradients import as_if
 from quantal._core.types import Tensor
 
@@ -144,7 +145,7 @@ class EffectiveLatent:
         followed = self.followed()
         tensors = (followed.latent, followed.state, ops.zeros(()))
         variables = (self._optimized, self._state, self._follows)
-        arrays = (np.array(ops.convert_to_numpy(tensor)) for tensor in tensors)
+        arrays = (np.array(whole_array(tensor)) for tensor in tensors)
         return list(zip(variables, arrays, strict=True))
 
 

@@ -31,7 +31,7 @@ from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import has_numbers
+from quantal._core.tensors.backend import has_numbers, whole, whole_array
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
@@ -169,7 +169,7 @@ class Parameter:
         """The list that values come from; a learnable one has its present numbers."""
         if self.entries is None:
             return self._first_values
-        return self._first_values.moved(ops.convert_to_numpy(self._entry_numbers()))
+        return self._first_values.moved(whole_array(self._entry_numbers()))
 
     @property
     def scale(self) -> Tensor | None:
@@ -197,7 +197,7 @@ class Parameter:
         meets the data.
         """
         latent = ops.stop_gradient(self.latent_in_list_units)
-        return ops.where(ops.isfinite(latent), self._projection().nearest(latent), math.nan)
+        return whole(ops.where(ops.isfinite(latent), self._projection().nearest(latent), math.nan))
 
     @property
     def weight(self) -> Tensor:
@@ -220,7 +220,7 @@ class Parameter:
         >>> keras.ops.convert_to_numpy(parameter.weight).tolist()
         [0.5, -0.5]
         """
-        return self._kept.unshared(self.compute(training_of_call()))
+        return whole(self._kept.unshared(self.compute(training_of_call())))
 
     @property
     def codes(self) -> Tensor:
@@ -232,7 +232,7 @@ class Parameter:
         latent = self.latent_in_list_units
         if has_numbers(latent):
             self.check_finite()
-        return self._projection().codes(latent)
+        return whole(self._projection().codes(latent))
 
     @property
     def latent_in_list_units(self) -> Tensor:
@@ -279,7 +279,7 @@ class Parameter:
             ValueError: Their shape is another, a code is not in the list, or the scale or the
                 list is not finite.
         """
-        codes = np.asarray(ops.convert_to_numpy(codes))
+        codes = np.asarray(whole_array(codes))
         if codes.shape != self.shape:
             raise ValueError(
                 f"codes have the shape {codes.shape}. {self.path} has the shape "
@@ -288,7 +288,7 @@ class Parameter:
         latents = self.latents_of(codes)
         self._check("latents of these codes", latents)
         if where is not None:
-            latents = np.where(where, latents, ops.convert_to_numpy(self.effective_latent))
+            latents = np.where(where, latents, whole_array(self.effective_latent))
         self.set_latents(latents)
 
     def set_latents(self, latents: NDArray[np.float32]) -> None:
@@ -306,14 +306,14 @@ class Parameter:
         numbers = self.values.take(codes)
         if self.scale_state is not None:
             relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
-            numbers = numbers * ops.convert_to_numpy(relative)
+            numbers = numbers * whole_array(relative)
         return self._units.latents_of(numbers)
 
     def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
         """Return the codes that other latents than the present ones would have."""
         numbers = self._units.values_of(ops.convert_to_tensor(latents, "float32"))
         numbers = self._to_list_units(numbers)
-        return ops.convert_to_numpy(self._projection().codes(numbers))
+        return whole_array(self._projection().codes(numbers))
 
     def set_values(self, numbers: ArrayLike) -> None:
         """Give a learnable list other numbers, in the order of its codes.
@@ -344,9 +344,7 @@ class Parameter:
         """
         values = self.values
         lists = np.atleast_2d(values.numbers).astype(float)
-        codes, latents = (
-            ops.convert_to_numpy(tensor) for tensor in (self.codes, self.latent_in_list_units)
-        )
+        codes, latents = (whole_array(tensor) for tensor in (self.codes, self.latent_in_list_units))
         if values.channels is not None:
             codes, latents = (np.moveaxis(array, values.axis, 0) for array in (codes, latents))
         channels = len(lists)
@@ -369,7 +367,7 @@ class Parameter:
         Raises:
             ValueError: A weight is NaN or infinite.
         """
-        weights = np.asarray(ops.convert_to_numpy(weights), np.float32)
+        weights = np.asarray(whole_array(weights), np.float32)
         self._check("weights", weights)
         if self.scale_state is not None:
             state = self.scale_state
@@ -515,7 +513,7 @@ class Parameter:
         return (mean, variance) if scale is None else (scale * mean, scale * scale * variance)
 
     def _check(self, what: str, numbers: Any, positive: bool = False) -> None:
-        check_finite_numbers(f"{what} of {self.path}", ops.convert_to_numpy(numbers), positive)
+        check_finite_numbers(f"{what} of {self.path}", whole_array(numbers), positive)
 
     def _latent_in_start_units(self) -> Tensor:
         return self._units.values_of(self.effective_latent)

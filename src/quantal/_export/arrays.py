@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._export.target import Written
 from quantal._storage.names import unused_name
 
@@ -39,7 +39,7 @@ def write_npz(model: keras.Model, path: pathlib.Path) -> Written:
         arrays[f"{name}.codes"] = _codes(parameter)
         arrays[f"{name}.values"] = parameter.values.numbers
         if parameter.scale is not None:
-            arrays[f"{name}.scale"] = ops.convert_to_numpy(parameter.scale)
+            arrays[f"{name}.scale"] = whole_array(parameter.scale)
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return Written([path])
@@ -63,7 +63,7 @@ def write_csv(model: keras.Model, path: pathlib.Path) -> Written:
             "which holds any number of any shape."
         )
     (parameter,) = named.values()
-    codes, weights = _codes(parameter).ravel(), ops.convert_to_numpy(parameter.weight).ravel()
+    codes, weights = _codes(parameter).ravel(), whole_array(parameter.weight).ravel()
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["index", "code", "value"])
@@ -135,7 +135,7 @@ def _within(name: str) -> str:
 def _codes(parameter: Parameter) -> NDArray[Any]:
     """Return the codes in the smallest of NumPy's unsigned integers."""
     dtype = np.uint8 if len(parameter.values) <= 256 else np.uint16
-    return ops.convert_to_numpy(parameter.codes).astype(dtype)
+    return whole_array(parameter.codes).astype(dtype)
 
 
 def _memory(name: str, parameter: Parameter) -> str:
@@ -144,7 +144,7 @@ def _memory(name: str, parameter: Parameter) -> str:
     digits = max(1, -(-values.bits // 4))
     lines = [f"// {name}, shape {'x'.join(map(str, parameter.shape))}, {values.bits} bits a code"]
     if parameter.scale is not None:
-        scale = np.asarray(ops.convert_to_numpy(parameter.scale))
+        scale = np.asarray(whole_array(parameter.scale))
         lines.append(f"// scale {', '.join(map(str, scale.ravel()))}")
     for channel, row in enumerate(np.atleast_2d(values.numbers)):
         prefix = "" if values.channels is None else f"channel {channel}, "

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import whole_array
 from quantal._export.inputs import inputs_of
 from quantal._export.precision import computes_in_float32, in_float32
 from quantal._export.report import Figures, Report, size_of
@@ -135,7 +135,7 @@ class Reference:
             part = [array[begin : begin + together] if together else array for array in arrays]
             inputs = keras.tree.pack_sequence_as(inputs_of(self._model), part)
             outputs = keras.tree.flatten(self._model(inputs, training=False))
-            parts.append([ops.convert_to_numpy(output).astype(np.float64) for output in outputs])
+            parts.append([whole_array(output).astype(np.float64) for output in outputs])
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 

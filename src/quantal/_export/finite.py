@@ -6,6 +6,7 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 
 
 def check_numbers(model: keras.Model) -> None:
@@ -22,7 +23,7 @@ def check_numbers(model: keras.Model) -> None:
     for variable in model.variables:
         if "float" not in keras.backend.standardize_dtype(variable.dtype):
             continue
-        numbers = ops.convert_to_numpy(ops.cast(variable, "float32"))
+        numbers = whole_array(ops.cast(variable, "float32"))
         is_bad = ~np.isfinite(numbers) if variable in listed else np.isnan(numbers)
         if is_bad.any():
             raise ValueError(

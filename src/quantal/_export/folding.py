@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._export.precision import in_float32
 from quantal._models.bake import plain_clone
 from quantal._models.finalize import trainable
@@ -61,7 +62,7 @@ def folded(model: keras.Model) -> keras.Model:
 
 def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:
     (parameter,) = parameters_of(multiplier)
-    return ops.convert_to_numpy(parameter.weight)
+    return whole_array(parameter.weight)
 
 
 def _only_powers(numbers: NDArray[np.float32]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta)
@@ -112,7 +113,7 @@ def are_equal(one: Any, other: Any) -> bool:
         return type(one) is type(other) and are_equal(vars(one), vars(other))
     if ops.is_tensor(one) or isinstance(one, (np.ndarray, np.generic)):
         is_comparable = type(one) is type(other) and _is_plain(other)
-        return is_comparable and same_numbers(*map(ops.convert_to_numpy, (one, other)))
+        return is_comparable and same_numbers(*map(whole_array, (one, other)))
     if isinstance(one, dict):
         return (
             isinstance(other, dict)
@@ -147,7 +148,7 @@ def copied(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(copied, value))
     if ops.is_tensor(value):
-        return ops.convert_to_tensor(np.array(ops.convert_to_numpy(value)))
+        return ops.convert_to_tensor(np.array(whole_array(value)))
     return value.copy() if isinstance(value, (np.ndarray, set)) else value
 
 
@@ -166,7 +167,7 @@ def _is_plain(value: Any) -> bool:
 def _has_numbers(tensor: Tensor) -> bool:
     """Return whether a tensor has numbers, as one that only traces shapes has not."""
     try:
-        ops.convert_to_numpy(tensor)
+        whole_array(tensor)
     except Exception:  # Each backend raises another type.
         return False
     return True

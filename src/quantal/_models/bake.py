@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable
@@ -82,10 +82,7 @@ def plain_clone(
     for parameter in parameters_of(model):
         parameter.check_finite()
     listed = ByIdentity(
-        [
-            (parameter.latent, ops.convert_to_numpy(parameter.weight))
-            for parameter in parameters_of(model)
-        ]
+        [(parameter.latent, whole_array(parameter.weight)) for parameter in parameters_of(model)]
     )
     clone = clone_replacing(
         model,
@@ -100,7 +97,7 @@ def plain_clone(
             else:
                 copy_value(old_variable, new_variable)
             if factors and old_variable in factors:
-                numbers = ops.convert_to_numpy(new_variable)
+                numbers = whole_array(new_variable)
                 new_variable.assign(numbers * factors[old_variable])
 
     if compiles and model.compiled:
@@ -130,7 +127,7 @@ def _plain_multiplier(layer: LearnableMultiplier) -> Replacement:
 def _rescaling(layer: LearnableMultiplier) -> Replacement:
     """Replace a multiplier by a Rescaling, since an EinsumDense stops masks."""
     (parameter,) = parameters_of(layer)
-    factors = np.reshape(ops.convert_to_numpy(parameter.weight), layer.broadcast_shape[1:])
+    factors = np.reshape(whole_array(parameter.weight), layer.broadcast_shape[1:])
     plain = keras.layers.Rescaling(
         factors.tolist(),
         activity_regularizer=layer.activity_regularizer,

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 
 Data = tuple[Any, Any, Any]
@@ -84,7 +85,7 @@ def _map(function: Callable[[Any], Any], data: Any) -> Any:
 
 def _as_array(leaf: Any) -> NDArray[Any]:
     if ops.is_tensor(leaf):
-        return np.asarray(ops.convert_to_numpy(leaf))
+        return np.asarray(whole_array(leaf))
     array = np.asarray(leaf) if hasattr(leaf, "__array__") else None
     if array is None or not array.ndim or array.dtype == object:
         raise ValueError(

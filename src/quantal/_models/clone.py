@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import keras
-from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import (
@@ -20,6 +19,7 @@ from quantal._core.keras_internals import (
     untrack,
 )
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.kept_class import (
     class_of,
     containers_of,
@@ -154,7 +154,7 @@ def _build_rest(new: keras.Layer, pairs: Sequence[LayerPair]) -> None:
 def copy_value(old: keras.Variable, new: keras.Variable) -> None:
     """Assign the old variable's value to the new one, in separate memory."""
     # JAX's trainer donates the memory of its variables.
-    new.assign(ops.convert_to_numpy(old))
+    new.assign(whole_array(old))
 
 
 class _Cloning:

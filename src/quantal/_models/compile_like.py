@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import keras
-from keras import ops
 
 from quantal._core.keras_internals import compile_arguments
+from quantal._core.tensors.backend import whole_array
 from quantal._models.attribute_data import keeps_the_same_data
 
 _GIVEN_TWICE = re.compile(r"got multiple values for keyword argument '(\w+)'")
@@ -90,5 +90,5 @@ def _continued(sampler: Any) -> Any:
     if len(states) != len(new_states) or not keeps_the_same_data(sampler, new):
         return sampler
     for state, new_state in zip(states, new_states, strict=True):
-        new_state.assign(ops.convert_to_numpy(state))
+        new_state.assign(whole_array(state))
     return new

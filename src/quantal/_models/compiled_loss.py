@@ -14,6 +14,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
 from quantal._models.named_metric import NamedMetric
@@ -128,7 +129,7 @@ class CompiledLoss:
     def loss_and_gradients(self, values: list[NDArray[Any]], batch: Any) -> BatchLoss:
         """Return the loss of values, the monitored number, and the gradient to the values."""
         (loss, monitored), gradients = self._differentiated(*self._arguments(values, batch))
-        arrays = [np.asarray(ops.convert_to_numpy(g), np.float64) for g in gradients]
+        arrays = [np.asarray(whole_array(g), np.float64) for g in gradients]
         return BatchLoss(
             _number(loss) / self._factor,
             _number(monitored),
@@ -140,7 +141,7 @@ class CompiledLoss:
         points, variables, *data = self._arguments(values, batch)
         trained = [variables[position] for position in self._trained_positions]
         _, gradients = self._variables_differentiated(trained, points, variables, *data)
-        arrays = [np.asarray(ops.convert_to_numpy(g), np.float64) for g in gradients]
+        arrays = [np.asarray(whole_array(g), np.float64) for g in gradients]
         return [array / self._factor for array in arrays]
 
     def losses(self, values: list[NDArray[Any]], batch: Any) -> Floats:
@@ -174,7 +175,7 @@ class CompiledLoss:
         padding = (1 << (count - 1).bit_length()) - count
         padded = [np.concatenate([v, np.repeat(v[-1:], padding, axis=0)]) for v in values]
         losses = self._vectorized(*self._arguments(padded, batch))
-        return np.asarray(ops.convert_to_numpy(losses), np.float64)[:count] / self._factor
+        return np.asarray(whole_array(losses), np.float64)[:count] / self._factor
 
     def release(self) -> None:
         """Leave the model as it was, after an error or an interrupt at any moment, too."""
@@ -295,4 +296,4 @@ def _without_penalties(parameters: Sequence[Parameter]) -> Iterator[None]:
 
 
 def _number(tensor: Tensor) -> float:
-    return float(ops.convert_to_numpy(tensor))
+    return float(whole_array(tensor))

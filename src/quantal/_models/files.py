@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.keras_internals import names_from_the_start
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._models.config_limits import check_config
 from quantal._models.layer_state import (
     assets_of,
@@ -221,7 +221,7 @@ def _check_ending(path: str | os.PathLike[str]) -> None:
 
 
 def _numbers(variable: keras.Variable) -> NDArray[Any]:
-    numbers = ops.convert_to_numpy(variable.value)
+    numbers = whole_array(variable.value)
     # NumPy, and so the container, has no bfloat16 of its own; float32 holds each exactly.
     return numbers.astype(np.float32) if str(numbers.dtype) == "bfloat16" else numbers
 

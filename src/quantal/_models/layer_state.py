@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
+from quantal._core.tensors.backend import whole_array
 from quantal._models.attribute_data import (
     are_alike,
     are_equal,
@@ -150,7 +150,7 @@ def _more_than_weights(layer: keras.Layer) -> dict[str, NDArray[Any]]:
         return {}
     with _named(layer):
         store = _own_store(layer)
-    weights = [np.asarray(ops.convert_to_numpy(weight)) for weight in layer.weights]
+    weights = [np.asarray(whole_array(weight)) for weight in layer.weights]
     return {
         name: numbers
         for name, numbers in store.items()
@@ -207,7 +207,7 @@ def _own_store(layer: keras.Layer) -> dict[str, NDArray[Any]]:
     store: dict[str, Any] = {}
     # Of the class: finalized layers leave their latents out.
     type(layer).save_own_variables(layer, store)
-    return {name: np.array(ops.convert_to_numpy(value)) for name, value in store.items()}
+    return {name: np.array(whole_array(value)) for name, value in store.items()}
 
 
 def _load_own_variables(layer: keras.Layer, store: dict[str, NDArray[Any]]) -> None:
@@ -279,7 +279,7 @@ def _copy_hidden_variables(old: keras.Layer, new: keras.Layer) -> None:
                 "other shapes. Expected the same. Create them in its constructor or in build."
             )
         for old_variable, new_variable in zip(hidden, continued, strict=True):
-            new_variable.assign(ops.convert_to_numpy(old_variable))
+            new_variable.assign(whole_array(old_variable))
 
 
 def _variables_among(value: Any) -> list[keras.Variable]:

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.calibration import Floats
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._models.calibration.calibrate import (
     OneKernel,
     Target,
@@ -72,7 +72,7 @@ class Before(NamedTuple):
 
 def _numbers_of(variable: keras.Variable) -> NDArray[Any]:
     """Return a copy of the numbers of a variable, which later changes leave as it is."""
-    return np.array(ops.convert_to_numpy(variable))
+    return np.array(whole_array(variable))
 
 
 class Probe:
@@ -173,7 +173,7 @@ class Probe:
         """Yield the outputs for each batch of the samples to measure on."""
         for inputs in self._measured:
             outputs = keras.tree.flatten(self.model.predict_on_batch(inputs))
-            yield [np.asarray(ops.convert_to_numpy(each)).astype(float) for each in outputs]
+            yield [np.asarray(whole_array(each)).astype(float) for each in outputs]
 
     def _distance(self) -> float:
         """Return the mean square distance of the outputs, relative to their variance."""
@@ -250,7 +250,7 @@ def losses_of(
                 follow = _Follow(probe, kernel, flow)
                 if moments:
                     follow.calibrate(parameter, moments[position])
-                numbers = ops.convert_to_numpy(parameter.weight)
+                numbers = whole_array(parameter.weight)
                 losses[kernel].append(probe.loss_with(kernel, numbers, follow))
             progress.add(1)
     return ByIdentity(

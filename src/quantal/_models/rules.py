@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
@@ -21,6 +20,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._core.scale import Scale, resolve_scale
+from quantal._core.tensors.backend import whole_array
 from quantal._models.walk import outermost_layers, paths_of, weights_of
 from quantal.estimators.policy import parse
 from quantal.layers._channels import fan_in, owner_of
@@ -153,7 +153,7 @@ def _is_short(rule: Any, variable: Any) -> bool:
     """Return whether the codes of the list that a rule gives for a weight have few bits."""
     values = rule["values"] if isinstance(rule, Mapping) else rule
     if callable(values):
-        values = values(ops.convert_to_numpy(variable).astype(np.float32))
+        values = values(whole_array(variable).astype(np.float32))
     return Values(values).bits < LONG_LIST
 
 
@@ -213,7 +213,7 @@ def _spec(rule: Any, variable: keras.Variable, defaults: Mapping[str, Any]) -> L
     entries = {**defaults, **entries}
     values, scale = entries["values"], entries["scale"]
     if callable(values):
-        weights: NDArray[np.float32] = ops.convert_to_numpy(variable).astype(np.float32)
+        weights: NDArray[np.float32] = whole_array(variable).astype(np.float32)
         values = values(weights)
     values = Values(values)
     return ListSpec(values, resolve_scale(scale, values), parse(entries["estimator"]))

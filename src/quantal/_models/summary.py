@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.table import Table, frame
+from quantal._core.tensors.backend import whole_array
 from quantal._core.views import Views
 from quantal._models.files import check_loadable, contents_of
 from quantal._models.multiplications import KINDS, kind_of_product, multiplications_of
@@ -253,7 +253,7 @@ def _row(
 def _codes(parameter: Parameter) -> NDArray[np.int32] | None:
     """Return the codes of a parameter; None where training has diverged, so that it has none."""
     try:
-        return ops.convert_to_numpy(parameter.codes)
+        return whole_array(parameter.codes)
     except ValueError:
         return None
 
@@ -305,7 +305,7 @@ def _numbers(variable: keras.Variable, parameters: ByIdentity[Parameter]) -> NDA
     """Return what meets the data for a weight: listed values times their scale, or itself."""
     parameter = parameters.get(variable)
     tensor = variable if parameter is None else parameter.weight
-    return np.asarray(ops.convert_to_numpy(tensor)).astype(np.float64)
+    return np.asarray(whole_array(tensor)).astype(np.float64)
 
 
 def _relative_distance(weights: NDArray[np.float64], listed: NDArray[np.float64]) -> float:

@@ -9,6 +9,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from quantal._core.keras_internals import flatten_layers, inputs_of_graph, nodes_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.inputs import Array, inputs_like, symbolic_inputs
 from quantal._models.walk import is_container
 from quantal.layers.discrete import unwrapped
@@ -134,7 +135,7 @@ def _number_of_integers(layer: keras.Layer) -> int | None:
 
 def _rescaled(layer: layers.Rescaling) -> Draw | None:
     scale, offset = (
-        np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(number)), np.float64)
+        np.asarray(whole_array(ops.convert_to_tensor(number)), np.float64)
         for number in (layer.scale, layer.offset)
     )
     if not (np.isfinite(scale).all() and (scale != 0).all()):
@@ -149,8 +150,7 @@ def _normalized(layer: layers.Normalization) -> Draw | None:
     if layer.invert:
         return _normal
     mean, variance = (
-        np.asarray(ops.convert_to_numpy(number), np.float64)
-        for number in (layer.mean, layer.variance)
+        np.asarray(whole_array(number), np.float64) for number in (layer.mean, layer.variance)
     )
     deviation = np.sqrt(variance)
     return lambda generator, shape: mean + deviation * _normal(generator, shape)

@@ -8,6 +8,7 @@ import keras
 
 from quantal._core.parameter import Parameter
 from quantal._core.table import Column, Table
+from quantal._core.tensors.backend import whole_array
 from quantal._models.summary import Summary
 from quantal._report.pictures import figure_of
 from quantal.plots.latents import plot_latents
@@ -167,7 +168,7 @@ def _usage_words(parameters: list[Parameter]) -> str:
     for parameter in parameters[:3]:
         if parameter.values.channels is not None:
             continue
-        counts = parameter.values.usage(keras.ops.convert_to_numpy(parameter.codes))
+        counts = parameter.values.usage(whole_array(parameter.codes))
         index = int(counts.argmax())
         value, share = parameter.values.tolist()[index], counts[index] / max(counts.sum(), 1)
         words.append(f"{parameter.path} has {value:g} in {share:.0%} of its elements")

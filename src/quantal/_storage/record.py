@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
 from quantal._core.scale_state import ScaleState
+from quantal._core.tensors.backend import whole_array
 from quantal._storage.codes import Packed
 from quantal._storage.packing import pack, unpack
 
@@ -56,12 +56,12 @@ def record_of(parameter: Parameter) -> Record:
     Raises:
         ValueError: A number of the parameter is not finite; see `Parameter.check_finite`.
     """
-    packed = pack(ops.convert_to_numpy(parameter.codes), len(parameter.values))
+    packed = pack(whole_array(parameter.codes), len(parameter.values))
     scale = parameter.scale
     return Record(
         codes=np.frombuffer(packed.data, np.uint8),
         values=np.asarray(parameter.values.numbers, np.float32),
-        scale=None if scale is None else np.asarray(ops.convert_to_numpy(scale), np.float32),
+        scale=None if scale is None else np.asarray(whole_array(scale), np.float32),
         coded=packed.coded,
     )
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import whole_array
+
 DEFAULT_SHARE = 0.2
 """The share of the samples that is held out where no validation data are given."""
 
@@ -98,5 +100,5 @@ def digest(data: Any) -> str:
 
 def _as_array(array: Any) -> NDArray[Any]:
     if keras.ops.is_tensor(array):
-        array = keras.ops.convert_to_numpy(array)
+        array = whole_array(array)
     return np.asarray(array)

@@ -13,7 +13,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.effective_latent import EffectiveLatent, function_of
 from quantal._core.keras_internals import present_state, trained_values
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import graph
+from quantal._core.tensors.backend import graph, whole_array
 from quantal._core.types import Tensor
 from quantal._storage.archive import read_archive
 from quantal._storage.atomic import replace_file
@@ -120,7 +120,7 @@ class Averages:
         """Write the averages into a folder, as of the end of so many epochs."""
         os.makedirs(folder, exist_ok=True)
         content = io.BytesIO()
-        arrays = {str(i): ops.convert_to_numpy(a) for i, a in enumerate(self._averages)}
+        arrays = {str(i): whole_array(a) for i, a in enumerate(self._averages)}
         counts = np.array([epochs, self._step, self._weight])
         np.savez(content, **{_COUNTS: counts, **arrays})
         with replace_file(pathlib.Path(folder) / _FILE) as stream:

@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 
 
 class EpochNumbers(NamedTuple):
@@ -132,7 +132,7 @@ class Record:
         return [self.values.tolist()[code] for code in np.flatnonzero(~is_used)]
 
     def _present_latents(self) -> NDArray[np.float32]:
-        latents: Any = keras.ops.convert_to_numpy(self.parameter.latent_in_list_units)
+        latents: Any = whole_array(self.parameter.latent_in_list_units)
         return np.array(latents)
 
     def _row(self) -> NDArray[Any]:

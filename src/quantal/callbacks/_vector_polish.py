@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import Fit, batches_of_fit
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._optimize.budget import Budget
 from quantal._optimize.polish.polish import polish
 from quantal._optimize.polish.report import PolishReport
@@ -140,7 +141,7 @@ def data_in_memory(data: Any) -> tuple[Any, Any, Any] | None:
 
 def _codes(model: keras.Model) -> NDArray[np.int32]:
     """Return the codes of all parameters, (n,)."""
-    codes = [keras.ops.convert_to_numpy(p.codes).reshape(-1) for p in parameters_of(model)]
+    codes = [whole_array(p.codes).reshape(-1) for p in parameters_of(model)]
     return np.concatenate(codes)
 
 

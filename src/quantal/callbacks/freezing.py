@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal.callbacks._parameters import all_parameters
 
 
@@ -91,7 +92,7 @@ class _Watch:
         self.frozen = np.zeros(self.mean.shape, bool)
 
     def _values(self) -> NDArray[np.float32]:
-        return np.array(keras.ops.convert_to_numpy(self.parameter.listed_values))
+        return np.array(whole_array(self.parameter.listed_values))
 
     def update(self, momentum: float) -> None:
         """Take the present values into rate and mean; frozen elements keep their mean."""

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal.callbacks._parameters import required_parameters
 
 
@@ -73,6 +74,6 @@ class PaceToRun(keras.callbacks.Callback):
         for parameter in self._paced:
             state = parameter.state
             if state is not None:
-                numbers = np.array(keras.ops.convert_to_numpy(state))
+                numbers = np.array(whole_array(state))
                 numbers[1] = end
                 state.assign(numbers)

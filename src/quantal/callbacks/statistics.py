@@ -11,6 +11,7 @@ import numpy as np
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
 
@@ -117,7 +118,7 @@ def loss_with_statistics(model: keras.Model, batches: Sequence[Any]) -> tuple[fl
     def loss() -> float:
         number = compute_loss(model, x, y, model(x, training=False), weights)
         clear_losses(model)
-        return float(keras.ops.convert_to_numpy(number))
+        return float(whole_array(number))
 
     statistics = [
         variable
@@ -159,7 +160,7 @@ def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
     """Restore variables at the end."""
-    numbers = [variable.numpy() for variable in variables]
+    numbers = [whole_array(variable) for variable in variables]
     try:
         yield
     finally:

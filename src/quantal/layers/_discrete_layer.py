@@ -22,6 +22,7 @@ from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
+from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve
@@ -279,7 +280,7 @@ class DiscreteLayer(keras.layers.Layer):
 
         `set_weights` of the same arrays restores the layer, with the same codes.
         """
-        arrays = super().get_weights()
+        arrays = [whole_array(variable) for variable in self.weights]
         indices = ByIdentity((variable, i) for i, variable in enumerate(self.weights))
         for index, parameter in self._indices_of_parameters():
             if parameter.effective is not None:
@@ -303,14 +304,16 @@ class DiscreteLayer(keras.layers.Layer):
         Raises:
             ValueError: The number of arrays or a shape is another.
         """
-        arrays = [ops.convert_to_numpy(array) for array in weights]
+        arrays = [whole_array(array) for array in weights]
         others = ByIdentity.of_keys(v for p in self._all_parameters() for v in p.other_variables)
         plain = [variable for variable in self.weights if variable not in others]
         is_plain = bool(others) and len(arrays) == len(plain)
         if is_plain:
             by_variable = ByIdentity(zip(plain, arrays, strict=True))
-            whole = zip(self.weights, super().get_weights(), strict=True)
-            arrays = [by_variable.get(variable, array) for variable, array in whole]
+            arrays = [
+                by_variable[variable] if variable in by_variable else whole_array(variable)
+                for variable in self.weights
+            ]
         super().set_weights(arrays)
         # In the end, when a learned list and a scale are set, too.
         for index, parameter in self._indices_of_parameters():

@@ -9,12 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import own_variables
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._storage import packing
 from quantal._storage.record import Record, record_of, restore
 
@@ -94,5 +94,5 @@ def _save_others(layer: keras.Layer, excluded: Mapping[str, keras.Variable], sto
 
 def _load_others(layer: keras.Layer, excluded: Mapping[str, keras.Variable], store: Any) -> None:
     """Load a layer's own variables but for some, which stay as they are."""
-    unchanged = {name: ops.convert_to_numpy(variable) for name, variable in excluded.items()}
+    unchanged = {name: whole_array(variable) for name, variable in excluded.items()}
     type(layer).load_own_variables(layer, {**_arrays(store), **unchanged})

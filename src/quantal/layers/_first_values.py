@@ -22,7 +22,7 @@ from quantal._core.numbers.values import Values
 from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.scale import Scale
 from quantal._core.scale_state import nearest_powers
-from quantal._core.tensors.backend import concrete_section, eager_section
+from quantal._core.tensors.backend import concrete_section, eager_section, whole_array
 from quantal._core.types import Tensor
 
 FirstScale = Callable[[], Any]
@@ -127,7 +127,7 @@ def _is_alike(initializer: Any, other: Any) -> bool:
 def numbers_of(initializer: Callable[..., Any], variable: keras.Variable) -> NDArray[Any]:
     """Return the numbers that an initializer gives a variable, also while Keras traces."""
     with concrete_section():
-        return ops.convert_to_numpy(initializer(tuple(variable.shape), dtype=variable.dtype))
+        return whole_array(initializer(tuple(variable.shape), dtype=variable.dtype))
 
 
 def scale_from_initializer(variable: keras.Variable, scale: Scale, values: Values) -> FirstScale:
@@ -167,8 +167,8 @@ def _root_mean_square_of(variable: keras.Variable) -> Callable[[], Any]:
             ops.mean(ops.square(initializer(variable.shape, dtype=variable.dtype)))
         )
     with eager_section():
-        numbers = ops.convert_to_numpy(variable.value)
-    root_mean_square = float(np.sqrt(np.mean(np.square(numbers, dtype=float))))
+        # As a tensor: a large variable may lie on many devices.
+        root_mean_square = float(whole_array(ops.sqrt(ops.mean(ops.square(variable.value)))))
     return lambda: root_mean_square
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 
 
 def set_from_array(parameter: Parameter, array: ArrayLike) -> None:
@@ -24,7 +24,7 @@ def set_from_array(parameter: Parameter, array: ArrayLike) -> None:
 
 def listed_codes(parameter: Parameter, array: ArrayLike) -> NDArray[np.int32] | None:
     """Return the codes of an array all of whose numbers are listed; None for another array."""
-    numbers = np.asarray(ops.convert_to_numpy(array), np.float32)
+    numbers = np.asarray(whole_array(array), np.float32)
     codes = parameter.values.codes(numbers)
     return codes if np.array_equal(parameter.values.take(codes), numbers) else None
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import LATENT_SUFFIX
+from quantal._core.tensors.backend import whole_array
 from quantal.layers._discrete_layer import DiscreteLayer
 
 # By the identity of the latents, which a wrapper that lives keeps alive.
@@ -71,8 +71,8 @@ def present_latents(wrapper: DiscreteLayer, latent: keras.Variable) -> NDArray[n
     parameters = [] if other is None else other.discrete_parameters or []
     for parameter in parameters:
         if parameter.latent is latent:
-            return np.array(ops.convert_to_numpy(parameter.effective_latent))
-    return np.array(ops.convert_to_numpy(latent))
+            return np.array(whole_array(parameter.effective_latent))
+    return np.array(whole_array(latent))
 
 
 def _has_other_list(wrapper: DiscreteLayer, other: DiscreteLayer | None) -> bool:

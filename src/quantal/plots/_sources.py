@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.table import shortened
+from quantal._core.tensors.backend import whole_array
 from quantal._core.views import Views
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def numbers_of(tensor: Any) -> Any:
         if isinstance(tensor, Variable) or ops.is_tensor(tensor):
             if isinstance(tensor, KerasTensor):
                 raise TypeError("a symbolic tensor has no numbers")
-            return ops.convert_to_numpy(tensor)
+            return whole_array(tensor)
     return tensor
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values, ValuesLike
+from quantal._core.tensors.backend import whole_array
 from quantal.plots._drawing import (
     LINES,
     MOST_LABELS,
@@ -142,7 +143,7 @@ def curves_of(estimator: Any, values: Values, latents: NDArray[np.float32]) -> l
         curves.append(_curve(label, shown, latents, DRAWS if resolved.random else 1))
     if isinstance(resolved, MeanField):
         _, variance = resolved.moments(ops.convert_to_tensor(latents), projection_of(values))
-        spread = np.sqrt(ops.convert_to_numpy(variance))
+        spread = np.sqrt(whole_array(variance))
         curves = [dataclasses.replace(curve, spread=spread) for curve in curves]
     return curves
 
@@ -171,7 +172,7 @@ def _curve(label: str, function: Function, latents: NDArray[np.float32], draws: 
     from quantal._core.tensors.backend import gradient_of
 
     drawn = np.tile(latents, (draws, 1))
-    values = ops.convert_to_numpy(function(ops.convert_to_tensor(drawn)))
+    values = whole_array(function(ops.convert_to_tensor(drawn)))
     if np.shape(values) != drawn.shape:
         raise ValueError(
             f"The function gave the shape {np.shape(values)[1:]} for {latents.shape} latents. "

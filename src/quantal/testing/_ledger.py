@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 
 Origin = frozenset[int]
@@ -151,7 +151,7 @@ def _is_contraction(operation: str) -> bool:
 
 
 def _numbers(tensor: Tensor) -> NDArray[np.float64]:
-    return np.asarray(ops.convert_to_numpy(tensor)).astype(np.float64)
+    return np.asarray(whole_array(tensor)).astype(np.float64)
 
 
 def _is_zero(tensor: Tensor) -> bool:

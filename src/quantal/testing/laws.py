@@ -38,6 +38,7 @@ from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
+from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
 from quantal.testing.edge_cases import edge_cases
@@ -86,7 +87,7 @@ def assert_nearest(values: ValuesLike, x: ArrayLike, compile: bool = False) -> N
     for name, expected in (("nearest", nearest), ("codes", codes)):
         step_function = getattr(projection, name)
         function = backend.compiled(step_function) if compile else step_function
-        result = ops.convert_to_numpy(function(ops.convert_to_tensor(x)))
+        result = whole_array(function(ops.convert_to_tensor(x)))
         _demand(result.dtype == expected.dtype, f"{name} is {result.dtype}, not {expected.dtype}")
         is_wrong = result != expected
         _demand(
@@ -113,8 +114,8 @@ def assert_members(tensor: Tensor, values: ValuesLike) -> None:
     values = Values.get(values)
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     listed = ops.cast(ops.cast(ops.convert_to_tensor(values.numbers), dtype), "float32")
-    numbers = ops.convert_to_numpy(ops.cast(tensor, "float32"))
-    others = numbers[~np.isin(numbers, ops.convert_to_numpy(listed))]
+    numbers = whole_array(ops.cast(tensor, "float32"))
+    others = numbers[~np.isin(numbers, whole_array(listed))]
     _demand(others.size == 0, f"{others.size} elements are not in {values}: {others[:SHOWN]}")
 
 
@@ -201,7 +202,7 @@ def assert_hard(estimator: Estimator, values: ValuesLike, within: bool = True) -
     if estimator.initial_state is None and not estimator.always_soft:
         assert_members(estimator(latent, values, training=True), values)
         return
-    soft = ops.convert_to_numpy(estimator(latent, values, training=True))
+    soft = whole_array(estimator(latent, values, training=True))
     outside = soft[(soft < values.low) | (soft > values.high)]
     _demand(
         outside.size == 0 or not within, f"soft values leave the list's range: {outside[:SHOWN]}"
@@ -279,9 +280,9 @@ def assert_right_inverse(parameter: Parameter, codes: ArrayLike) -> None:
     """
     codes = np.asarray(codes)
     parameter.set_codes(codes)
-    result = ops.convert_to_numpy(parameter.codes)
+    result = whole_array(parameter.codes)
     _demand(np.array_equal(result, codes), f"set codes {codes}, got {result}")
-    kernel = ops.convert_to_numpy(parameter.listed_values)
+    kernel = whole_array(parameter.listed_values)
     _demand(np.array_equal(kernel, parameter.values.take(codes)), f"the kernel is {kernel}")
 
 

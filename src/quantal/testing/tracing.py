@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.kept import nothing_kept
 from quantal._core.types import Tensor
 from quantal._models.inputs import random_inputs, symbolic_inputs
@@ -130,7 +131,7 @@ def allowed_numbers(parameter: Parameter) -> NDArray[np.float32]:
     numbers = parameter.values.numbers.ravel()
     if parameter.scale is None:
         return numbers
-    scales = np.asarray(ops.convert_to_numpy(parameter.scale), np.float32)
+    scales = np.asarray(whole_array(parameter.scale), np.float32)
     return np.unique(np.multiply.outer(numbers, scales))
 
 
@@ -157,7 +158,7 @@ def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float
     for dtype in dtypes:
         if "float" in dtype:
             tensor = ops.cast(ops.convert_to_tensor(numbers), dtype)
-            rounded.append(np.asarray(ops.convert_to_numpy(tensor)).astype(float))
+            rounded.append(np.asarray(whole_array(tensor)).astype(float))
     return np.concatenate(rounded)
 
 

@@ -338,6 +338,47 @@ def _gradient_in_torch(function: Function, point: NDArray[Any], compile: bool) -
     return None if result is None else result.cpu().numpy()
 
 
+def whole_array(tensor: Any) -> NDArray[Any]:
+    """Return the numbers of a tensor or variable as a NumPy array, whole on every process.
+
+    JAX spreads an array over the devices of several processes, none of which has all of it
+    (`keras.distribution.ModelParallel`). Then all processes have to ask for it together. Whatever
+    reads numbers of variables asks here.
+
+    Args:
+        tensor: A tensor, a variable, or what `keras.ops.convert_to_numpy` accepts.
+    """
+    return ops.convert_to_numpy(whole(tensor))
+
+
+def whole(tensor: Any) -> Any:
+    """Return a tensor with all its numbers on every process; nearly always that is the tensor.
+
+    Args:
+        tensor: A tensor or a variable. Within a compiler's trace it is returned as it is.
+    """
+    if keras.config.backend() != "jax":
+        return tensor
+    import jax
+
+    value = tensor.value if isinstance(tensor, keras.Variable) else tensor
+    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer):
+        return tensor
+    if value.is_fully_addressable or value.is_fully_replicated:
+        return tensor
+    sharding = value.sharding
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(value, tiled=True)
+    everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.jit(_same, out_shardings=everywhere)(value)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def has_numbers(tensor: Tensor) -> bool:
     """Return whether a tensor has numbers, and is no symbol within a compiler's trace."""
     backend = keras.config.backend()

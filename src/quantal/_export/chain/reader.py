@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import activations, layers, ops
+from keras import activations, layers
 from numpy.typing import NDArray
 
 from quantal._core.keras_internals import call_of
+from quantal._core.tensors.backend import whole_array
 from quantal._export.chain.geometry import counts_padding, repeating_part, window_of
 from quantal._export.chain.steps import (
     FUNCTIONS,
@@ -207,7 +208,7 @@ class _Reader:
     def rescaling(self, call: _Call) -> None:
         """Read a Rescaling."""
         layer = call.layer
-        factor, offset = (np.asarray(ops.convert_to_numpy(n)) for n in (layer.scale, layer.offset))
+        factor, offset = (np.asarray(whole_array(n)) for n in (layer.scale, layer.offset))
         self._scaled(call, factor, offset)
 
     def standardization(self, call: _Call) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 from quantal._export.chain.steps import Floats, Listed
 
@@ -33,7 +34,7 @@ class Weights:
         """Return the numbers that a layer computes with in place of a variable."""
         parameter = self._parameters.get(variable)
         tensor = variable if parameter is None else parameter.weight
-        return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
+        return np.asarray(whole_array(ops.cast(tensor, "float32")), np.float64)
 
     def of_product(
         self, kernel: keras.Variable | Tensor, view: View
@@ -56,7 +57,7 @@ def listed_weights(parameter: Parameter, view: View) -> tuple[Listed | Floats, F
         view: Brings an array of the parameter's shape to the shape (outputs, inputs).
     """
     shape, values = parameter.shape, parameter.values
-    scale = 1.0 if parameter.scale is None else ops.convert_to_numpy(parameter.scale)
+    scale = 1.0 if parameter.scale is None else whole_array(parameter.scale)
     scales = view(np.broadcast_to(np.asarray(scale, np.float64), shape))
     lists = np.atleast_2d(values.numbers).astype(np.float64)
     channels = np.zeros((len(scales), 1), np.intp)
@@ -64,7 +65,7 @@ def listed_weights(parameter: Parameter, view: View) -> tuple[Listed | Floats, F
         channels = view(np.indices(shape)[values.axis % len(shape)])
         lists = lists[channels[:, 0]]
     if (scales == scales[:, :1]).all() and (channels == channels[:, :1]).all():
-        codes = np.asarray(ops.convert_to_numpy(parameter.codes))
+        codes = np.asarray(whole_array(parameter.codes))
         return Listed(view(codes), lists), scales[:, 0]
-    numbers = np.asarray(ops.convert_to_numpy(parameter.weight), np.float64)
+    numbers = np.asarray(whole_array(parameter.weight), np.float64)
     return view(numbers), np.ones(len(scales))

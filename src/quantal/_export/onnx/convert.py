@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from quantal._core.keras_internals import flatten_layers
+from quantal._core.tensors.backend import whole_array
 from quantal._export.conversion import refused_by_name
 from quantal._export.folding import folded
 from quantal._export.inputs import inputs_of
@@ -74,7 +75,7 @@ def _hold_arrays(model: keras.Model) -> None:
         for name, value in list(vars(layer).items()):
             is_tensor = ops.is_tensor(value) and not isinstance(value, keras.Variable)
             if is_tensor and keras.config.backend() == "tensorflow":
-                setattr(layer, name, ops.convert_to_numpy(value))
+                setattr(layer, name, whole_array(value))
 
 
 def _elsewhere() -> str:

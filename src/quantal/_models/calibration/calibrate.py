@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
@@ -29,6 +28,7 @@ from quantal._core.numbers.calibration import (
     damped,
 )
 from quantal._core.parameter import Calibration, Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._models.calibration.flow import (
     Flow,
     Kernel,
@@ -107,7 +107,7 @@ def _states(model: keras.Model) -> list[tuple[keras.Variable, NDArray[Any]]]:
     lists = [getattr(layer, "states", None) or () for layer in flatten_layers(model)]
     states = [v for v in keras.tree.flatten(lists) if isinstance(v, keras.Variable)]
     return [
-        (variable, np.array(ops.convert_to_numpy(variable)))
+        (variable, np.array(whole_array(variable)))
         for variable in (*model.variables, *states)
         if variable not in trainable
     ]
@@ -158,7 +158,7 @@ class OneKernel:
     def __init__(self, target: Target, layout: Layout, moments: Moments, has_goal: bool) -> None:
         self._parameter, self._layout, self._moments = target.parameter, layout, moments
         self._has_goal = has_goal
-        trained = ops.convert_to_numpy(target.variable).astype(float)
+        trained = whole_array(target.variable).astype(float)
         self._weights = layout.arranged(trained)
 
     def calibrate(self, is_centred: bool) -> None:
@@ -175,7 +175,7 @@ class OneKernel:
         self._parameter.note_calibration(Calibration(error))
 
     def _listed(self) -> Floats:
-        return self._layout.arranged(ops.convert_to_numpy(self._parameter.weight).astype(float))
+        return self._layout.arranged(whole_array(self._parameter.weight).astype(float))
 
     def lost_mean(self) -> Floats:
         """Return the mean by which the outputs are too small, (groups, outputs)."""

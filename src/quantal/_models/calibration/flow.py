@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, products_replaced
 from quantal._core.numbers.calibration import Floats
-from quantal._core.tensors.backend import has_numbers, loops_unrolled, without_gradients
+from quantal._core.tensors.backend import (
+    has_numbers,
+    loops_unrolled,
+    whole_array,
+    without_gradients,
+)
 from quantal._core.types import Tensor
 from quantal._models.calibration.products import Call, Layout, product_of
 from quantal._models.calibration.samples import Samples
@@ -242,7 +247,7 @@ def moments_of(
     layouts = [flow.layouts[kernel.listed] for kernel in kernels]
     uses = [flow.uses[kernel.listed] for kernel in kernels]
     sums = [
-        _Sums(layout.arranged(ops.convert_to_numpy(kernel.free).astype(np.float32)))
+        _Sums(layout.arranged(whole_array(kernel.free).astype(np.float32)))
         for layout, kernel in zip(layouts, kernels, strict=True)
     ]
     limits = [each.limit(samples.batches * count) for each, count in zip(sums, uses, strict=True)]
@@ -319,24 +324,22 @@ class _Sums:
             self._shifts = [ops.mean(rows, axis=1, keepdims=True) for rows in (listed, free)]
         listed, free = listed - self._shifts[0], free - self._shifts[1]
         transposed = ops.transpose(listed, (0, 2, 1))
-        self._second += ops.convert_to_numpy(ops.matmul(transposed, listed))
-        self._cross += ops.convert_to_numpy(ops.matmul(transposed, free))
+        self._second += whole_array(ops.matmul(transposed, listed))
+        self._cross += whole_array(ops.matmul(transposed, free))
         for sums, rows in zip(self._means, (listed, free), strict=True):
-            sums += ops.convert_to_numpy(ops.sum(rows, axis=1))
+            sums += whole_array(ops.sum(rows, axis=1))
         outputs = ops.matmul(free, self._weights)
-        self._power += ops.convert_to_numpy(ops.sum(ops.square(outputs), axis=1))
+        self._power += whole_array(ops.sum(ops.square(outputs), axis=1))
         self._count += int(listed.shape[1])
 
     def moments(self) -> Moments:
         """Return the moments."""
         count = max(self._count, 1)
-        near, free_near = (
-            ops.convert_to_numpy(shift)[:, 0].astype(float) for shift in self._shifts
-        )
+        near, free_near = (whole_array(shift)[:, 0].astype(float) for shift in self._shifts)
         mean, free_mean = self._means / count
         second = self._second / count + _outer(mean, near) + _outer(near, mean + near)
         cross = self._cross / count + _outer(mean, free_near) + _outer(near, free_mean + free_near)
-        weights = ops.convert_to_numpy(self._weights).astype(float)
+        weights = whole_array(self._weights).astype(float)
         means, near_means = (
             np.matmul(each[:, None], weights)[:, 0] for each in (free_mean, free_near)
         )

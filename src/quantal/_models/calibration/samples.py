@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 
 MOST_SAMPLES = 2**14
@@ -184,7 +185,7 @@ def _as_array_of(argument: str) -> Callable[[Any], NDArray[Any]]:
 
     def as_array(leaf: Any) -> NDArray[Any]:
         if ops.is_tensor(leaf):
-            return np.asarray(ops.convert_to_numpy(leaf))
+            return np.asarray(whole_array(leaf))
         if not _is_array(leaf):
             raise TypeError(
                 f"{argument} holds a {type(leaf).__name__}. Expected arrays, samples first, or "

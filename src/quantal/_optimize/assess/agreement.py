@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.walk import check_model
 from quantal.objectives.problem import Floats
 
@@ -95,4 +95,4 @@ def _index(parameter: Parameter, parameters: Sequence[Parameter]) -> int:
 
 
 def _values(parameter: Parameter) -> NDArray[Any]:
-    return np.array(ops.convert_to_numpy(parameter.listed_values)).reshape(-1)
+    return np.array(whole_array(parameter.listed_values)).reshape(-1)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.walk import outermost_layers
 from quantal._optimize.assess.assessment import Absorption
@@ -278,4 +278,4 @@ def _multiplied(variables: Sequence[tuple[keras.Variable, NDArray[np.float32]]])
 
 
 def _numbers(tensor: Any) -> NDArray[Any]:
-    return np.array(ops.convert_to_numpy(tensor))
+    return np.array(whole_array(tensor))

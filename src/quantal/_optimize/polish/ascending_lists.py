@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal.objectives.problem import Integers, Problem
 
 
@@ -134,7 +134,7 @@ class _AscendingList:
 
     def ranks(self, codes: Any) -> Integers:
         """Return the ranks (size,) of codes in the parameter's shape."""
-        flat = np.asarray(ops.convert_to_numpy(codes)).reshape(-1)
+        flat = np.asarray(whole_array(codes)).reshape(-1)
         return self._entries(self._ranks_of_codes, flat).astype(np.int64)
 
     def values_of_each_element(self) -> NDArray[np.float32]:

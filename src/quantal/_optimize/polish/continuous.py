@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.tensors.backend import whole_array
 from quantal._optimize.budget import Spending
 from quantal._optimize.interruption import interrupts_ignored
 from quantal._optimize.polish.ranked_loss import RankedLoss
@@ -84,7 +85,7 @@ class ContinuousSteps:
         self._objective, self._spending, self._random = objective, spending, random
         self._variables = objective.model_loss.compiled.trained
         self.numbers: Numbers = tuple(
-            np.array(ops.convert_to_numpy(variable)) for variable in self._variables
+            np.array(whole_array(variable)) for variable in self._variables
         )
         self.steps = 0
         self._rate, self._fraction_used = _RATE, 0.0
@@ -177,7 +178,7 @@ class ContinuousSteps:
         if variable.constraint is None:
             return numbers
         tensor = ops.convert_to_tensor(numbers, variable.dtype)
-        return np.array(ops.convert_to_numpy(variable.constraint(tensor)))
+        return np.array(whole_array(variable.constraint(tensor)))
 
     def _no_moments(self) -> tuple[int, list[Floats], list[Floats]]:
         means, squares = ([np.zeros(array.shape) for array in self.numbers] for _ in range(2))

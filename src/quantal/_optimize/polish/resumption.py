@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
+from quantal._core.tensors.backend import whole_array
 from quantal._optimize.checkpoint import Checkpoint, distinct, fingerprint
 from quantal._optimize.polish.ascending_lists import AscendingLists
 from quantal._optimize.polish.state import PolishState
@@ -42,7 +42,7 @@ class Resumption:
         lists: AscendingLists,
     ) -> None:
         self._file = file
-        self._like = [np.array(ops.convert_to_numpy(variable)) for variable in trained]
+        self._like = [np.array(whole_array(variable)) for variable in trained]
         shapes: dict[str, tuple[int | None, ...]] = {"members": (None, len(lists))}
         if trained:
             shapes["continuous"] = (sum(array.nbytes for array in self._like),)

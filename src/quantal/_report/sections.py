@@ -4,8 +4,6 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import keras
-
 from quantal._core.parameter import Parameter
 from quantal._core.table import Column, Table
 from quantal._core.tensors.backend import whole_array

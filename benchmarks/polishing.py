@@ -34,7 +34,7 @@ def planted(_, seeds, budget):
     met = {}
     for name in ("four_values", "nine_powers"):
         case = cases.PLANTED[f"planted-{name}-64-0.9-squared"]
-        for seed in range(seeds or 20):
+        for seed in seeds or range(20):
             keras.utils.set_random_seed(seed)
             problem = case.instance(seed)
             model = vectors.unit(64, cases.LISTS[name], "auto")
@@ -61,7 +61,7 @@ def perceptron(_, seeds, budget):
         return keras.ops.mean(keras.ops.cast(outputs <= 0, "float32"))
 
     for load_ in (0.65, 0.7, 0.72):
-        for seed in range(seeds or 3):
+        for seed in seeds or range(3):
             keras.utils.set_random_seed(seed)
             patterns = cases.perceptron(load_, seed)
             ones = np.ones((len(patterns), 1), np.float32)
@@ -103,7 +103,7 @@ def fashion(data, seeds, budget, values=(), arms=()):
     images, test = images - mean, test - mean
     given, validation = (images[:50_000], labels[:50_000]), (images[50_000:], labels[50_000:])
     for name in values or ("binary", "ternary"):
-        for seed in range(seeds or 3):
+        for seed in seeds or range(3):
             model = trained_network(name, seed, given)
             weights = model.get_weights()
             before = model.evaluate(test, test_labels, batch_size=1000, verbose=0)[1]
@@ -133,7 +133,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", nargs="+", choices=cases_)
     parser.add_argument("--data", type=pathlib.Path)
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", help="such as 0 1 2")
     parser.add_argument("--budget", type=float, help="seconds")
     parser.add_argument("--evaluations", type=int, help="in place of seconds")
     parser.add_argument("--values", action="append", help="of the networks' kernels")

@@ -216,8 +216,17 @@ def test_only_ways_that_save_the_model_are_shown(tmp_path, monkeypatch):
     assert path == tmp_path / "page.html"
     text = "".join(Page(path.read_text()).words)
     assert "quantal.load(" not in text
-    assert "quantal.save refuses this model; the note under its weights says why." in text
+    assert "load_model(" not in text
+    assert "quantal.save refuses this model: the note under its weights says why." in text
     assert text.count("quantal.save refuses the model: ") == 1
+    (save,) = re.findall(r"^model\.save_weights.*", text, flags=re.MULTILINE)
+    (load,) = re.findall(r"^model\.load_weights.*", text, flags=re.MULTILINE)
+    other = WithoutArguments(quantal.Discrete(keras.layers.Dense(2), "ternary"))
+    other(np.ones((1, 3), "float32"))
+    exec(save, {"model": model})
+    exec(load, {"model": other})
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_what_is_refused(tmp_path):

@@ -109,24 +109,32 @@ def pictures(parameters: list[Parameter], history: Any, names: Any) -> str:
 
 def loading(summary: Summary) -> str:
     """Return how the model is saved and loaded, as code; only in ways that it can be saved."""
+    title = "How to load it"
+    if summary.file_bytes is None:
+        weights = (
+            'model.save_weights("model.weights.h5")\n\n'
+            "model = ...  # made and built by the same code\n"
+            'model.load_weights("model.weights.h5")\n'
+        )
+        reason = "quantal.save refuses this model: the note under its weights says why. Its weights"
+        return section(
+            title,
+            paragraph(f"{reason} can be kept, for the code that makes it:"),
+            _code(weights, "save and load weights"),
+        )
     code = (
         "import quantal\n\n"
         'quantal.save(model, "model.quantal")     # the small file\n'
         'model = quantal.load("model.quantal")    # predicts the same to the bit\n'
     )
-    small = [
-        paragraph("From a file of quantal.save, which has codes in place of floats:"),
-        _code(code, "save and load"),
-    ]
-    if summary.file_bytes is None:
-        small = [paragraph("quantal.save refuses this model; the note under its weights says why.")]
     keras_code = (
         "import keras\nimport quantal  # before loading: Keras then knows its layers\n\n"
         'model = keras.saving.load_model("model.keras")\n'
     )
     return section(
-        "How to load it",
-        *small,
+        title,
+        paragraph("From a file of quantal.save, which has codes in place of floats:"),
+        _code(code, "save and load"),
         paragraph("From a file of model.save, with which training goes on:"),
         _code(keras_code, "load a Keras file"),
     )

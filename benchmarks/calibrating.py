@@ -55,18 +55,24 @@ def train(model, data, epochs: int, seed: int) -> None:
     model.fit(*data, batch_size=BATCH, epochs=epochs, verbose=0)
 
 
+def train_once(model: keras.Model, name: str, folder: str | None, train: Callable[[], None]):
+    """Train a model, or take its weights from a folder if they are there."""
+    file = None if folder is None else pathlib.Path(folder) / f"{name}.npz"
+    if file is not None and file.exists():
+        arrays = np.load(file)
+        model.set_weights([arrays[array] for array in arrays.files])
+        return
+    train()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, *model.get_weights())
+
+
 def trained(kind: str, seed: int, data, folder: str | None) -> keras.Model:
     """Return a trained network of floats, from a folder if it is there."""
     keras.utils.set_random_seed(seed)
     model = network(kind, None)
-    file = None if folder is None else pathlib.Path(folder) / f"{kind}{seed}.npz"
-    if file is not None and file.exists():
-        arrays = np.load(file)
-        model.set_weights([arrays[name] for name in arrays.files])
-        return model
-    train(model, data, EPOCHS, seed)
-    if file is not None:
-        np.savez(file, *model.get_weights())
+    train_once(model, f"{kind}{seed}", folder, lambda: train(model, data, EPOCHS, seed))
     return model
 
 

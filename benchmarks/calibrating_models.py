@@ -16,7 +16,7 @@ import pathlib
 
 import keras
 import numpy as np
-from calibrating import Task, accuracy
+from calibrating import Task, accuracy, train_once
 from peers.protocol import load
 
 import quantal
@@ -80,7 +80,8 @@ def transformer(seed: int, arguments: argparse.Namespace) -> Task:
         max_sequence_length=LENGTH,
     )
     model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
-    train(model, TEXT_EPOCHS)
+    name = f"transformer{seed}"
+    train_once(model, name, arguments.floats, lambda: train(model, TEXT_EPOCHS))
     chosen = np.random.default_rng(seed).permutation(len(y))[:SAMPLES]
     return Task(model, train, nats, first(x, chosen), "test_nats")
 
@@ -106,7 +107,8 @@ def mobilenet(seed: int, arguments: argparse.Namespace) -> Task:
     model = keras.applications.MobileNetV2(
         (SIDE, SIDE, 1), alpha=0.35, weights=None, classes=10, classifier_activation=None
     )
-    train(model, IMAGE_EPOCHS)
+    name = f"mobilenet{seed}"
+    train_once(model, name, arguments.floats, lambda: train(model, IMAGE_EPOCHS))
     return Task(model, train, lambda model: accuracy(model, tests), data[0][:SAMPLES])
 
 

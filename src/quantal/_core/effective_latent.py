@@ -19,6 +19,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import without_autocast
 from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.gradients import as_if
+from quantal._core.tensors.scalars import Scalar, scalar_of, select, total
 from quantal._core.types import Tensor
 
 
@@ -102,22 +103,21 @@ class EffectiveLatent:
             )
         variable = ops.cast(variable, "float32")
         now = ops.stop_gradient(variable)
-        is_following = follows > 0.0
-        move = ops.where(is_following, now - last, 0.0)
+        is_following = scalar_of(follows) > 0.0
         # A latent that is not finite stays so, and is no move for the others.
-        is_finite = ops.isfinite(move)
-        finite = ops.where(is_finite, move, 0.0)
-        has_moved = ops.any(finite != 0.0)
-        effective = self._estimator.effective_move(finite, traces, state)
+        move, is_finite = _finite(select(is_following, now - last, ops.zeros_like(last)))
+        has_moved = _any(move)
+        if has_moved is False:
+            latent = select(is_finite, select(is_following, value, now), math.nan)
+            return Followed(as_if(latent, variable), now, traces, state)
+        effective = self._estimator.effective_move(move, traces, state)
         limited = value + effective.latent
         if self._constraint is not None:
             limited = ops.stop_gradient(self._constraint(limited))
-        latent = ops.where(has_moved, limited, value)
-        latent = ops.where(is_finite, ops.where(is_following, latent, now), math.nan)
-        traces = [
-            ops.where(has_moved, *pair) for pair in zip(effective.traces, traces, strict=True)
-        ]
-        state = ops.where(has_moved, effective.state, state)
+        latent = select(has_moved, limited, value)
+        latent = select(is_finite, select(is_following, latent, now), math.nan)
+        traces = [select(has_moved, *pair) for pair in zip(effective.traces, traces, strict=True)]
+        state = select(has_moved, effective.state, state)
         return Followed(as_if(latent, variable), now, traces, state)
 
     def advance(self, followed: Followed) -> None:
@@ -147,6 +147,23 @@ class EffectiveLatent:
         variables = (self._optimized, self._state, self._follows)
         arrays = (np.array(whole_array(tensor)) for tensor in tensors)
         return list(zip(variables, arrays, strict=True))
+
+
+def _finite(move: Tensor) -> tuple[Tensor, Scalar]:
+    """Return a move with 0 for what is not finite, and where it is finite."""
+    squares = total(move, move)
+    if isinstance(squares, float) and math.isfinite(squares):
+        return move, True
+    is_finite = ops.isfinite(move)
+    return ops.where(is_finite, move, 0.0), is_finite
+
+
+def _any(move: Tensor) -> Scalar:
+    """Return whether any element moves."""
+    squares = total(move, move)
+    if isinstance(squares, float) and squares > 0.0:
+        return True
+    return scalar_of(ops.any(move != 0.0))
 
 
 class Penalty(keras.regularizers.Regularizer):

@@ -8,6 +8,7 @@ from keras import ops
 from quantal._core.estimator import Estimator
 from quantal._core.tensors.gradients import as_if, inward
 from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.scalars import Scalar, largest, select
 from quantal._core.types import Tensor
 from quantal.estimators._pace import INITIAL_STATE, Pace
 
@@ -38,17 +39,17 @@ class Hardening(Estimator):
         nearest = listed.nearest(latent)
         value = nearest
         if training:
-            softness = ops.stop_gradient(self.softness(state, len(listed)))
+            softness = self.softness(state, len(listed))
             value = self.soft(latent, nearest, listed, softness)
         moved = self.with_pull(latent, nearest, listed, state)
         return as_if(value, inward(moved, listed.low, listed.high))
 
-    def softness(self, state: Tensor, length: int) -> Tensor:
+    def softness(self, state: Tensor, length: int) -> Scalar:
         """Return the softness at a state, for a list of so many values."""
         return self.pace.softness(state)
 
     @abc.abstractmethod
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         """Return the value of the forward pass in training; `nearest` where softness is 0."""
 
     def with_pull(
@@ -64,7 +65,7 @@ class Hardening(Estimator):
         return self.pace.get_config()
 
 
-def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
     """Return PARQ's map of latents towards their nearest values.
 
     With the listed neighbours `a <= u <= b` of the latent `u` and the softness `r` it is
@@ -78,9 +79,9 @@ def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: 
     """
     lower, upper = listed.lower(latent), listed.upper(latent)
     middle = lower + (upper - lower) * 0.5
-    slope = ops.maximum(softness, _LEAST_SLOPE)
+    slope = largest(softness, _LEAST_SLOPE)
     mapped = ops.minimum(ops.maximum(middle + (latent - middle) / slope, lower), upper)
-    return ops.where(softness > 0.0, mapped, nearest)
+    return select(softness > 0.0, mapped, nearest)
 
 
 _LEAST_SLOPE = 1e-30

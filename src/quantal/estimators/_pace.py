@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from quantal._core.numbers.checks import checked_positive
+from quantal._core.tensors.scalars import Scalar, largest, scalars_of, select, smallest
 from quantal._core.types import Tensor
 from quantal.schedules import hyperbolic, sigmoid
 
@@ -39,13 +40,14 @@ class Pace:
         for name in ("half_life", "steepness"):
             object.__setattr__(self, name, checked_positive(name, getattr(self, name)))
 
-    def softness(self, state: Tensor) -> Tensor:
+    def softness(self, state: Tensor) -> Scalar:
         """Return 1 where the latent passes as it is, and 0 where only listed values do.
 
         Args:
             state: float32, shape (2,) or longer: the step, and the step at which all is hard or 0.
         """
-        return softness_at(state, self.half_life, self.steepness)
+        step, end = scalars_of(state)[:2]
+        return softness_at(step, end, self.half_life, self.steepness)
 
     def next_state(self, state: Tensor) -> Tensor:
         """Return the state after one more training step."""
@@ -56,11 +58,10 @@ class Pace:
         return {"half_life": self.half_life, "steepness": self.steepness}
 
 
-def softness_at(state: Tensor, half_life: float, steepness: float) -> Tensor:
-    """Return the softness of a pace; see `Pace.softness`."""
-    step, end = state[0], state[1]
-    fraction = ops.minimum(step / ops.maximum(end, 1.0), 1.0)
+def softness_at(step: Scalar, end: Scalar, half_life: float, steepness: float) -> Scalar:
+    """Return the softness of a pace at a step; see `Pace.softness`."""
+    fraction = smallest(step / largest(end, 1.0), 1.0)
     paced = sigmoid(fraction, steepness)
     # At fraction 1 rounding must not leave a rest of softness.
-    paced = ops.where(fraction < 1.0, ops.maximum(paced, 0.0), ops.zeros_like(paced))
-    return ops.where(end > 0.0, paced, hyperbolic(step, half_life))
+    paced = select(fraction < 1.0, largest(paced, 0.0), 0.0)
+    return select(end > 0.0, paced, hyperbolic(step, half_life))

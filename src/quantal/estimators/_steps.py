@@ -7,11 +7,13 @@ are averaged: there is one average in all, the optimizer's own or this one, sinc
 together oscillate.
 """
 
+import math
 from typing import NamedTuple
 
 from keras import ops
 
 from quantal._core.tensors.gradients import SMALLEST_WIDTH
+from quantal._core.tensors.scalars import Scalar, largest, mixed, select, smallest, total
 from quantal._core.types import Tensor
 from quantal.schedules import hyperbolic
 
@@ -36,7 +38,7 @@ by half in so many steps: signs that alternate have a mean as small as that."""
 
 
 class Statistics(NamedTuple):
-    """Statistics are what a parameter remembers of its moves, all float32 of shape ().
+    """Statistics are what a parameter remembers of its moves, all scalars.
 
     Attributes:
         moves: How many there were.
@@ -45,10 +47,10 @@ class Statistics(NamedTuple):
         largest: The largest root mean square of a move without its momentum.
     """
 
-    moves: Tensor
-    momentum: Tensor
-    agreement: Tensor
-    largest: Tensor
+    moves: Scalar
+    momentum: Scalar
+    agreement: Scalar
+    largest: Scalar
 
 
 class Step(NamedTuple):
@@ -82,30 +84,40 @@ def step_of(move: Tensor, last: Tensor, signs: Tensor, statistics: Statistics, s
         statistics: What is remembered.
         size: The root mean square of the first step.
     """
-    moves, momentum, agreement, largest = statistics
-    momentum = _MEMORY * momentum + (1.0 - _MEMORY) * _correlation(move, last)
-    white = move - ops.clip(momentum, 0.0, _MOST_MOMENTUM) * last
+    moves, momentum, agreement, most = statistics
+    size_of_last = total(last, last)
+    momentum = _mean(momentum, _correlation(total(move, last), total(move, move), size_of_last))
+    white = move - smallest(largest(momentum, 0.0), _MOST_MOMENTUM) * last
     sign = ops.sign(white)
-    agreement = _MEMORY * agreement + (1.0 - _MEMORY) * _correlation(sign, signs)
+    one, mean, both = total(sign, sign), total(signs, signs), total(sign, signs)
     # The first sign has no mean that it could agree with.
-    agreement = ops.where(moves > 0.0, agreement, ops.ones_like(agreement))
-    share = _MOST_MOMENTUM * ops.clip(1.0 - agreement / _ALTERNATING, 0.0, 1.0)
-    signs = share * signs + (1.0 - share) * sign
-    now = _root_mean_square(white)
-    largest = ops.maximum(largest, now)
-    cap = ops.maximum(hyperbolic(moves, _CAP_HALF_LIFE), _LEAST_CAP)
-    cap = ops.minimum(cap, (now / ops.maximum(largest, SMALLEST_WIDTH)) ** 0.5)
-    limit = ops.minimum(cap / ops.maximum(_root_mean_square(signs), SMALLEST_WIDTH), 1.0)
+    agreement = select(moves > 0.0, _mean(agreement, _correlation(both, one, mean)), 1.0)
+    share = _MOST_MOMENTUM * smallest(largest(1.0 - agreement / _ALTERNATING, 0.0), 1.0)
+    # The squares of the mean of signs, before it is computed: so nothing waits for its sum.
+    squares = share**2 * mean + 2.0 * share * (1.0 - share) * both + (1.0 - share) ** 2 * one
+    elements = math.prod(move.shape)
+    now = (total(white, white) / elements) ** 0.5
+    most = largest(most, now)
+    cap = largest(hyperbolic(moves, _CAP_HALF_LIFE), _LEAST_CAP)
+    cap = smallest(cap, (now / largest(most, SMALLEST_WIDTH)) ** 0.5)
+    root = (largest(squares, 0.0) / elements) ** 0.5
+    limit = smallest(cap / largest(root, SMALLEST_WIDTH), 1.0)
+    signs = mixed(share, signs, sign)
     latent = size * hyperbolic(moves, _STEP_HALF_LIFE) * limit * signs
-    return Step(latent, signs, Statistics(moves + 1.0, momentum, agreement, largest))
+    return Step(latent, signs, Statistics(moves + 1.0, momentum, agreement, most))
 
 
-def _root_mean_square(tensor: Tensor) -> Tensor:
-    # By operators, where Keras's functions cost more than such a vector on PyTorch.
-    return ops.mean(tensor * tensor) ** 0.5
+def _mean(mean: Scalar, number: Scalar) -> Scalar:
+    """Return the moving mean with one more number."""
+    return _MEMORY * mean + (1.0 - _MEMORY) * number
 
 
-def _correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Return the correlation of two tensors, without their means taken out; 0 where one is 0."""
-    norms = ops.sum(one * one) ** 0.5 * ops.sum(other * other) ** 0.5
-    return ops.sum(one * other) / ops.maximum(norms, SMALLEST_WIDTH)
+def _correlation(product: Scalar, one: Scalar, other: Scalar) -> Scalar:
+    """Return the correlation of two tensors, without their means taken out; 0 where one is 0.
+
+    Args:
+        product: The sum of their products.
+        one: The sum of the squares of one.
+        other: The sum of the squares of the other.
+    """
+    return product / largest(one**0.5 * other**0.5, SMALLEST_WIDTH)

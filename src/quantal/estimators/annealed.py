@@ -3,6 +3,7 @@
 import keras
 
 from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.scalars import Scalar
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening, proximal_map
 
@@ -49,5 +50,5 @@ class Annealed(Hardening):
     Annealed(half_life=200.0, steepness=10.0)
     """
 
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         return proximal_map(latent, nearest, listed, softness)

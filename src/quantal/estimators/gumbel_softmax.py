@@ -95,7 +95,8 @@ class GumbelSoftmax(SoftmaxEstimator):
         state: Tensor,
         seed: Any,
     ) -> Tensor:
-        warmth = ops.stop_gradient(self.temperature * self.pace.softness(state))
+        softness = ops.convert_to_tensor(self.pace.softness(state), "float32")
+        warmth = ops.stop_gradient(self.temperature * softness)
         temperature = ops.maximum(warmth, self.floor)
         if not training:
             return as_if(nearest, expectation(latent, nearest, listed, temperature)[1])

@@ -10,6 +10,7 @@ from quantal._core.estimator import Move
 from quantal._core.numbers.checks import checked_not_negative, checked_positive
 from quantal._core.tensors.gradients import pulled
 from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
+from quantal._core.tensors.scalars import Scalar, scalars_of, select, tensor_of
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening, proximal_map
 from quantal.estimators._pace import INITIAL_STATE, softness_at
@@ -96,28 +97,28 @@ class Settling(Hardening):
         self.steepness = checked_positive("steepness", steepness)
         self.step = checked_positive("step", step)
 
-    def softness(self, state: Tensor, length: int) -> Tensor:
+    def softness(self, state: Tensor, length: int) -> Scalar:
         half_life = self.half_life
         if half_life is None:
             half_life = _HALF_LIFE_PER_GAP * max(length - 1, 1)
+        calls, end, moves = scalars_of(state)[: _MOVES + 1]
         # The end of a paced run is counted in calls, also where gradients are accumulated.
-        counted = ops.where(state[1] > 0.0, state[0], state[_MOVES])
-        return softness_at(ops.stack([counted, state[1]]), half_life, self.steepness)
+        return softness_at(select(end > 0.0, calls, moves), end, half_life, self.steepness)
 
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         return proximal_map(latent, nearest, listed, softness)
 
     def with_pull(
         self, latent: Tensor, nearest: Tensor, listed: Projection, state: Tensor
     ) -> Tensor:
-        strength = self.pull * (1.0 - hyperbolic(state[_MOVES], _PULL_HALF_LIFE))
+        strength = self.pull * (1.0 - hyperbolic(scalars_of(state)[_MOVES], _PULL_HALF_LIFE))
         return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
 
     def effective_move(self, move: Tensor, traces: Sequence[Tensor], state: Tensor) -> Move:
         last, signs = traces
-        statistics = Statistics(*(state[_MOVES + i] for i in range(len(INITIAL_STATISTICS))))
-        step = step_of(move, last, signs, statistics, self.step)
-        state = ops.stack([state[0], state[1], *step.statistics])
+        numbers = scalars_of(state)
+        step = step_of(move, last, signs, Statistics(*numbers[_MOVES:]), self.step)
+        state = tensor_of([*numbers[:_MOVES], *step.statistics])
         return Move(step.latent, [move, step.signs], state)
 
     def next_state(self, state: Tensor) -> Tensor:

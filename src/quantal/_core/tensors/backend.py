@@ -396,6 +396,19 @@ def has_numbers(tensor: Tensor) -> bool:
     return not (is_symbol or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
+def transforms_in_torch() -> bool:
+    """Return whether PyTorch does something else with operations than to compute them."""
+    import torch
+    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or is_in_torch_dispatch_mode()
+    )
+
+
 # Here and not when it is needed, since PyTorch's compiler warns of a cached function.
 _gradient_class: Any = custom_gradient_class() if keras.config.backend() == "torch" else None
 

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import transforms_in_torch
 from quantal._core.types import Tensor
 
 Compute = Callable[[], Tensor]
@@ -117,7 +118,7 @@ class KeptTensor:
         Args:
             tensor: What `get` returned, or another tensor, which is returned as it is.
         """
-        if keras.config.backend() != "torch" or self._kept is None or _transforms_in_torch():
+        if keras.config.backend() != "torch" or self._kept is None or transforms_in_torch():
             return tensor
         is_shared = tensor.data_ptr() == self._kept.result.data_ptr()
         return tensor.clone() if is_shared else tensor
@@ -180,7 +181,7 @@ class KeptTensor:
         import torch
 
         values = [variable.value for variable in variables]
-        if _transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
+        if transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
             return compute()
         by_version = self._are_still and not any(value.is_inference() for value in values)
         form: Callable[[Tensor], Any] = _Version.of if by_version else _array
@@ -238,19 +239,6 @@ def _is_on_processor_in_torch(tensor: Any) -> bool:
     import torch
 
     return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
-
-
-def _transforms_in_torch() -> bool:
-    """Return whether PyTorch does something else with operations than to compute them."""
-    import torch
-    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or is_in_torch_dispatch_mode()
-    )
 
 
 def _recomputed_in_torch() -> Any:

@@ -4,6 +4,7 @@ import keras
 
 from quantal._core.tensors.gradients import clamp
 from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.scalars import Scalar
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening
 
@@ -31,6 +32,6 @@ class BinaryRelax(Hardening):
     BinaryRelax(half_life=500.0, steepness=10.0)
     """
 
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         limited = clamp(latent, listed.low, listed.high)
         return clamp(softness * limited + (1 - softness) * nearest, listed.low, listed.high)

@@ -3,10 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from quantal._core.numbers.checks import checked_not_negative
 from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.scalars import Scalar, select
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening
 
@@ -52,10 +52,10 @@ class Residual(Hardening):
         super().__init__(half_life, steepness)
         self.strength = checked_not_negative("strength", strength)
 
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Tensor) -> Tensor:
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         share = self.strength * softness
         # 0 times an infinite latent would be NaN.
-        return ops.where(share > 0, nearest + share * latent, nearest)
+        return select(share > 0, nearest + share * latent, nearest)
 
     def get_config(self) -> dict[str, Any]:
         return {"strength": self.strength, **super().get_config()}

@@ -1,0 +1,99 @@
+"""Scalars are numbers of Python where PyTorch computes eagerly, and tensors elsewhere.
+
+A parameter remembers some numbers, and its steps have some sums over all elements. Arithmetic with
+them costs nothing under a compiler. PyTorch without its compiler takes an operation for each sum,
+product and comparison, some microseconds, as long as for a whole vector; Python takes a hundredth.
+So on the processor such numbers are read, and the functions here take either form. The two differ
+by roundings alone: Python's numbers have 64 bits.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from quantal._core.tensors.backend import transforms_in_torch
+from quantal._core.types import Tensor
+
+Scalar = Any
+"""A number or truth value of Python, or a tensor of shape ()."""
+
+
+def are_read(tensor: Tensor) -> bool:
+    """Return whether scalars of a tensor are numbers of Python."""
+    if keras.config.backend() != "torch" or transforms_in_torch():
+        return False
+    import torch
+
+    return isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu"
+
+
+def scalars_of(tensor: Tensor) -> list[Scalar]:
+    """Return the elements of a tensor of shape (n,); those of a sequence are what it has.
+
+    >>> scalars_of([1.0, 2.0])
+    [1.0, 2.0]
+    """
+    if isinstance(tensor, (list, tuple)):
+        return list(tensor)
+    if not are_read(tensor):
+        return [tensor[index] for index in range(tensor.shape[0])]
+    return tensor.tolist()  # type: ignore[no-any-return]
+
+
+def scalar_of(tensor: Tensor) -> Scalar:
+    """Return the number that a tensor of shape () has."""
+    return tensor.item() if are_read(tensor) else tensor
+
+
+def tensor_of(scalars: list[Scalar]) -> Tensor:
+    """Return scalars as a float32 tensor of shape (n,)."""
+    if not all(isinstance(scalar, (int, float)) for scalar in scalars):
+        return ops.stack([ops.cast(scalar, "float32") for scalar in scalars])
+    if keras.config.backend() != "torch":
+        return ops.convert_to_tensor(scalars, "float32")
+    import torch
+
+    # Numbers of Python come from the processor alone; Keras's way takes ten times as long.
+    return torch.tensor(scalars, dtype=torch.float32)
+
+
+def total(one: Tensor, other: Tensor) -> Scalar:
+    """Return the sum of the products of two tensors' elements, without gradient."""
+    if not are_read(one):
+        return ops.sum(one * other)
+    import torch
+
+    return torch.dot(one.detach().reshape(-1), other.detach().reshape(-1)).item()
+
+
+def largest(one: Scalar, other: Scalar) -> Scalar:
+    """Return the larger one of two scalars."""
+    return max(one, other) if _are_numbers(one, other) else ops.maximum(one, other)
+
+
+def smallest(one: Scalar, other: Scalar) -> Scalar:
+    """Return the smaller one of two scalars."""
+    return min(one, other) if _are_numbers(one, other) else ops.minimum(one, other)
+
+
+def select(condition: Scalar, one: Any, other: Any) -> Any:
+    """Return one of two tensors or scalars, element by element where the condition is a tensor."""
+    if isinstance(condition, bool):
+        return one if condition else other
+    return ops.where(condition, one, other)
+
+
+def mixed(share: Scalar, one: Tensor, other: Tensor) -> Tensor:
+    """Return `share one + (1 - share) other`; where the share is a 0 or 1 of Python, one of them.
+
+    >>> mixed(0.25, 4.0, 8.0), mixed(0.0, 4.0, 8.0)
+    (7.0, 8.0)
+    """
+    if isinstance(share, float) and share in (0.0, 1.0):
+        return one if share else other
+    return share * one + (1.0 - share) * other
+
+
+def _are_numbers(*scalars: Scalar) -> bool:
+    return all(isinstance(scalar, (int, float)) for scalar in scalars)

@@ -20,7 +20,8 @@ _core.tensors           torch_gradient backend scalars constants gradients step_
 _core.tensors           row_steps projection latent_units kept
 _core                   keras_internals companion estimator effective_latent scale
 _core                   scale_state weight_scope parameter
-_storage                atomic names codes radix rans packing container archive record
+_storage                atomic names codes radix rans packing container entries archive
+_storage                record
                         schedules
 objectives              problem groups
 objectives._algorithms  losses solution symmetry quadratic_form compiling compiled_loop deltas
@@ -66,6 +67,8 @@ _export.c               text encoding definitions program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity
 _export                 export
+runtime                 _layout _vector_code _kernels _machine_code _threads _matrices
+runtime                 _functions _steps _stored _machine _layers _chain network loading
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws
 plots                   _matplotlib _sources _histories _watched _drawing values choices
@@ -111,6 +114,8 @@ NUMPY_ONLY = [
     "_storage.rans",
     "_storage.packing",
     "_storage.container",
+    "_storage.entries",
+    "runtime",
     "schedules",
 ]
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}

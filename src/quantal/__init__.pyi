@@ -6,6 +6,7 @@ from . import layers as layers
 from . import objectives as objectives
 from . import plots as plots
 from . import regularizers as regularizers
+from . import runtime as runtime
 from . import schedules as schedules
 from . import testing as testing
 from ._core.numbers.values import Values as Values

@@ -40,21 +40,17 @@ from quantal._models.skeleton import (
 )
 from quantal._models.walk import check_model
 from quantal._storage import container
+from quantal._storage.entries import MOST_OF_ONE, VERSION, checked_entries, checked_sum, claimed
 from quantal._storage.names import unused_name
-from quantal._storage.packing import most_codes
 from quantal._storage.record import Record, record_of, restore
 
 Arrays = dict[str, NDArray[Any]]
 """The arrays of a file by their names."""
 
-VERSION = 1
-"""The version of the format, which docs/format.md describes."""
 _ENDINGS_OF_KERAS = (".keras", ".h5", ".hdf5")
 _KINDS = ("codes", "values", "scale")
 _MOST_UNSAVED = 2**20
 """The most numbers that a model has besides those of the file: states, seeds."""
-_MOST_OF_ONE = 2**20
-"""The most elements of a weight on a list of one value, which takes no bytes."""
 
 
 def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
@@ -187,7 +183,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
         OSError: The file cannot be opened.
     """
     arrays, metadata = container.read(path)
-    entries = _checked_entries(path, metadata)
+    entries = checked_entries(path, metadata)
     skeleton = _built(path, arrays, entries)
     _compare(path, skeleton.slots, entries, arrays)
     name_slots(skeleton.slots, [entry["name"] for entry in entries])
@@ -253,7 +249,7 @@ def check_loadable(model: keras.Model, contents: FileContents) -> None:
         )
     try:
         entries = metadata["weights"]
-        numbers = sum(_claimed(entry, arrays) for entry in entries)
+        numbers = sum(claimed(entry, arrays) for entry in entries)
         with names_from_the_start(), _python_seeds_kept():
             again = _skeleton(arrays, len(entries), numbers)
             problem = first_difference(slots, again.slots)
@@ -323,43 +319,17 @@ def _skeleton(arrays: Arrays, weights: int, numbers: int) -> Skeleton:
 def _check_size_on_one_value(parameter: Parameter) -> None:
     """Refuse a weight on a list of one value whose size `load` would not believe."""
     count = math.prod(parameter.shape)
-    if len(parameter.values) == 1 and count > _MOST_OF_ONE:
+    if len(parameter.values) == 1 and count > MOST_OF_ONE:
         raise ValueError(
             f"{parameter.path} has {count:,} elements on a list of one value. Expected at most "
-            f"{_MOST_OF_ONE:,}: they take no bytes, so a damaged file could claim any number. "
+            f"{MOST_OF_ONE:,}: they take no bytes, so a damaged file could claim any number. "
             "Leave the weight without a list, or give the list a second value."
         )
 
 
-def _claimed(entry: dict[str, Any], arrays: Arrays) -> int:
-    """Return how many numbers a weight has, if its arrays are large enough for so many.
-
-    Raises:
-        KeyError: They are missing.
-        TypeError: The entry is no weight's.
-        ValueError: They are too small.
-    """
-    name = entry["name"]
-    if "base" not in entry:
-        return arrays[name].size
-    shape, base = entry["shape"], entry["base"]
-    if not all(type(number) is int and number >= 0 for number in [*shape, base]):
-        raise ValueError(f"the shape {shape} and a list of {base}")
-    count, stored = math.prod(shape), arrays[f"{name}.codes"].nbytes
-    most = _MOST_OF_ONE if base == 1 else most_codes(base, stored, entry["packing"] == "coded")
-    if count > most:
-        raise ValueError(f"{count} codes in {stored} bytes, which hold {most}")
-    return count
-
-
 def _built(path: Any, arrays: Arrays, entries: list[dict[str, Any]]) -> Skeleton:
     """Return the model of a file's architecture, or refuse the file."""
-    numbers = 0
-    for entry in entries:
-        try:
-            numbers += _claimed(entry, arrays)
-        except (KeyError, TypeError, ValueError) as error:
-            raise container.refusal(path, repr(entry["name"]), error) from error
+    numbers = checked_sum(path, entries, arrays)
     try:
         return _skeleton(arrays, len(entries), numbers)
     # Keras and the layers' own constructors raise errors of many kinds.
@@ -403,20 +373,6 @@ def _entry(parameter: Parameter, record: Record) -> dict[str, Any]:
         "packing": "coded" if record.coded else "words",
     }
     return entry if values.channels is None else {**entry, "axis": values.axis}
-
-
-def _checked_entries(path: Any, metadata: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the entries of the weights, each of which has a name.
-
-    Their shapes are compared with the model's later.
-    """
-    entries = metadata.get("weights")
-    if metadata.get("format") != VERSION or not isinstance(entries, list):
-        raise container.refusal(path, "the format", f"version {metadata.get('format')!r}")
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise container.refusal(path, "the list of weights", f"{entry!r}")
-    return entries
 
 
 def _record(entry: dict[str, Any], arrays: Arrays) -> Record:

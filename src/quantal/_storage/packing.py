@@ -14,7 +14,7 @@ from quantal._storage.codes import LONGEST, Packed, damage, dtype_of_codes
 VERSION = 1
 """The version of the packed bytes in finalized layers.
 
-A change of the bytes raises this one, and the one of `_models/files.py` for saved models."""
+A change of the bytes raises this one, and the one of `_storage/entries.py` for saved models."""
 
 WORTH = 0.99
 """Coded bytes are taken below this share of the words' size: words unpack faster."""

@@ -1,0 +1,306 @@
+"""The steps that a network consists of: what a layer computes, in NumPy."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantal._export.chain.steps import Window
+from quantal.runtime._matrices import Matrix, PackedRows
+
+Floats = NDArray[np.float32]
+
+_PATCHES = 2**19
+"""Floats of the patches of a convolution that are multiplied at a time."""
+
+
+class Step(ABC):
+    """A step computes one array of samples from another one."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return 0
+
+    @abstractmethod
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples, which it leaves as they are."""
+
+
+class Linear(Step):
+    """A linear step multiplies the last axis by a matrix: `scale * (x @ matrix) + bias`."""
+
+    def __init__(self, matrix: Matrix, scale: Floats, bias: Floats) -> None:
+        self.matrix, self.scale, self.bias = matrix, scale, bias
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self.matrix.nbytes + self.scale.nbytes + self.bias.nbytes
+
+    def then(self, factor: Floats, offset: Floats) -> None:
+        """Take a multiplication and an addition for each output into this step."""
+        self.bias = np.asarray(self.bias * factor + offset, np.float32)
+        self.scale = np.asarray(self.scale * factor, np.float32)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the products of samples."""
+        rows = x.reshape(-1, x.shape[-1])
+        return self.outputs_of(rows).reshape(*x.shape[:-1], self.matrix.outputs)
+
+    def outputs_of(self, rows: Floats) -> Floats:
+        """Return the outputs of rows of inputs."""
+        return self.matrix.product(rows) * self.scale + self.bias
+
+
+class Convolution(Step):
+    """A convolution multiplies patches of positions by a matrix.
+
+    Args:
+        window: Which inputs each output sees.
+        groups: A linear step for each group of channels.
+        shape: The shape of its result for a sample.
+    """
+
+    def __init__(self, window: Window, groups: Sequence[Linear], shape: Sequence[int]) -> None:
+        self._window, self.groups, self._shape = window, list(groups), tuple(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return sum(group.nbytes for group in self.groups)
+
+    def then(self, factor: Floats, offset: Floats) -> None:
+        """Take a multiplication and an addition for each output into this step."""
+        parts = zip(
+            self.groups,
+            np.split(factor, len(self.groups)),
+            np.split(offset, len(self.groups)),
+            strict=True,
+        )
+        for group, factors, offsets in parts:
+            group.then(factors, offsets)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        w = self._window
+        images = x.reshape(len(x), w.in_height, w.in_width, w.in_channels)
+        results = np.empty((len(x), w.out_height * w.out_width, w.out_channels), np.float32)
+        channels, outputs = w.in_channels // w.groups, w.out_channels // w.groups
+        length = w.kernel_height * w.kernel_width * channels
+        step = max(1, _PATCHES // max(1, w.out_height * w.out_width * length))
+        for start in range(0, len(x), step):
+            block = padded(images[start : start + step], w, 0.0)
+            for index, group in enumerate(self.groups):
+                part = block[..., index * channels : (index + 1) * channels]
+                rows = patches(part, w).reshape(-1, length)
+                products = group.outputs_of(rows).reshape(len(block), -1, outputs)
+                results[start : start + step, :, index * outputs : (index + 1) * outputs] = products
+        return results.reshape(len(x), *self._shape)
+
+
+class Depthwise(Step):
+    """A depthwise convolution multiplies each channel's positions by kernels of their own.
+
+    Args:
+        window: Which inputs each output sees.
+        kernel: Float32 of shape (height, width, channels, outputs of a channel).
+        bias: Float32 of shape (outputs,).
+        shape: The shape of its result for a sample.
+    """
+
+    def __init__(self, window: Window, kernel: Floats, bias: Floats, shape: Sequence[int]) -> None:
+        self._window, self._kernel, self._bias = window, kernel, bias
+        self._shape = tuple(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self._kernel.nbytes + self._bias.nbytes
+
+    def then(self, factor: Floats, offset: Floats) -> None:
+        """Take a multiplication and an addition for each output into this step."""
+        self._kernel = self._kernel * factor.reshape(self._kernel.shape[2:])
+        self._bias = self._bias * factor + offset
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        w = self._window
+        images = padded(x.reshape(len(x), w.in_height, w.in_width, w.in_channels), w, 0.0)
+        per_channel = self._kernel.shape[-1]
+        shape = (len(x), w.out_height, w.out_width, w.in_channels, per_channel)
+        results = np.zeros(shape, np.float32)
+        for y in range(w.kernel_height):
+            for column in range(w.kernel_width):
+                part = seen(images, w, y, column)
+                results += part[..., None] * self._kernel[y, column]
+        results = results.reshape(len(x), w.out_height, w.out_width, -1) + self._bias
+        return results.reshape(len(x), *self._shape)
+
+
+class Pooling(Step):
+    """Pooling takes the largest or the mean of the inputs in a window, without padding."""
+
+    def __init__(self, window: Window, largest: bool, shape: Sequence[int]) -> None:
+        self._window, self._largest, self._shape = window, largest, tuple(shape)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        w = self._window
+        images = x.reshape(len(x), w.in_height, w.in_width, w.in_channels)
+        results = self._reduced(padded(images, w, -np.inf if self._largest else 0.0))
+        if not self._largest:
+            ones = np.ones((1, w.in_height, w.in_width, 1), np.float32)
+            results = results / self._reduced(padded(ones, w, 0.0))
+        return results.reshape(len(x), *self._shape)
+
+    def _reduced(self, images: Floats) -> Floats:
+        """Return the largest, or the sum, of what each window sees."""
+        w, results = self._window, None
+        for y in range(w.kernel_height):
+            for column in range(w.kernel_width):
+                part = seen(images, w, y, column)
+                if results is None:
+                    results = part.copy()
+                elif self._largest:
+                    np.maximum(results, part, out=results)
+                else:
+                    results += part
+        if results is None:
+            raise ValueError(
+                "A window of pooling sees nothing. Expected one of at least one input."
+            )
+        return results
+
+
+class Affine(Step):
+    """An affine step multiplies by numbers that broadcast over a sample, and adds others."""
+
+    def __init__(self, factor: Floats, offset: Floats) -> None:
+        self._factor, self._offset = factor, offset
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self._factor.nbytes + self._offset.nbytes
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        return x * self._factor + self._offset
+
+
+class Multiplier(Step):
+    """A multiplier multiplies by listed values, which stay packed.
+
+    Args:
+        row: The values as one packed row.
+        scale: A factor on the values, float32 of a shape that broadcasts.
+        shape: The shape in which the values broadcast over a sample.
+    """
+
+    def __init__(self, row: PackedRows, scale: Floats, shape: Sequence[int]) -> None:
+        self._row, self._scale, self._shape = row, scale, tuple(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self._row.nbytes + self._scale.nbytes
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        return x * (self._row.decoded(slice(0, 1)) * self._scale).reshape(self._shape)
+
+
+class Embedding(Step):
+    """An embedding returns a row for each integer; the rows stay packed.
+
+    Args:
+        name: The layer's name, for messages.
+        rows: The rows.
+        scale: A factor on the rows, float32 of a shape that broadcasts over all of them.
+    """
+
+    def __init__(self, name: str, rows: PackedRows, scale: Floats) -> None:
+        self._name, self._rows, self._scale = name, rows, scale
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self._rows.nbytes + self._scale.nbytes
+
+    def __call__(self, x: NDArray[np.generic]) -> Floats:
+        """Return the rows of integers.
+
+        Raises:
+            ValueError: A number is no row's.
+        """
+        indices = np.asarray(x, np.intp).reshape(-1)
+        if indices.size and not (indices.min() >= 0 and indices.max() < self._rows.rows):
+            raise ValueError(
+                f"The inputs of {self._name!r} reach from {indices.min()} to {indices.max()}. "
+                f"Expected 0 to {self._rows.rows - 1}, the rows that it has."
+            )
+        floats = self._rows.decoded(indices)
+        scale = self._scale[indices] if self._scale.shape[0] > 1 else self._scale
+        return (floats * scale).reshape(*x.shape, self._rows.columns)
+
+
+class Function(Step):
+    """A function is applied to each number."""
+
+    def __init__(self, function: Callable[[Floats], Floats]) -> None:
+        self._function = function
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        return self._function(x)
+
+
+class Reshape(Step):
+    """A reshape gives each sample another shape."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self._shape = tuple(shape)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the samples in the new shape."""
+        return x.reshape(len(x), *self._shape)
+
+
+def padded(images: Floats, window: Window, number: float) -> Floats:
+    """Return images with a number around them, as far as windows reach."""
+    w = window
+    bottom = _reach(w.out_height, w.stride_y, w.kernel_height, w.dilation_y) - w.top - w.in_height
+    right = _reach(w.out_width, w.stride_x, w.kernel_width, w.dilation_x) - w.left - w.in_width
+    pads = ((0, 0), (w.top, max(0, bottom)), (w.left, max(0, right)), (0, 0))
+    return np.pad(images, pads, constant_values=number) if np.any(pads) else images
+
+
+def seen(images: Floats, window: Window, y: int, x: int) -> Floats:
+    """Return the inputs that all outputs see at one position of the kernel."""
+    w = window
+    top, left = y * w.dilation_y, x * w.dilation_x
+    return images[
+        :,
+        top : top + (w.out_height - 1) * w.stride_y + 1 : w.stride_y,
+        left : left + (w.out_width - 1) * w.stride_x + 1 : w.stride_x,
+    ]
+
+
+def patches(images: Floats, window: Window) -> Floats:
+    """Return what each output sees, of shape (n, height, width, kernel positions, channels)."""
+    w = window
+    if w.kernel_height * w.kernel_width == 1:
+        return np.ascontiguousarray(seen(images, w, 0, 0))
+    positions = w.kernel_height * w.kernel_width
+    shape = (len(images), w.out_height, w.out_width, positions, images.shape[-1])
+    results = np.empty(shape, np.float32)
+    for position in range(positions):
+        results[:, :, :, position] = seen(images, w, *divmod(position, w.kernel_width))
+    return results
+
+
+def _reach(outputs: int, stride: int, kernel: int, dilation: int) -> int:
+    """Return how many positions all windows of an axis reach over together."""
+    return (outputs - 1) * stride + (kernel - 1) * dilation + 1

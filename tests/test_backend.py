@@ -171,3 +171,30 @@ def test_losses_carry_no_gradient_on():
             )()
         assert float(enabled[0]) == 1
         assert not enabled[1].requires_grad
+
+
+@pytest.mark.skipif(backend.name() != "jax", reason="XLA fuses so")
+def test_a_tensor_that_is_computed_once_is_no_part_of_a_matrix_product():
+    # In the product its factor was computed anew for each number of the result.
+    import jax
+
+    def products(wrap):
+        shapes = (8, 512), (512, 512), ()
+        tensors = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+        mean = jax.jit(lambda x, w, scale: ops.mean(ops.matmul(x, wrap(w * scale)), -1))
+        parts = mean.lower(*tensors).compile().as_text().split("\n\n")
+        return [part for part in parts if " dot(" in part]
+
+    (fused,), (kept,) = products(lambda weight: weight), products(backend.computed_once)
+    assert "multiply(" in fused.split(" dot(")[0]
+    assert "multiply(" not in kept.split(" dot(")[0]
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_tensor_that_is_computed_once_stays_itself(compile):
+    x = np.float32([-1.5, 0.0, np.inf, np.nan])
+    np.testing.assert_array_equal(numpy(backend.computed_once(tensor(x))), x)
+    gradient = backend.gradient_of(lambda x: 3 * backend.computed_once(x), x, compile)
+    np.testing.assert_array_equal(gradient, [3, 3, 3, 3])
+    double = backend.vectorize(lambda points: backend.computed_once(points[0] * 2))
+    np.testing.assert_array_equal(numpy(double([tensor(x[:2])])), [-3, 0])

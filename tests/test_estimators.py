@@ -7,6 +7,7 @@ from keras import ops
 from conftest import numpy
 from lists import LISTS, LONG, NAMED, PER_CHANNEL, by_channel, latents_for, lists
 from quantal import Values, estimators, testing
+from quantal._core.tensors import gradients
 from quantal._core.tensors.projection import projection_of
 from quantal.estimators import (
     Annealed,
@@ -75,6 +76,26 @@ def test_a_softmax_over_a_huge_list_makes_no_nan(estimator):
     assert_no_nan(estimator, LONG["huge"])
 
 
+@pytest.mark.parametrize("ends", [(-1.0, 0.5), ([-1.0], [0.5])], ids=["floats", "tensors"])
+def test_as_if_inward_is_the_value_with_the_gradient_of_inward(ends):
+    x, value = np.float32([-2, -2, -1, 0, 0.5, 3, 3]), np.float32([9, 8, 7, 6, 5, 4, 3])
+    upstream = np.float32([1, -1, 1, -1, -1, 1, -1])
+    low, high = (end if isinstance(end, float) else ops.convert_to_tensor(end) for end in ends)
+
+    def shown(x):
+        return gradients.as_if_inward(ops.convert_to_tensor(value), x, low, high)
+
+    np.testing.assert_array_equal(numpy(shown(ops.convert_to_tensor(x))), value)
+    upstream = ops.convert_to_tensor(upstream)
+    gradient = testing.gradient_of(lambda x: shown(x) * upstream, x)
+    np.testing.assert_array_equal(gradient, [0, -1, 1, -1, -1, 1, 0])
+
+
+def test_a_latent_that_is_nan_shows_nan():
+    latent = ops.convert_to_tensor(np.float32([np.nan, 0.3]))
+    np.testing.assert_array_equal(numpy(StraightThrough()(latent, [1, -1])), [np.nan, 1])
+
+
 def test_the_usual_line_leaves_the_list(monkeypatch):
     # The check must see what it is for: w + stop_gradient(q - w) rounds.
     monkeypatch.setattr(
@@ -86,7 +107,7 @@ def test_the_usual_line_leaves_the_list(monkeypatch):
         values = NAMED[name]
         latent = np.random.default_rng(0).normal(size=1000).astype("float32")
         with pytest.raises(AssertionError, match="not in"):
-            testing.assert_members(StraightThrough()(latent, values), values)
+            testing.assert_members(StraightThrough("clip")(latent, values), values)
 
 
 # Law 6: the gradient going back, against a second statement of each surrogate in NumPy.

@@ -31,7 +31,7 @@ from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import has_numbers, whole, whole_array
+from quantal._core.tensors.backend import computed_once, has_numbers, whole, whole_array
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
@@ -473,9 +473,9 @@ class Parameter:
             # An entry gets the sum of the gradients of all elements that have it.
             entry = projection.entry(latent)  # type: ignore[attr-defined]
             value = value + (entry - ops.stop_gradient(entry))
-        if self.scale_state is None:
-            return value
-        return self.scale_state.apply(value, latent, projection)
+        if self.scale_state is not None:
+            value = self.scale_state.apply(value, latent, projection)
+        return computed_once(value)
 
     def advance(self) -> None:
         """Move the estimator's state, and what it computes, on by a training step.

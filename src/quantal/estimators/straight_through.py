@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from quantal._core.estimator import Estimator
-from quantal._core.tensors.gradients import as_if, inward
+from quantal._core.tensors.gradients import as_if, as_if_inward, inward
 from quantal._core.tensors.projection import Projection
 from quantal._core.types import Tensor
 from quantal.estimators.contrib.surrogates import SURROGATES, Surrogate
@@ -79,8 +79,10 @@ class StraightThrough(Estimator):
     def forward(
         self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
-        surrogate = self._function(latent, listed, self.sharpness or 1.0)
-        return as_if(listed.nearest(latent), surrogate)
+        nearest = listed.nearest(latent)
+        if self.surrogate == "identity":
+            return as_if_inward(nearest, latent, listed.low, listed.high)
+        return as_if(nearest, self._function(latent, listed, self.sharpness or 1.0))
 
     def get_config(self) -> dict[str, Any]:
         return {"surrogate": self.surrogate, "sharpness": self.sharpness}

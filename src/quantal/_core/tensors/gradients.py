@@ -73,16 +73,52 @@ def inward(x: Tensor, low: Any, high: Any) -> Tensor:
     def limited(x: Tensor) -> Any:
         def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
             upstream = _dense_upstream(arguments, upstream, x)
-            # Descent moves against the gradient: from above the list down if it is > 0.
-            leads_out = ops.logical_or(
-                ops.logical_and(x > high, upstream < 0),
-                ops.logical_and(x < low, upstream > 0),
-            )
-            return ops.where(leads_out, ops.zeros_like(upstream), upstream)
+            return _without_outward(upstream, x, low, high)
 
         return ops.clip(x, low, high), gradient
 
     return limited(x)
+
+
+def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
+    """Return exactly `value` in the forward pass, with the derivative of `inward(x, low, high)`.
+
+    It is `as_if(value, inward(x, low, high))` in the cheapest form: the backward pass needs
+    nothing but `x`. Where `x` is NaN, so is the result.
+
+    Args:
+        value: A tensor.
+        x: A tensor of the same shape and dtype.
+        low: The lower end: a float, or a tensor that broadcasts.
+        high: The upper end, alike.
+
+    >>> from keras import ops
+    >>> float(as_if_inward(ops.ones(()), ops.zeros(()), -0.5, 0.5))
+    1.0
+    """
+    # A custom gradient may not look at other tensors than its arguments.
+    ends = () if isinstance(low, float) else (low, high)
+
+    @custom_gradient
+    def shown(value: Tensor, x: Tensor, *ends: Tensor) -> Any:
+        def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
+            upstream = _dense_upstream(arguments, upstream, x)
+            passed = _without_outward(upstream, x, *(ends or (low, high)))
+            return (ops.zeros_like(value), passed, *(ops.zeros_like(end) for end in ends))
+
+        return ops.where(ops.isnan(x), x, value), gradient
+
+    return shown(value, x, *ends)
+
+
+def _without_outward(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
+    """Return a gradient without the parts that lead `x` further out of [low, high]."""
+    # Descent moves against the gradient: from above the list down if it is > 0.
+    leads_out = ops.logical_or(
+        ops.logical_and(x > high, upstream < 0),
+        ops.logical_and(x < low, upstream > 0),
+    )
+    return ops.where(leads_out, ops.zeros_like(upstream), upstream)
 
 
 @custom_gradient
@@ -138,5 +174,6 @@ def _dense_upstream(arguments: tuple[Tensor, ...], upstream: Tensor, x: Tensor) 
 
     Backends pass it by position or by keyword.
     """
+    upstream = arguments[0] if upstream is None else upstream
     # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
-    return ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x))
+    return upstream if type(upstream) is type(x) else ops.add(upstream, ops.zeros_like(x))

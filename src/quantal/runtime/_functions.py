@@ -31,7 +31,7 @@ def elu(x: Floats, alpha: float = 1.0) -> Floats:
 
 def softmax(x: Floats) -> Floats:
     """Return `exp(x) / sum(exp(x))` along the last axis."""
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    powers: Floats = np.exp(x - x.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
@@ -44,7 +44,7 @@ def log_softmax(x: Floats) -> Floats:
 def sigmoid(x: Floats) -> Floats:
     """Return `1 / (1 + exp(-x))`."""
     with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+        return np.reciprocal(1 + np.exp(-x))
 
 
 def _selu(x: Floats) -> Floats:

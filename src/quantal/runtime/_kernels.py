@@ -1,4 +1,4 @@
-"""Write the two kernels: a product with codes by tables, and the decoding of codes.
+"""Write the two kernels: products with packed codes by tables, and by blocks of samples.
 
 A table holds, for a group of inputs, the sums of products that the group's codes can mean: with
 four codes of one bit 16 sums. One instruction looks up such a sum for a vector of outputs, so a
@@ -6,18 +6,24 @@ weight costs a part of a lookup and an addition, and no multiplication. All is d
 sums are added in pairs: the result is as exact as that of a float matrix.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from quantal.runtime._layout import BUNDLE, Layout
+from quantal.runtime._layout import BLOCK, BUNDLE, CHUNK, Layout
 from quantal.runtime._vector_code import Number, VectorFunction, constant
+
+AHEAD = 1024
+"""Words that are asked for before they are needed: a page of memory, after which a processor no
+longer foresees what is read."""
 
 
 def write_product(module: Any, name: str, layout: Layout, tiles: int) -> None:
-    """Write a function that adds the product of samples with a chunk of words to outputs.
+    """Write a function that adds the products of samples with words to outputs.
 
-    Its arguments are the addresses of words (bundles, words, tiles, lanes), inputs, patterns,
-    outputs and a scratch for tables (words * groups of a word, entries); and the numbers of words,
-    of bundles, of samples, of inputs and of outputs from one sample to the next.
+    Its arguments are the addresses of words (chunks, bundles, words, tiles, lanes), inputs,
+    patterns, outputs and a scratch for the tables of a chunk; and the numbers of words for an
+    output, of all bundles, the first bundle, and how many bundles; of samples; and of inputs and of
+    outputs from one sample to the next.
 
     Args:
         module: The module that it is added to.
@@ -25,32 +31,59 @@ def write_product(module: Any, name: str, layout: Layout, tiles: int) -> None:
         layout: The layout of the words.
         tiles: The tiles of a bundle.
     """
-    f = VectorFunction(module, name, pointers=5, counts=5, lanes=layout.lanes)
-    words, inputs, patterns, outputs, tables, count, bundles, samples, inputs_step, outputs_step = (
-        f.arguments
-    )
+    f = VectorFunction(module, name, pointers=5, counts=7, lanes=layout.lanes)
+    words, inputs, patterns, outputs, tables, *counts = f.arguments
+    count, all_bundles, first_bundle, bundles, samples, inputs_step, outputs_step = counts
 
-    def sample(index: Number, _: Any) -> list[Number]:
-        _write_tables(f, layout, (f.offset(inputs, f.times(index, inputs_step)), patterns, tables))
-        output = f.offset(outputs, f.times(index, outputs_step))
+    def chunk(first_word: Number, length: Number) -> None:
+        start = f.offset(words, _start_of(f, layout, tiles, (first_word, all_bundles)))
+        first_input = f.times(first_word, constant(layout.codes_of_word))
 
-        def bundle(index: Number, _: Any) -> list[Number]:
-            first = f.offset(words, f.times(index, count, constant(tiles * layout.lanes)))
-            sums = _write_sums(f, layout, tiles, (first, tables))
-            for tile, total in enumerate(sums):
-                position = f.times(f.sum(f.times(index, constant(tiles)), constant(tile)),
-                                   constant(layout.lanes))  # fmt: skip
-                f.store(f.builder.fadd(f.load(output, position), total), output, position)
-            return []
+        def sample(index: Number, _: Any) -> list[Number]:
+            numbers = f.offset(inputs, f.sum(f.times(index, inputs_step), first_input))
+            _write_tables(f, layout, length, (numbers, patterns, tables))
+            output = f.offset(outputs, f.times(index, outputs_step))
 
-        return f.loop(bundles, bundle)
+            def bundle(index: Number, _: Any) -> list[Number]:
+                number = f.sum(index, first_bundle)
+                first = f.offset(start, f.times(number, length, constant(tiles * layout.lanes)))
+                sums = _write_sums(f, layout, tiles, length, (first, tables))
+                for tile, total in enumerate(sums):
+                    tile_number = f.sum(f.times(number, constant(tiles)), constant(tile))
+                    position = f.times(tile_number, constant(layout.lanes))
+                    f.store(f.builder.fadd(f.load(output, position), total), output, position)
+                return []
 
-    f.loop(samples, sample)
+            return f.loop(bundles, bundle)
+
+        f.loop(samples, sample)
+
+    _write_chunks(f, count, chunk)
     f.end()
 
 
-def _write_tables(f: VectorFunction, layout: Layout, addresses: tuple[Number, ...]) -> None:
-    """Write the loop that computes the tables of a sample: inputs, patterns and tables."""
+def _write_chunks(f: VectorFunction, count: Number, body: Callable[[Number, Number], None]) -> None:
+    """Write the loop over the chunks of words, from each one's first word and its length."""
+
+    def chunk(index: Number, _: Any) -> list[Number]:
+        first = f.times(index, constant(CHUNK))
+        body(first, f.smaller(f.difference(count, first), constant(CHUNK)))
+        return []
+
+    f.loop(f.quotient(f.sum(count, constant(CHUNK - 1)), constant(CHUNK)), chunk)
+
+
+def _start_of(
+    f: VectorFunction, layout: Layout, tiles: int, numbers: tuple[Number, Number]
+) -> Number:
+    """Write where a chunk's words begin, from its first word and the number of all bundles."""
+    return f.times(*numbers, constant(tiles * layout.lanes))
+
+
+def _write_tables(
+    f: VectorFunction, layout: Layout, words: Number, addresses: tuple[Number, ...]
+) -> None:
+    """Write the loop that computes the tables of some words: inputs, patterns and tables."""
     inputs, patterns, tables = addresses
     codes, vectors = layout.codes_of_group, layout.vectors
     rows = [
@@ -70,17 +103,19 @@ def _write_tables(f: VectorFunction, layout: Layout, addresses: tuple[Number, ..
             f.store(_sum_in_pairs(f, terms), tables, position)
         return []
 
-    f.loop(f.times(f.arguments[5], constant(layout.groups_of_word)), group)
+    f.loop(f.times(words, constant(layout.groups_of_word)), group)
 
 
 def _write_sums(
-    f: VectorFunction, layout: Layout, tiles: int, addresses: tuple[Number, ...]
+    f: VectorFunction, layout: Layout, tiles: int, count: Number, addresses: tuple[Number, ...]
 ) -> list[Number]:
     """Write the loop over a bundle's words and return the sums of its tiles: words and tables."""
     first, tables = addresses
 
     def word(index: Number, sums: list[Number]) -> list[Number]:
         position = f.times(index, constant(tiles * layout.lanes))
+        for tile in range(tiles):
+            f.prefetch(first, f.sum(position, constant(tile * layout.lanes + AHEAD)))
         words = [
             f.load_words(first, f.sum(position, constant(tile * layout.lanes)))
             for tile in range(tiles)
@@ -101,14 +136,18 @@ def _write_sums(
             for total, parts in zip(sums, terms, strict=True)
         ]
 
-    return f.loop(f.arguments[5], word, [f.zero()] * tiles)
+    return f.loop(count, word, [f.zero()] * tiles)
 
 
-def write_decoding(module: Any, name: str, layout: Layout, tiles: int) -> None:
-    """Write a function that decodes a chunk of words into floats (inputs, outputs).
+def write_block_product(module: Any, name: str, layout: Layout, tiles: int) -> None:
+    """Write a function that adds the products of blocks of samples with words to outputs.
 
-    Its arguments are the addresses of words (bundles, words, tiles, lanes), the repeated list and
-    the floats; and the numbers of words, of bundles, and of floats from one input to the next.
+    Each weight is decoded in a register, once for all samples of a block, and multiplied.
+
+    Its arguments are the addresses of words (chunks, bundles, words, tiles, lanes), inputs (blocks,
+    inputs, samples of a block), the repeated list and outputs; and the numbers of words for an
+    output, of all bundles, the first bundle, and how many bundles; of blocks; and of inputs of a
+    block and of outputs from one sample to the next.
 
     Args:
         module: The module that it is added to.
@@ -116,38 +155,87 @@ def write_decoding(module: Any, name: str, layout: Layout, tiles: int) -> None:
         layout: The layout of the words.
         tiles: The tiles of a bundle.
     """
-    f = VectorFunction(module, name, pointers=3, counts=3, lanes=layout.lanes)
-    words, values, floats, count, bundles, floats_step = f.arguments
-    # Of few values one vector holds each often enough for any three bits.
+    f = VectorFunction(module, name, pointers=4, counts=7, lanes=layout.lanes)
+    words, inputs, values, outputs, *counts = f.arguments
+    count, all_bundles, first_bundle, bundles, blocks, inputs_step, outputs_step = counts
+    # Of few values one vector holds each often enough for any index of a lookup.
     vectors = layout.vectors if layout.bits == 4 else 1
     table = [f.load(values, constant(v * layout.lanes)) for v in range(vectors)]
+    # So many sums of tiles and samples fit the registers.
+    width = min(tiles, 2 if layout.lanes == 16 else 1)
 
-    def bundle(index: Number, _: Any) -> list[Number]:
-        first = f.offset(words, f.times(index, count, constant(tiles * layout.lanes)))
-        column = f.times(index, constant(tiles * layout.lanes))
+    def chunk(first_word: Number, length: Number) -> None:
+        start = f.offset(words, _start_of(f, layout, tiles, (first_word, all_bundles)))
+        first_input = f.times(first_word, constant(layout.codes_of_word * BLOCK))
 
-        def word(index: Number, _: Any) -> list[Number]:
-            position = f.times(index, constant(tiles * layout.lanes))
-            row = f.sum(f.times(index, constant(layout.codes_of_word), floats_step), column)
-            for tile in range(tiles):
-                bits = f.load_words(first, f.sum(position, constant(tile * layout.lanes)))
-                for code in range(layout.codes_of_word):
-                    target = f.sum(f.times(floats_step, constant(code)), row,
-                                   constant(tile * layout.lanes))  # fmt: skip
-                    f.store(f.look_up(table, bits, layout.shift(code)), floats, target)
-            return []
+        def block(index: Number, _: Any) -> list[Number]:
+            numbers = f.offset(inputs, f.sum(f.times(index, inputs_step), first_input))
+            output = f.offset(outputs, f.times(index, outputs_step, constant(BLOCK)))
 
-        return f.loop(count, word)
+            def bundle(index: Number, _: Any) -> list[Number]:
+                number = f.sum(index, first_bundle)
+                first = f.offset(start, f.times(number, length, constant(tiles * layout.lanes)))
+                column = f.times(number, constant(tiles * layout.lanes))
+                for tile in range(0, tiles, width):
+                    tile_words = f.offset(first, constant(tile * layout.lanes))
+                    sums = _write_block_sums(
+                        f, layout, (tiles, width, length), (tile_words, numbers, table)
+                    )
+                    for position, total in enumerate(sums):
+                        sample, lane = divmod(position, width)
+                        shift = constant((tile + lane) * layout.lanes)
+                        target = f.sum(f.times(outputs_step, constant(sample)), column, shift)
+                        f.store(f.builder.fadd(f.load(output, target), total), output, target)
+                return []
 
-    f.loop(bundles, bundle)
+            return f.loop(bundles, bundle)
+
+        f.loop(blocks, block)
+
+    _write_chunks(f, count, chunk)
     f.end()
 
 
+def _write_block_sums(
+    f: VectorFunction, layout: Layout, sizes: tuple[int, int, Number], numbers: tuple[Any, ...]
+) -> list[Number]:
+    """Write the loop over words of some tiles and return a sum for each sample and tile.
+
+    Args:
+        f: The function.
+        layout: The layout of the words.
+        sizes: The tiles of a bundle, how many of them are summed, and the number of words.
+        numbers: The addresses of words and inputs, and the list's vectors.
+    """
+    tiles, width, length = sizes
+    first, inputs, table = numbers
+
+    def word(index: Number, sums: list[Number]) -> list[Number]:
+        position = f.times(index, constant(tiles * layout.lanes))
+        words = [
+            f.load_words(first, f.sum(position, constant(tile * layout.lanes)))
+            for tile in range(width)
+        ]
+        start = f.offset(inputs, f.times(index, constant(layout.codes_of_word * BLOCK)))
+        sums = list(sums)
+        for code in range(layout.codes_of_word):
+            weights = [f.look_up(table, bits, layout.shift(code)) for bits in words]
+            for sample in range(BLOCK):
+                number = f.broadcast(start, constant(code * BLOCK + sample))
+                for tile, weight in enumerate(weights):
+                    sum_index = sample * width + tile
+                    sums[sum_index] = f.multiply_add(number, weight, sums[sum_index])
+        return sums
+
+    return f.loop(length, word, [f.zero()] * (BLOCK * width))
+
+
 def write_all(module: Any, layout: Layout) -> None:
-    """Write both kernels for whole bundles, and for the tiles that are left."""
+    """Write the kernels for whole bundles, and for the tiles that are left."""
     for tiles in (BUNDLE, 1):
         write_product(module, f"product_{tiles}", layout, tiles)
-        write_decoding(module, f"decoding_{tiles}", layout, tiles)
+        if layout.has_blocks:
+            write_block_product(module, f"block_product_{tiles}", layout, tiles)
 
 
 def _sum_in_pairs(f: VectorFunction, terms: list[Number]) -> Number:

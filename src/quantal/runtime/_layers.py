@@ -286,7 +286,7 @@ class LayerReader:
         """Return the shape of a sample after a window, which has as many axes as before."""
         return (window.out_height, window.out_width, window.out_channels)[3 - len(self.shape) :]
 
-    def _scaled(self, factor: NDArray[np.float64], offset: NDArray[np.float64]) -> None:
+    def _scaled(self, factor: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
         """Add `factor * x + offset`; behind a product it becomes a part of that."""
         shape = np.broadcast_shapes(factor.shape, offset.shape)
         if np.broadcast_shapes(shape, self.shape) != self.shape:

@@ -3,7 +3,8 @@
 A *group* is as many codes, of one output and of neighbouring inputs, as a table has an entry for
 each combination of: four codes of one bit, two of two bits, one of four. A *word* of 32 bits holds
 groups of one output; a *tile* is a vector of outputs, and a *bundle* some tiles that are computed
-together, so that a table is read once for all of them.
+together, so that a table is read once for all of them. A *chunk* is so many words of each output
+that their tables fit the cache.
 """
 
 from typing import NamedTuple
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 WORD_BITS = 32
 BUNDLE = 4
 """Tiles in a bundle: their sums, their words and a table fit the registers of AVX2."""
+
+BLOCK = 8
+"""Samples of a block, for which a weight is decoded once: their sums fit the registers."""
+CHUNK = 32
+"""Words of an output whose tables are computed at a time: they fit the smallest cache."""
 
 
 class Layout(NamedTuple):
@@ -36,6 +42,11 @@ class Layout(NamedTuple):
     def codes_of_group(self) -> int:
         """The codes of a group."""
         return self.group_bits // self.bits
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether decoding for a block of samples is faster than tables: not of one bit."""
+        return self.bits > 1
 
     @property
     def groups_of_word(self) -> int:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from quantal.runtime._layout import BUNDLE, Layout
 
 _POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
-_PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 5, *[_COUNT] * 5)
-_DECODING = ctypes.CFUNCTYPE(None, *[_POINTER] * 3, *[_COUNT] * 3)
-_LANES_OF_FEATURE = {"avx512f": 16, "avx2": 8}
-"""The 32-bit numbers of a vector, by the feature of the processor: the longest first."""
+_PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 5, *[_COUNT] * 7)
+_BLOCK_PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 4, *[_COUNT] * 7)
+_LANES_OF_FEATURES = {("avx512f", "fma"): 16, ("avx2", "fma"): 8}
+"""The 32-bit numbers of a vector, by the features of the processor: the longest first."""
 _SPEED_LEVEL = 2
 """LLVM's level of optimization: the loops are written as they shall be."""
 
@@ -19,10 +19,14 @@ class Kernels(NamedTuple):
     """The kernels for one number of tiles; see `_kernels` for their arguments.
 
     Calling them releases Python's lock, so threads run them side by side.
+
+    Attributes:
+        product: The product by tables.
+        block_product: The product with blocks of samples; None where tables are always faster.
     """
 
     product: Any
-    decoding: Any
+    block_product: Any
 
 
 @functools.cache
@@ -35,7 +39,7 @@ def lanes() -> int:
     # An unknown processor is a RuntimeError of llvmlite's.
     except (ImportError, OSError, RuntimeError):
         return 0
-    return next((n for name, n in _LANES_OF_FEATURE.items() if features.get(name)), 0)
+    return next((n for names, n in _LANES_OF_FEATURES.items() if all(map(features.get, names))), 0)
 
 
 @functools.cache
@@ -58,10 +62,15 @@ def kernels(layout: Layout) -> dict[int, Kernels]:
     engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
     engine.finalize_object()
     _ENGINES.append(engine)
+
+    def function(kind: Any, name: str) -> Any:
+        address = engine.get_function_address(name)
+        return kind(address) if address else None
+
     return {
         tiles: Kernels(
-            _PRODUCT(engine.get_function_address(f"product_{tiles}")),
-            _DECODING(engine.get_function_address(f"decoding_{tiles}")),
+            function(_PRODUCT, f"product_{tiles}"),
+            function(_BLOCK_PRODUCT, f"block_product_{tiles}"),
         )
         for tiles in (BUNDLE, 1)
     }

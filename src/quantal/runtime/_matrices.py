@@ -1,23 +1,21 @@
 """Multiply inputs by matrices that stay packed, block by block."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal.runtime._layout import BUNDLE, Layout
+from quantal.runtime._layout import BLOCK, BUNDLE, CHUNK, Layout
 from quantal.runtime._machine_code import kernels
 from quantal.runtime._threads import Threads
 
 Floats = NDArray[np.float32]
 
 _BLOCK = 2**18
-"""Floats of a decoded block, so that it stays in the cache of a core."""
-_CHUNK = 32
-"""Words whose tables are computed at a time: the tables fit the smallest cache."""
-_SAMPLES_OF_TABLES = {1: 48, 2: 16, 4: 6}
-"""Up to so many samples tables are faster than decoding for BLAS, by the bits of a code."""
+"""Floats of a block that NumPy decodes, so that it stays in the cache of a core."""
 _CACHE_LINE = 64
 
 
@@ -139,19 +137,19 @@ class _Part(NamedTuple):
         tiles: The tiles of a bundle.
         bundles: How many bundles there are.
         first: The first of its outputs.
-        chunks: The words of each chunk of inputs, uint32 (bundles, words, tiles, lanes).
+        words: Uint32 (chunks, bundles, words, tiles, lanes), the last chunk with fewer words.
     """
 
     tiles: int
     bundles: int
     first: int
-    chunks: list[NDArray[np.uint32]]
+    words: NDArray[np.uint32]
 
 
 class TableMatrix(Matrix):
     """A matrix of few values is multiplied by tables of sums, see `_kernels`, while it is packed.
 
-    Of many samples BLAS multiplies decoded blocks, since it reads each weight once for all.
+    Of eight samples and more a weight is decoded in a register, once for all of them.
 
     Args:
         codes: The codes, of shape (inputs, outputs).
@@ -185,83 +183,66 @@ class TableMatrix(Matrix):
     @property
     def nbytes(self) -> int:
         """The bytes of memory that the matrix takes."""
-        words = sum(chunk.nbytes for part in self._parts for chunk in part.chunks)
+        words = sum(part.words.nbytes for part in self._parts)
         return words + self._patterns.nbytes + self._list.nbytes
 
     def product(self, samples: Floats) -> Floats:
         """Return the products with samples of shape (n, inputs), of shape (n, outputs)."""
-        if len(samples) > _SAMPLES_OF_TABLES[self._layout.bits]:
-            return self._by_blocks(samples)
-        return self._by_tables(samples)
-
-    def _by_tables(self, samples: Floats) -> Floats:
-        """Return the products by looking up sums."""
-        layout = self._layout
-        padded = np.zeros((len(samples), self._word_count * layout.codes_of_word), np.float32)
+        count, layout = len(samples), self._layout
+        padded = np.zeros((count, self._word_count * layout.codes_of_word), np.float32)
         padded[:, : self.inputs] = samples
-        results = np.zeros((len(samples), self._padded_outputs), np.float32)
-        for part in self._parts:
-
-            def multiply(start: int, stop: int, part: _Part = part) -> None:
-                self._multiply(padded, results, part, (start, stop))
-
-            work = len(samples) * self.inputs * part.bundles * part.tiles * layout.lanes
-            if part.bundles:
-                self._threads.each_part(part.bundles, work, multiply)
+        results = np.zeros((count, self._padded_outputs), np.float32)
+        whole = count // BLOCK * BLOCK if layout.has_blocks else 0
+        if whole:
+            self._add_by_blocks(padded[:whole], results[:whole])
+        if whole < count:
+            self._add_by_tables(padded[whole:], results[whole:])
         return results[:, : self.outputs]
 
-    def _multiply(
-        self, samples: Floats, results: Floats, part: _Part, bundles: tuple[int, int]
-    ) -> None:
-        """Add the products with some bundles to the results."""
-        layout, (start, stop) = self._layout, bundles
-        entries = _CHUNK * layout.groups_of_word * layout.entries
-        tables = _aligned(np.empty(entries, np.float32))
-        first = part.first + start * part.tiles * layout.lanes
-        kernel = self._kernels[part.tiles].product
-        step = _CHUNK * layout.codes_of_word * samples.itemsize
-        for index, words in enumerate(part.chunks):
-            kernel(
-                words[start:].ctypes.data,
-                samples.ctypes.data + index * step,
+    def _add_by_tables(self, samples: Floats, results: Floats) -> None:
+        """Add the products of samples of shape (samples, padded inputs), by looking up sums."""
+        layout, (count, inputs) = self._layout, samples.shape
+
+        def multiply(part: _Part, start: int, stop: int) -> None:
+            size = CHUNK * layout.groups_of_word * layout.entries
+            tables = _aligned(np.empty(size, np.float32))
+            self._kernels[part.tiles].product(
+                part.words.ctypes.data,
+                samples.ctypes.data,
                 self._patterns.ctypes.data,
-                results.ctypes.data + first * results.itemsize,
+                results.ctypes.data + part.first * results.itemsize,
                 tables.ctypes.data,
-                words.shape[1],
-                stop - start,
-                *(len(samples), samples.shape[1], results.shape[1]),
+                self._word_count,
+                part.bundles,
+                *(start, stop - start, count, inputs, results.shape[1]),
             )
 
-    def _by_blocks(self, samples: Floats) -> Floats:
-        """Return the products by decoding blocks of outputs for BLAS."""
-        layout = self._layout
-        results = np.empty((len(samples), self.outputs), np.float32)
-        rows = self._word_count * layout.codes_of_word
+        self._each_part(count, multiply)
+
+    def _each_part(self, samples: int, multiply: Callable[[_Part, int, int], None]) -> None:
+        """Call a function with each part and a range of its bundles, in several threads."""
         for part in self._parts:
-            width = part.tiles * layout.lanes
-            step = max(1, min(part.bundles, _BLOCK // (rows * width)))
-            block = _aligned(np.empty((rows, step * width), np.float32))
-            for start in range(0, part.bundles, step):
-                count = min(step, part.bundles - start)
-                self._decode(part, start, count, block)
-                first = part.first + start * width
-                last = min(first + count * width, self.outputs)
-                decoded = block[: self.inputs, : last - first]
-                results[:, first:last] = samples @ decoded
-        return results
+            work = samples * self.inputs * part.bundles * part.tiles * self._layout.lanes
+            if part.bundles and samples:
+                self._threads.each_part(part.bundles, work, partial(multiply, part))
 
-    def _decode(self, part: _Part, start: int, count: int, block: Floats) -> None:
-        """Decode some bundles into a block of shape (padded inputs, outputs)."""
-        kernel = self._kernels[part.tiles].decoding
-        for index, words in enumerate(part.chunks):
-            kernel(
-                words[start:].ctypes.data,
+    def _add_by_blocks(self, samples: Floats, results: Floats) -> None:
+        """Add the products of whole blocks of samples, of shape (samples, padded inputs)."""
+        count, inputs = samples.shape
+        blocks = _aligned(samples.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
+
+        def multiply(part: _Part, start: int, stop: int) -> None:
+            self._kernels[part.tiles].block_product(
+                part.words.ctypes.data,
+                blocks.ctypes.data,
                 self._list.ctypes.data,
-                block[index * _CHUNK * self._layout.codes_of_word :].ctypes.data,
-                words.shape[1],
-                count,
-                block.shape[1],
+                results.ctypes.data + part.first * results.itemsize,
+                self._word_count,
+                part.bundles,
+                *(start, stop - start, len(blocks), inputs * BLOCK, results.shape[1]),
             )
+
+        self._each_part(count, multiply)
 
 
 def code_bits(length: int) -> int:
@@ -274,13 +255,15 @@ def _part_of(words: NDArray[np.uint32], tiles: int, first: int) -> _Part:
     count, all_tiles, lanes = words.shape
     bundles = all_tiles // tiles
     bundled = words.reshape(count, bundles, tiles, lanes).swapaxes(0, 1)
-    chunks = [_aligned(bundled[:, start : start + _CHUNK]) for start in range(0, count, _CHUNK)]
-    return _Part(tiles, bundles, first, chunks if bundles else [])
+    ordered = _aligned(np.empty(words.size, np.uint32))
+    for start in range(0, count, CHUNK):
+        chunk = bundled[:, start : start + CHUNK]
+        begin = start * all_tiles * lanes
+        ordered[begin : begin + chunk.size] = chunk.reshape(-1)
+    return _Part(tiles, bundles, first, ordered)
 
 
-def _packed_bytes(
-    codes: NDArray[np.unsignedinteger], bits: int
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _packed_bytes(codes: NDArray[np.unsignedinteger], bits: int) -> NDArray[np.unsignedinteger]:
     """Return rows of codes in as few bytes as their bits allow, each row in whole bytes."""
     if bits >= 8:
         return np.ascontiguousarray(codes, np.uint8 if bits == 8 else np.uint16)
@@ -292,7 +275,7 @@ def _packed_bytes(
     return packed
 
 
-def _aligned(array: NDArray[np.generic]) -> NDArray:
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     """Return a contiguous copy that begins at a line of the cache."""
     memory = np.empty(array.nbytes + _CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % _CACHE_LINE

@@ -39,7 +39,7 @@ class Linear(Step):
         """The bytes of memory that its numbers take."""
         return self.matrix.nbytes + self.scale.nbytes + self.bias.nbytes
 
-    def then(self, factor: Floats, offset: Floats) -> None:
+    def then(self, factor: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
         """Take a multiplication and an addition for each output into this step."""
         self.bias = np.asarray(self.bias * factor + offset, np.float32)
         self.scale = np.asarray(self.scale * factor, np.float32)
@@ -71,7 +71,7 @@ class Convolution(Step):
         """The bytes of memory that its numbers take."""
         return sum(group.nbytes for group in self.groups)
 
-    def then(self, factor: Floats, offset: Floats) -> None:
+    def then(self, factor: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
         """Take a multiplication and an addition for each output into this step."""
         parts = zip(
             self.groups,
@@ -119,10 +119,11 @@ class Depthwise(Step):
         """The bytes of memory that its numbers take."""
         return self._kernel.nbytes + self._bias.nbytes
 
-    def then(self, factor: Floats, offset: Floats) -> None:
+    def then(self, factor: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
         """Take a multiplication and an addition for each output into this step."""
-        self._kernel = self._kernel * factor.reshape(self._kernel.shape[2:])
-        self._bias = self._bias * factor + offset
+        factors = factor.reshape(self._kernel.shape[2:])
+        self._kernel = np.asarray(self._kernel * factors, np.float32)
+        self._bias = np.asarray(self._bias * factor + offset, np.float32)
 
     def __call__(self, x: Floats) -> Floats:
         """Return the results of samples."""

@@ -136,8 +136,8 @@ class StoredWeights:
         stored = []
         for name in names:
             entry = next(self._entries, None)
-            path = None if entry is None else entry["name"]
-            if path is None or path.rsplit("/", 1)[-1].split("#")[0] != name:
+            if entry is None or _last_part(entry["name"]) != name:
+                path = None if entry is None else entry["name"]
                 problem = f"{path!r} where the layer {layer!r} has {name!r}"
                 raise container.refusal(self._path, "the list of weights", problem)
             stored.append(self._weight(entry))
@@ -174,3 +174,8 @@ class StoredWeights:
         if scale is not None and np.broadcast_shapes(scale.shape, shape) != tuple(shape):
             raise ValueError(f"a scale of the shape {scale.shape} for {shape}")
         return Stored(name, tuple(shape), None, codes, values, scale, axis)
+
+
+def _last_part(path: str) -> str:
+    """Return the name at the end of a weight's path, without the number of a second one."""
+    return path.rsplit("/", 1)[-1].split("#")[0]

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 
 COUNT = ir.IntType(64)
-_INT, _FLOAT = ir.IntType(32), ir.FloatType()
+_INT, _FLOAT, _BYTE = ir.IntType(32), ir.FloatType(), ir.IntType(8)
 _ALIGNMENT = 4
 """Bytes that any address of 32-bit numbers is a multiple of."""
 _PERMUTE = {8: "llvm.x86.avx2.permps", 16: "llvm.x86.avx512.permvar.sf.512"}
@@ -91,6 +91,26 @@ class VectorFunction:
             product = self.builder.mul(product, factor)
         return product
 
+    def difference(self, one: Number, other: Number) -> Number:
+        """Write the difference of two integers."""
+        return self.builder.sub(one, other)
+
+    def quotient(self, one: Number, other: Number) -> Number:
+        """Write the quotient of two positive integers, rounded down."""
+        return self.builder.udiv(one, other)
+
+    def smaller(self, one: Number, other: Number) -> Number:
+        """Write the smaller one of two integers."""
+        return self.builder.select(self.builder.icmp_signed("<", one, other), one, other)
+
+    def prefetch(self, address: Number, count: Number) -> None:
+        """Write a request for numbers that are read soon; it may lie behind the last."""
+        pointer = self.builder.bitcast(self.offset(address, count), _BYTE.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _INT, _INT, _INT])
+        call = self._declared("llvm.prefetch.p0", kind)
+        # For reading, into all levels of the cache, of data.
+        self.builder.call(call, [pointer, *(ir.Constant(_INT, number) for number in (0, 3, 1))])
+
     def offset(self, address: Number, count: Number) -> Number:
         """Write the address of a later number."""
         return self.builder.gep(address, [count])
@@ -115,6 +135,11 @@ class VectorFunction:
         vector = self.builder.insert_element(undefined, number, ir.Constant(_INT, 0))
         lanes = ir.Constant(self._ints, [0] * self.lanes)
         return self.builder.shuffle_vector(vector, undefined, lanes)
+
+    def multiply_add(self, one: Number, other: Number, term: Number) -> Number:
+        """Write `one * other + term` of vectors, rounded once."""
+        instruction = self._instruction(f"llvm.fma.v{self.lanes}f32", [self._floats] * 3)
+        return self.builder.call(instruction, [one, other, term])
 
     def zero(self) -> Number:
         """Return a vector of zeros."""
@@ -153,8 +178,10 @@ class VectorFunction:
         return ir.Constant(self._ints, [number] * self.lanes)
 
     def _instruction(self, name: str, arguments: list[Any]) -> Any:
+        return self._declared(name, ir.FunctionType(self._floats, arguments))
+
+    def _declared(self, name: str, kind: Any) -> Any:
         module = self._function.module
-        kind = ir.FunctionType(self._floats, arguments)
         return module.globals.get(name) or ir.Function(module, kind, name)
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.without_keras
 # A folder a line, its files in order. `docs/design.md` says what each is for.
 ORDER = """
                         _registration
-_core                   types by_identity table views
+_core                   types by_identity table views processes
 _core.numbers           presets series checks entropy k_means values crossings fitting
 _core.numbers           calibration knapsack
 _core.tensors           torch_gradient backend scalars constants gradients step_functions

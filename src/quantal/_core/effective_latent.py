@@ -89,6 +89,11 @@ class EffectiveLatent:
         """The variables that belong to the effective latent, in the order of files."""
         return [self._value, self._last, self._follows, *self._traces]
 
+    @property
+    def of_each_element(self) -> list[keras.Variable]:
+        """The variables with a number for each element, which lie where the latent lies."""
+        return [self._value, self._last, *self._traces]
+
     def followed(self, optimized: Tensor = None) -> Followed:
         """Return the effective latent with what the optimizer has moved since the last `advance`.
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -103,6 +103,25 @@ def layout_of(variable: keras.Variable) -> Any:
     if variable._layout is not None or distribution is None:
         return variable._layout
     return distribution.get_variable_layout(variable)
+
+
+def lay_out(variable: keras.Variable, paths: Sequence[str]) -> None:
+    """Let a variable lie on several devices as a layout map says of the first path that it knows.
+
+    Without a layout map, and where it knows none of the paths, the variable stays where it is.
+
+    Args:
+        variable: The variable, allocated or not.
+        paths: The names under which the map may know it.
+    """
+    distribution = keras.distribution.distribution()
+    layouts = () if distribution is None else map(distribution.get_tensor_layout, paths)
+    layout = next((layout for layout in layouts if layout is not None), None)
+    if layout is None or layout is variable._layout:
+        return
+    variable._layout = layout
+    if variable._value is not None:
+        variable.assign(variable._value)
 
 
 def set_layers(layer: keras.Layer, name: str, value: Any) -> None:

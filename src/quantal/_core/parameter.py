@@ -43,6 +43,15 @@ LATENT_SUFFIX = "_latent"
 """The end of the name of every latent: it is not the weight that meets the data."""
 
 
+def paths_in_layouts(latent: keras.Variable) -> list[str]:
+    """Return the paths under which a layout map may know a latent: its weight's, and its own.
+
+    A layer creates its kernel under the first, and users read the second from a built model.
+    """
+    path = latent.path.removesuffix(LATENT_SUFFIX)
+    return [path, f"{path}{LATENT_SUFFIX}"]
+
+
 class Calibration(NamedTuple):
     """A calibration says how well a listed weight does on samples.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from quantal._core.processes import written_once
 from quantal._export.fidelity import Reference, compare
 from quantal._export.finite import check_numbers
 from quantal._export.registry import TARGETS, target_name
@@ -82,7 +83,7 @@ def export(
         # The file that is opened first is moved last. The .bin of another .xml would be read
         # without a word.
         moves = {file: path.parent / file.name for file in reversed(report.paths)}
-        move_files(moves, never_mixed=True)
+        written_once(path, lambda: move_files(moves, never_mixed=True))
     return dataclasses.replace(report, paths=[path.parent / file.name for file in report.paths])
 
 

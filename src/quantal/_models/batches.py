@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.processes import check_alike
 from quantal._core.tensors.backend import whole_array
 from quantal._core.types import Tensor
 
@@ -35,7 +36,8 @@ class Batches:
         count: The number of batches.
 
     Raises:
-        ValueError: Something is no array, or the arrays differ in their number of samples.
+        ValueError: Something is no array, the arrays differ in their number of samples, or the data
+            of several processes that run one program differ.
     """
 
     def __init__(self, data: Data, size: int) -> None:
@@ -47,6 +49,7 @@ class Batches:
                 "one or more. Give arrays whose first axis is the samples."
             )
         (self.samples,) = counts
+        check_alike("data", self._arrays())
         self.size = min(size, self.samples)
         self.count = -(-self.samples // self.size)
         self._only_batch: tuple[Tensor, Tensor, Tensor] | None = None

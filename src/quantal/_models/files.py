@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import names_from_the_start
 from quantal._core.parameter import Parameter
+from quantal._core.processes import written_once
 from quantal._core.tensors.backend import whole_array
 from quantal._models.config_limits import check_config
 from quantal._models.layer_state import (
@@ -64,7 +65,8 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
     numbers of every other weight; what layers keep in files of their own, such as
     vocabularies; and the model's architecture, without what it was compiled with. The
     same model gives the same bytes. The file is replaced as a whole:
-    whatever goes wrong, an old one is as it was.
+    whatever goes wrong, an old one is as it was. Where several processes run one program, call it
+    in all of them: process 0 writes, and the others wait.
 
     Args:
         model: A built Keras model.
@@ -99,7 +101,7 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> int:
             trial = os.path.join(folder, "model.quantal")
             container.write(trial, arrays, metadata)
             check_kept(model, load(trial))
-    return container.write(path, arrays, metadata)
+    return written_once(path, lambda: container.write(path, arrays, metadata))
 
 
 class FileContents(NamedTuple):

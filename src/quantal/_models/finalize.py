@@ -9,6 +9,7 @@ import keras
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, own_variables
 from quantal._core.parameter import parameters_of
+from quantal._core.processes import written_once
 from quantal._models.clone import Clone, clone_replacing, copy_value
 from quantal._models.kept_class import class_of, finalize_built, without_compile_config
 from quantal._models.parts import Fresh, Replacement
@@ -63,7 +64,7 @@ def finalize(model: keras.Model, path: str | os.PathLike[str] | None = None) -> 
     final = _finalized(model)
     with folder_beside(path) as folder:
         final.save(folder / path.name)
-        move_files({folder / path.name: path})
+        written_once(path, lambda: move_files({folder / path.name: path}))
     return final
 
 

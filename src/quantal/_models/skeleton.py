@@ -18,12 +18,13 @@ from quantal._core.keras_internals import (
     finish_building,
     flatten_layers,
     is_allocated,
+    lay_out,
     safe_deserialization,
     set_initializer,
     set_path,
     variables_without_numbers,
 )
-from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.parameter import Parameter, parameters_of, paths_in_layouts
 from quantal._core.types import Tensor
 
 _NUMBERED = re.compile(r"#\d+$")
@@ -59,6 +60,10 @@ class Skeleton(NamedTuple):
                 _begin_with(slot, keras.ops.zeros)
                 continue
             _begin_with(slot.latent, keras.ops.zeros)
+            # Where several devices share it, as the layer itself is built under its first path.
+            effective = [] if slot.effective is None else slot.effective.of_each_element
+            for variable in [slot.latent, *effective]:
+                lay_out(variable, paths_in_layouts(slot.latent))
             if slot.scale_state is not None:
                 _begin_with(slot.scale_state.start, keras.ops.ones)
         for variable in self.variables:
@@ -125,9 +130,12 @@ def name_slots(slots: list[Slot], names: list[str]) -> None:
         if last != last_of_name:
             continue
         others = [slot.latent, *slot.other_variables] if isinstance(slot, Parameter) else [slot]
+        # A model that is built afresh may lack the names of those around it.
+        around = new.removesuffix(old) if old and new.endswith(f"/{old}") else ""
         for variable in others:
-            if variable.path.rpartition("/")[0] == old:
-                set_path(variable, "/".join(filter(None, (new, variable.path.rpartition("/")[2]))))
+            folder, _, own_name = variable.path.rpartition("/")
+            folder = new if folder == old else f"{around}{folder}"
+            set_path(variable, "/".join(filter(None, (folder, own_name))))
 
 
 def config_of(model: keras.Model) -> dict[str, Any]:

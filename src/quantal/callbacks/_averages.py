@@ -13,6 +13,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.effective_latent import EffectiveLatent, function_of
 from quantal._core.keras_internals import present_state, trained_values
 from quantal._core.parameter import parameters_of
+from quantal._core.processes import written_once
 from quantal._core.tensors.backend import graph, whole_array
 from quantal._core.types import Tensor
 from quantal._storage.archive import read_archive
@@ -118,13 +119,17 @@ class Averages:
 
     def write(self, folder: str, epochs: int) -> None:
         """Write the averages into a folder, as of the end of so many epochs."""
-        os.makedirs(folder, exist_ok=True)
         content = io.BytesIO()
         arrays = {str(i): whole_array(a) for i, a in enumerate(self._averages)}
         counts = np.array([epochs, self._step, self._weight])
         np.savez(content, **{_COUNTS: counts, **arrays})
-        with replace_file(pathlib.Path(folder) / _FILE) as stream:
-            stream.write(content.getbuffer())
+
+        def write() -> None:
+            os.makedirs(folder, exist_ok=True)
+            with replace_file(pathlib.Path(folder) / _FILE) as stream:
+                stream.write(content.getbuffer())
+
+        written_once(pathlib.Path(folder) / _FILE, write)
 
     def read(self, folder: str, epochs: int, model: keras.Model) -> None:
         """Go on from a file, if the folder has one of the same epoch of the same model."""

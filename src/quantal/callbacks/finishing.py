@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from quantal._core.keras_internals import Fit, batches_of_fit, fit_around
+from quantal._core.processes import agreed, index
 from quantal._core.types import Tensor
 from quantal._optimize.budget import Budget
 from quantal._optimize.polish.report import PolishReport
@@ -171,7 +172,7 @@ class Finish(keras.callbacks.Callback):
         state = _State([*self._averages.assigned, *_statistics(self.model)])
         last = state.copied()
         try:
-            seconds = time.perf_counter() - self._began
+            seconds = agreed("the seconds of a run", time.perf_counter() - self._began)
             self._finish(state, last)
             self._polish_vectors(state, seconds)
         except BaseException:
@@ -226,7 +227,7 @@ class Finish(keras.callbacks.Callback):
         self.report = report
         if has_changed(report):
             self._keep_polished(state, before)
-        if not self._fit.is_silent:
+        if not self._fit.is_silent and index() == 0:
             verdict = "" if self.kept == "polished" or not has_changed(report) else "; not kept"
             print(f"Finish polished the vector: {report}{verdict}")
 
@@ -246,7 +247,9 @@ class Finish(keras.callbacks.Callback):
 
     def _evaluated(self, validation: dict[str, Any]) -> dict[str, float]:
         metrics = self.model.evaluate(**validation, verbose=0, return_dict=True)
-        return {name: float(metrics[name]) for name in metrics if np.ndim(metrics[name]) == 0}
+        numbers = {name: float(metrics[name]) for name in metrics if np.ndim(metrics[name]) == 0}
+        # Processes with data of their own have losses of their own, and decide as one.
+        return agreed("the losses of Finish", numbers)
 
     def _measure(self) -> None:
         """Measure the statistics of batch normalization, if the model has any."""

@@ -4,6 +4,10 @@ import math
 from typing import Any
 
 import keras
+from numpy.typing import NDArray
+
+from quantal._core.processes import agreed
+from quantal._core.tensors.backend import whole_array
 
 
 class KeepBest(keras.callbacks.EarlyStopping):
@@ -63,4 +67,16 @@ class KeepBest(keras.callbacks.EarlyStopping):
                 "run has no other metric. Give one of these, or validation data to fit, or "
                 "data=(x, y) with monitor='loss'."
             )
-        super().on_epoch_end(epoch, metrics)
+        # Processes with data of their own have metrics of their own, and decide as one.
+        metrics[self.monitor] = agreed(f"{self.monitor} of KeepBest", metrics[self.monitor])
+        # Keras cannot copy variables that are spread over processes, so they are copied here.
+        self.restore_best_weights, last_best = False, self.best
+        try:
+            super().on_epoch_end(epoch, metrics)
+        finally:
+            self.restore_best_weights = True
+        if self.best_weights is None or self.best != last_best:
+            self.best_weights, self.best_epoch = self._weights(), epoch
+
+    def _weights(self) -> list[NDArray[Any]]:
+        return [whole_array(variable) for variable in self.model.weights]

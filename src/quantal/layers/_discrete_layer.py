@@ -12,6 +12,7 @@ from quantal._core.companion import add_companion
 from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import (
+    lay_out,
     layout_of,
     refresh_names,
     rename,
@@ -19,7 +20,7 @@ from quantal._core.keras_internals import (
     track_variable,
 )
 from quantal._core.numbers.values import Values, ValuesLike, short_name
-from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of
+from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of, paths_in_layouts
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.backend import whole_array
@@ -164,6 +165,8 @@ class DiscreteLayer(keras.layers.Layer):
             first_scale: The scale's first value.
         """
         estimator = resolve(self.estimator, latent.shape, self.values.learnable)
+        # First, since others lie where the latent lies.
+        lay_out(latent, paths_in_layouts(latent))
         # In this order, which files keep.
         state = self._create_state(estimator, prefix)
         scale = self._create_scale(latent, prefix, output_axes, first_scale)

@@ -12,6 +12,7 @@ from keras import ops
 from quantal._core.keras_internals import compute_loss
 from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter
+from quantal._core.processes import agreed_clock
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.model_loss import ModelLoss
@@ -102,7 +103,10 @@ def assess(
     2
     """
     check_batch_size(batch_size)
-    random, spending = np.random.default_rng(checked_seed(seed)), Spending(Budget.of(budget))
+    random, spending = (
+        np.random.default_rng(checked_seed(seed)),
+        Spending(Budget.of(budget), agreed_clock),
+    )
     selected = checked_parameters(model, parameters, frozen_too=True)
     batches = Batches((x, y, sample_weight), batch_size)
     lists, compiled = AscendingLists(selected), CompiledLoss(model, selected)

@@ -1,5 +1,6 @@
 """These functions check the arguments of `quantal.polish`."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.processes import count
 from quantal._models.batches import Data
 from quantal._models.compiled_loss import Monitor
 from quantal._models.walk import check_model
@@ -94,3 +96,16 @@ def checked_validation_data(data: Any) -> Data:
             "where samples have them. Give (x, y) or (x, y, sample_weight)."
         )
     return keras.utils.unpack_x_y_sample_weight(tuple(data))
+
+
+def check_file(file: str | os.PathLike[str] | None) -> None:
+    """Refuse a checkpoint where several processes polish together: they would go on from others.
+
+    Raises:
+        ValueError: There is a file, and the program runs in several processes.
+    """
+    if file is not None and count() > 1:
+        raise ValueError(
+            f"file is {os.fspath(file)!r}, and {count()} processes polish together. Expected "
+            "file=None there. Save the model afterwards with quantal.save."
+        )

@@ -10,6 +10,7 @@ import numpy as np
 
 from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter, parameters_of
+from quantal._core.processes import agreed_clock, index
 from quantal._models.batches import Batches
 from quantal._models.compiled_loss import CompiledLoss, Monitor
 from quantal._models.model_loss import ModelLoss
@@ -20,6 +21,7 @@ from quantal._optimize.interruption import interrupts_ignored, termination_as_in
 from quantal._optimize.methods.quadratic_fit import LARGEST_FITTED
 from quantal._optimize.polish.arguments import (
     check_batch_size,
+    check_file,
     checked_monitor,
     checked_parameters,
     checked_validation_data,
@@ -132,11 +134,12 @@ def polish(
     0.0
     """
     check_batch_size(batch_size)
+    check_file(file)
     seed = checked_seed(seed)
     selected, monitor = checked_parameters(model, parameters), checked_monitor(monitor)
     # Where all are frozen, they are measured, and stay as they are.
     measured = selected or parameters_of(model)
-    lists, spending = AscendingLists(measured), Spending(Budget.of(budget))
+    lists, spending = AscendingLists(measured), Spending(Budget.of(budget), agreed_clock)
     trained = continuous_variables(model, selected) if continuous else []
     compiled = CompiledLoss(model, measured, monitor, trained)
     resumption = Resumption(file, measured, trained, lists)
@@ -165,7 +168,7 @@ def polish(
             random, monitor is not None, seed, steps,
         )  # fmt: skip
         resumption.offer_to(state)
-        progress = Progress(spending, incumbent, verbose)
+        progress = Progress(spending, incumbent, verbose if index() == 0 else 0)
         solution = _run(state, resumption, bool(selected))
         progress.end()
     finally:

@@ -1,5 +1,6 @@
 """A run on several devices ends with the weights that it has on one."""
 
+import collections
 import os
 import subprocess
 import sys
@@ -8,9 +9,121 @@ import keras
 import numpy as np
 import pytest
 
+import quantal
+from conftest import gradient_to, numpy, on_one_backend
+from quantal._core import parameter as parameters
+from quantal._core import processes
+from quantal._core.tensors import backend
 from repository import SOURCE
 
-pytestmark = pytest.mark.slow
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
+
+
+@pytest.fixture
+def devices():
+    """A distribution whose layout map is given by patterns; one device has layouts, too."""
+
+    def distribute(layouts):
+        names = keras.distribution.list_devices("cpu")[:1]
+        mesh = keras.distribution.DeviceMesh((1, 1), ["batch", "model"], names)
+        layout_map = keras.distribution.LayoutMap(mesh)
+        for pattern, axes in layouts.items():
+            layout_map[pattern] = axes
+        distribution = keras.distribution.ModelParallel(layout_map=layout_map)
+        keras.distribution.set_distribution(distribution)
+
+    yield distribute
+    keras.distribution.set_distribution(None)
+
+
+def layouts_of(model):
+    return {v.path: v._layout.axes for v in model.variables if len(v.shape) == 2}
+
+
+@on_jax
+@pytest.mark.parametrize("name", ["kernel", "kernel_latent"])
+def test_a_layout_map_knows_a_kernel_before_and_after_saving(devices, tmp_path, name):
+    devices({f"dense/{name}": (None, "model")})
+    layer = keras.layers.Dense(4, name="dense")
+    listed = quantal.Discrete(layer, "ternary", estimator="settling", scale="learned")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, listed(inputs))
+    axes = layouts_of(model)
+    assert axes["dense/kernel_latent"] == (None, "model")
+    # The effective latent, what it was, and two traces lie where the latent lies.
+    assert sum(each == (None, "model") for each in axes.values()) == 5
+    quantal.save(model, tmp_path / "model.quantal")
+    assert layouts_of(quantal.load(tmp_path / "model.quantal")) == axes
+
+
+@on_one_backend
+def test_files_keep_the_paths_of_all_variables(tmp_path):
+    inner = quantal.Discrete(keras.layers.Dense(2), [1, -1], scale="learned")
+    model = keras.Sequential([keras.Input((3,)), inner], name="outer")
+    quantal.save(model, tmp_path / "model.quantal")
+    loaded = quantal.load(tmp_path / "model.quantal")
+    assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
+
+
+@on_one_backend
+def test_a_gradient_is_the_mean_over_replicas_before_it_is_transformed(monkeypatch):
+    layer = quantal.LearnableMultiplier([1, -1], estimator="element_wise_scaled")
+    layer.build((None, 2))
+    (parameter,) = quantal.parameters_of(layer)
+    parameter.set_latents(np.array([0.7, -0.2], "float32"))
+
+    def gradient(factor):
+        return gradient_to(parameter.latent, lambda: factor * parameter.compute(training=True))
+
+    whole = gradient(-3.0)
+    # This replica has the gradient 1, and the mean over all is -3.
+    monkeypatch.setattr(backend, "_mean_over_replicas", lambda: lambda tensor: -3.0 * tensor)
+    np.testing.assert_allclose(gradient(1.0), whole, rtol=1e-6)
+    assert not np.allclose(whole, -3.0 * np.ones(2))  # It is no linear function of the gradient.
+
+
+@on_one_backend
+def test_a_random_estimator_passes_each_replicas_gradient_on(monkeypatch):
+    layer = quantal.LearnableMultiplier([1, -1], estimator="gumbel_softmax", seed=0)
+    layer.build((None, 2))
+    (parameter,) = quantal.parameters_of(layer)
+    calls = []
+    monkeypatch.setattr(parameters, "with_mean_gradient", lambda tensor: calls.append(1) or tensor)
+    parameter.compute(training=True)
+    assert calls == []
+
+
+@on_one_backend
+def test_the_best_is_kept_by_what_process_0_sees(monkeypatch):
+    entries, codes = {}, []
+    losses = [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    for index in (0, 1):
+        group = processes.Group(index, 2, entries.__setitem__, entries.__getitem__)
+        monkeypatch.setattr(processes, "_group", lambda group=group: group)
+        monkeypatch.setattr(processes, "_calls", collections.Counter())
+        model = keras.Sequential([keras.Input((2,)), quantal.LearnableMultiplier([1, 2, 3])])
+        model.compile(loss="mse")
+        keep = quantal.callbacks.KeepBest("loss")
+        keep.set_model(model)
+        keep.on_train_begin()
+        for epoch, loss in enumerate(losses[index]):
+            model.layers[0].set_codes([epoch, epoch])
+            keep.on_epoch_end(epoch, {"loss": loss})
+        keep.on_train_end()
+        codes.append(numpy(model.layers[0].codes).tolist())
+        assert (keep.best, keep.best_epoch) == (1.0, 1)
+    assert codes == [[1, 1], [1, 1]]
+
+
+@on_one_backend
+def test_processes_that_polish_together_write_no_checkpoint(monkeypatch, tmp_path):
+    group = processes.Group(0, 2, {}.__setitem__, {}.__getitem__)
+    monkeypatch.setattr(processes, "_group", lambda: group)
+    model = keras.Sequential([keras.Input((2,)), quantal.LearnableMultiplier([1, 2])])
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match=r"2 processes polish together\. Expected file=None"):
+        quantal.polish(model, np.ones((4, 2)), np.ones((4, 2)), file=tmp_path / "polish", verbose=0)
+
 
 PROGRAM = """
 import contextlib
@@ -89,6 +202,7 @@ def run(file, devices):
     return np.load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras's fit has one device there")
 def test_a_run_on_several_devices_ends_as_on_one(tmp_path):
     devices = 8 if keras.backend.backend() == "jax" else 2

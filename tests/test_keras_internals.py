@@ -368,3 +368,10 @@ def test_an_optimizer_says_what_decays():
     optimizer = keras.optimizers.AdamW(weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_list=[bias])
     assert [internals.decays(optimizer, variable) for variable in (kernel, bias)] == [True, False]
+
+
+def test_without_a_distribution_a_variable_stays_where_it_is():
+    variable = keras.Variable([1.0, 2.0])
+    internals.lay_out(variable, ["kernel"])
+    assert internals.layout_of(variable) is None
+    assert keras.ops.convert_to_numpy(variable).tolist() == [1.0, 2.0]

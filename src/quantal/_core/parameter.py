@@ -31,7 +31,13 @@ from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import computed_once, has_numbers, whole, whole_array
+from quantal._core.tensors.backend import (
+    computed_once,
+    has_numbers,
+    whole,
+    whole_array,
+    with_mean_gradient,
+)
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
@@ -448,6 +454,8 @@ class Parameter:
             self._kept.forget()
             followed = self._followed()
             weight = self._compute(True, followed)
+            if not self.estimator.random:  # Whose derivative is that of each replica's own draw.
+                weight = with_mean_gradient(weight)
             if advance:
                 self._advance(followed)
             return weight

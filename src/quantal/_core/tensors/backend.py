@@ -463,6 +463,62 @@ def _selected_in_jax() -> Function:
     return selected
 
 
+def with_mean_gradient(tensor: Tensor) -> Tensor:
+    """Return the tensor, whose gradient becomes the mean of those of all replicas of the model.
+
+    TensorFlow's strategies and PyTorch's DistributedDataParallel take the mean of the gradients to
+    variables. A gradient that an estimator transforms by its sign or its size has to be that of the
+    whole batch before it is transformed, as it is on one device; then all replicas give the same.
+    JAX computes one program for all devices, whose gradients are those of the whole batch.
+    """
+    mean = _mean_over_replicas()
+    if mean is None:
+        return tensor
+
+    @custom_gradient
+    def same(x: Tensor) -> Any:
+        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
+            # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
+            return mean(ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x)))
+
+        return ops.add(x, ops.zeros_like(x)), gradient
+
+    return same(tensor)
+
+
+def _mean_over_replicas() -> Function | None:
+    """Return the function that takes the mean over replicas; None where there is one model."""
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow
+
+        context = tensorflow.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return None
+        return lambda tensor: context.all_reduce(tensorflow.distribute.ReduceOp.MEAN, tensor)
+    if backend == "torch":
+        return _mean_over_processes_in_torch()
+    return None
+
+
+def _mean_over_processes_in_torch() -> Function | None:
+    """Return the function that takes the mean over the processes of the call's replicated model."""
+    import torch
+
+    if torch.compiler.is_compiling() or not torch.distributed.is_available():
+        return None
+    model = torch.nn.parallel.DistributedDataParallel._active_ddp_module
+    if model is None or torch.distributed.get_world_size(model.process_group) == 1:
+        return None
+
+    def mean(tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone()
+        torch.distributed.all_reduce(total, group=model.process_group)
+        return total / torch.distributed.get_world_size(model.process_group)
+
+    return mean
+
+
 def eager_section() -> AbstractContextManager[Any]:
     """Return a context in which variables hold numbers, also while TensorFlow traces a graph.
 

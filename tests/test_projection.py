@@ -9,9 +9,17 @@ from keras import ops
 from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import LearnableMultiplier, Values, testing
-from quantal._core.tensors import projection
+from quantal._core.tensors import blocks, projection
+from quantal._core.tensors.blocks import (
+    GridOfBlock,
+    SumOfSteps,
+    TableOfBlock,
+    block_form,
+    in_blocks,
+)
+from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.projection import projection_of
-from quantal._core.tensors.step_functions import Buckets, Chain, Grid, step_function
+from quantal._core.tensors.step_functions import Buckets, Chain, Grid
 
 EVERY = {**NAMED, **LONG}
 
@@ -88,6 +96,50 @@ def test_each_form_returns_its_levels_to_the_bit(levels):
         check_form(Buckets, values.midpoints, array, x)
         if Grid.holds(values.midpoints, array):
             check_form(Grid, values.midpoints, array, x)
+
+
+def check_block_form(form, thresholds, levels, x):
+    """Check a form of PyTorch's blocks against counting, in blocks that do not divide `x`."""
+    count = np.where(np.isnan(x), 0, np.searchsorted(thresholds, x, side="right"))
+    tensor = ops.convert_to_tensor(x)
+    results = numpy(in_blocks(form(thresholds, levels), tensor, levels.dtype.name))
+    np.testing.assert_array_equal(results, levels[count], err_msg=form.__name__)
+
+
+@on_one_backend
+@pytest.mark.parametrize("block", [3, 2**16])
+@pytest.mark.parametrize("levels", ["numbers", "codes"])
+def test_each_form_for_blocks_returns_its_levels_to_the_bit(levels, block, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK", block)
+    for values in [*EVERY.values(), Values([*np.linspace(0, 1e-3, 100), 1e6])]:
+        # The longest in a few blocks would be many.
+        edges = testing.edge_cases(values)[:: 1 if block > 3 else 7]
+        x = np.append(edges, np.float32([np.nan, np.inf, -np.inf, 3e38]))
+        thresholds = values.midpoints
+        array = values.ascending if levels == "numbers" else values.order
+        if SumOfSteps.holds(thresholds, array):
+            check_block_form(SumOfSteps, thresholds, array, x)
+        if len(values) > 1:
+            check_block_form(TableOfBlock, thresholds, array, x)
+            if Grid.holds(thresholds, array) and GridOfBlock.holds(array):
+                check_block_form(GridOfBlock, thresholds, array, x)
+
+
+@on_one_backend
+def test_forms_for_blocks():
+    def form_of_block(values):
+        return type(block_form(values.midpoints, values.ascending))
+
+    assert form_of_block(Values("ternary")) is SumOfSteps
+    assert form_of_block(Values([3])) is SumOfSteps
+    # From the lowest level upwards their sums would miss one by a rounding.
+    assert form_of_block(Values([-0.7, 0.1, 1.3])) is SumOfSteps
+    assert form_of_block(Values([1, 3, 1e-9])) is SumOfSteps
+    # A sum of one step overflows.
+    assert form_of_block(Values([-3e38, 3e38])) is TableOfBlock
+    assert form_of_block(Values("signed:8")) is GridOfBlock
+    assert form_of_block(Values.signed(8, step=2.0**-120)) is TableOfBlock
+    assert form_of_block(LONG["log-spaced"]) is TableOfBlock
 
 
 @pytest.mark.parametrize("step", [2.0**-100, 0.25, 8, 2.0**100])
@@ -253,7 +305,7 @@ def test_pytorch_searches_unless_it_traces(monkeypatch):
     import torch
 
     values = LONG["seventeen"]
-    step, x = projection_of(values).nearest, ops.convert_to_tensor(values.midpoints)
+    step, x = projection_of(values).nearest.other, ops.convert_to_tensor(values.midpoints)
     chain = step.compiled
     monkeypatch.setattr(step, "compiled", None)
     np.testing.assert_array_equal(numpy(step(x)), values.ascending[1:])

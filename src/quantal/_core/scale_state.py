@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from quantal._core.numbers.fitting import mean_magnitude
 from quantal._core.numbers.values import Values
 from quantal._core.scale import Scale, power_steps
+from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import as_if, inward
 from quantal._core.tensors.projection import Projection
-from quantal._core.tensors.step_functions import StepFunction, step_function
+from quantal._core.tensors.step_functions import StepFunction
 from quantal._core.types import Tensor
 
 _LEAST, _MOST = 2.0**-10, 2.0**10

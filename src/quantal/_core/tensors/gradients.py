@@ -5,9 +5,12 @@ They are the building blocks of estimators.
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from quantal._core.tensors.backend import custom_gradient
+from quantal._core.tensors.plain_torch import is_plain
+from quantal._core.tensors.torch_inward import plain_as_if_inward
 from quantal._core.types import Tensor
 
 SMALLEST_WIDTH = 1e-30
@@ -96,6 +99,8 @@ def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     >>> float(as_if_inward(ops.ones(()), ops.zeros(()), -0.5, 0.5))
     1.0
     """
+    if keras.config.backend() == "torch" and isinstance(low, float) and is_plain(x):
+        return plain_as_if_inward(value, x, low, high)
     # A custom gradient may not look at other tensors than its arguments.
     ends = () if isinstance(low, float) else (low, high)
 

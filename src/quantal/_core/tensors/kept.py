@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.tensors.backend import transforms_in_torch
+from quantal._core.tensors.plain_torch import is_on_processor
 from quantal._core.types import Tensor
 
 Compute = Callable[[], Tensor]
@@ -181,7 +182,7 @@ class KeptTensor:
         import torch
 
         values = [variable.value for variable in variables]
-        if transforms_in_torch() or not all(map(_is_on_processor_in_torch, values)):
+        if transforms_in_torch() or not all(map(is_on_processor, values)):
             return compute()
         by_version = self._are_still and not any(value.is_inference() for value in values)
         form: Callable[[Tensor], Any] = _Version.of if by_version else _array
@@ -233,12 +234,6 @@ def _are_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
         np.array_equal(first[start : start + _BLOCK], second[start : start + _BLOCK])
         for start in range(0, len(first), _BLOCK)
     )
-
-
-def _is_on_processor_in_torch(tensor: Any) -> bool:
-    import torch
-
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
 
 
 def _recomputed_in_torch() -> Any:

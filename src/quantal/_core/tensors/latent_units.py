@@ -45,10 +45,15 @@ class LatentUnits:
             units = np.array([_units(row) for row in values.numbers], np.float32)
             self.offset, self.unit = units[:, 0].reshape(shape), units[:, 1].reshape(shape)
         self._offset, self._unit = Constant(self.offset), Constant(self.unit)
+        self._has_offset, self._has_unit = np.any(self.offset != 0), np.any(self.unit != 1)
 
     def values_of(self, latents: Tensor) -> Tensor:
         """Return latents as float32 numbers in the units of the list."""
-        return ops.cast(latents, "float32") * self._unit() + self._offset()
+        numbers = ops.cast(latents, "float32")
+        # Without a compiler each operation is a pass over memory, forth and back.
+        if self._has_unit:
+            numbers = numbers * self._unit()
+        return numbers + self._offset() if self._has_offset else numbers
 
     def latents_of(self, numbers: Any) -> Any:
         """Return float32 numbers in the units of the list (array or tensor) as latents."""

@@ -11,10 +11,10 @@ from typing import Protocol
 from keras import ops
 
 from quantal._core.numbers.values import Values
+from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, clamp
 from quantal._core.tensors.row_steps import RowSteps
-from quantal._core.tensors.step_functions import step_function
 from quantal._core.types import Tensor
 
 

@@ -9,17 +9,17 @@ and its fused arithmetic:
 | up to 15 | `Chain`: a chain of selects | K per element, fused by a compiler | elements |
 | more, on a grid of powers of two | `Grid`: rounding | constant | elements |
 | more | `Buckets`: a bucket table, then binary search within the bucket | log K at worst | elements |
-| more than 7, PyTorch where it does not trace | `Bisection`: its `searchsorted` | log K | elements |
+| more than 7, PyTorch on other devices where it does not trace | `Bisection`: its `searchsorted` | log K | elements |
 
-Elsewhere `searchsorted` is 5 to 400 times slower under XLA, and a sum of steps is one
+PyTorch on a processor, where it does not trace, has forms of its own: see `blocks`.
+Elsewhere `searchsorted` is 5 to 400 times slower under XLA, and a sum of steps may be one
 unit in the last place off the list.
 """  # noqa: E501 (a table)
 
 import abc
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -45,8 +45,8 @@ _BUCKETS_PER_STEP = 8
 class StepFunction(abc.ABC):
     """A step function returns `levels[number of thresholds that are at most x]`.
 
-    NaN is at or above no threshold and gives the first level. `step_function` creates
-    one in the cheapest form.
+    NaN is at or above no threshold and gives the first level. `step_function` (in
+    `cheapest_form`) creates one in the cheapest form.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -56,26 +56,6 @@ class StepFunction(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, x: Tensor) -> Tensor:
         """Return the levels of a float32 tensor without gradient."""
-
-
-def step_function(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> StepFunction:
-    """Return the step function of thresholds and levels in the cheapest exact form.
-
-    Args:
-        thresholds: float32, shape (n,), strictly ascending.
-        levels: float32 or int32, shape (n + 1,).
-
-    >>> import numpy as np
-    >>> steps = step_function(np.array([0.0], "float32"), np.array([-1, 1], "int32"))
-    >>> ops.convert_to_numpy(steps([-0.5, 0.0]))
-    array([-1,  1], dtype=int32)
-    """
-    if len(thresholds) > LONGEST_CHAIN and Grid.holds(thresholds, levels):
-        return Grid(thresholds, levels)
-    form = Chain if len(thresholds) <= LONGEST_CHAIN else Buckets
-    if keras.config.backend() == "torch" and len(thresholds) > LONGEST_EAGER_CHAIN:
-        return Bisection(thresholds, levels, form(thresholds, levels))
-    return form(thresholds, levels)
 
 
 class Chain(StepFunction):
@@ -126,43 +106,52 @@ class Grid(StepFunction):
         return ops.minimum(ops.maximum(multiple, self._first), self._last) * self._step
 
 
+class Layout(NamedTuple):
+    """A layout of buckets of one width over thresholds says what each bucket's search covers.
+
+    Attributes:
+        below: Where the first bucket begins.
+        per_unit: The number of buckets in a unit.
+        start: The first count of thresholds that each bucket's search covers.
+        halvings: How often a search halves what it covers, at most.
+    """
+
+    below: float
+    per_unit: float
+    start: NDArray[np.int32]
+    halvings: int
+
+
+def lay_buckets(thresholds: NDArray[np.float32]) -> Layout:
+    """Lay buckets over ascending thresholds; one bucket, where float32 allows no more."""
+    below, numbers = _ends(thresholds)[0], thresholds.astype(float)
+    span = numbers[-1] - below
+    buckets = _BUCKETS_PER_STEP * len(numbers)
+    with np.errstate(over="ignore"):
+        per_unit = float(np.float32(buckets / span))
+    # Outside these, float32 overflows or flushes to zero: search the whole list.
+    if not (span < 2.0**127 and per_unit < 2.0**121):
+        return Layout(below, per_unit, np.zeros(1, np.int32), len(numbers).bit_length())
+    edges = below + np.arange(buckets + 1) / per_unit
+    slack = _MARGIN / per_unit
+    start = np.searchsorted(numbers, edges[:-1] - slack, side="right")
+    stop = np.searchsorted(numbers, edges[1:] + slack, side="right")
+    halvings = int((stop - start).max()).bit_length()
+    return Layout(below, per_unit, start.astype(np.int32), halvings)
+
+
 class Buckets(StepFunction):
     """A bucket table says where each number's binary search among the thresholds starts."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
         self._below, self._top = _ends(thresholds)
-        start, stop = self._lay_buckets(thresholds.astype(float))
-        self._start = Constant(start.astype(np.int32))
-        self.halvings = int((stop - start).max()).bit_length()
+        layout = lay_buckets(thresholds)
+        self._buckets, self._per_unit = len(layout.start), layout.per_unit
+        self._start, self.halvings = Constant(layout.start), layout.halvings
         # A search may look beyond the last threshold; nothing finite is at infinity.
         beyond = np.full(2**self.halvings, np.inf, np.float32)
         self._padded = Constant(np.concatenate([thresholds, beyond]))
         self._levels = Constant(levels)
-
-    def _lay_buckets(
-        self, thresholds: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Lay buckets of one width over the thresholds.
-
-        Returns:
-            The first and the last count of thresholds that each bucket's search covers.
-        """
-        span = thresholds[-1] - self._below
-        buckets = _BUCKETS_PER_STEP * len(thresholds)
-        with np.errstate(over="ignore"):
-            per_unit = np.float32(buckets / span)
-        # Outside these, float32 overflows or flushes to zero: search the whole list.
-        if not (span < 2.0**127 and per_unit < 2.0**121):
-            buckets = 1
-        self._buckets = buckets
-        self._per_unit = float(per_unit)
-        if buckets == 1:
-            return np.array([0]), np.array([len(thresholds)])
-        edges = self._below + np.arange(buckets + 1) / self._per_unit
-        slack = _MARGIN / self._per_unit
-        start = np.searchsorted(thresholds, edges[:-1] - slack, side="right")
-        stop = np.searchsorted(thresholds, edges[1:] + slack, side="right")
-        return start, stop
 
     def evaluate(self, x: Tensor) -> Tensor:
         x = _within(x, self._below, self._top)

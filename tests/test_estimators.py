@@ -100,8 +100,8 @@ def test_the_usual_line_leaves_the_list(monkeypatch):
     # The check must see what it is for: w + stop_gradient(q - w) rounds.
     monkeypatch.setattr(
         estimators.straight_through,
-        "as_if_inward",
-        lambda value, x, low, high: x + ops.stop_gradient(value - x),
+        "as_if",
+        lambda value, surrogate: surrogate + ops.stop_gradient(value - surrogate),
     )
     for name in ("no exact halves", "tenths"):
         values = NAMED[name]

@@ -1,9 +1,12 @@
 """Packed matrices multiply as float ones do, and files run where Keras is not."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import zlib
 
 import numpy as np
@@ -124,6 +127,29 @@ def test_parts_of_threads_cover_a_range_once(monkeypatch):
         assert sorted(n for part in parts for n in range(*part)) == list(range(length))
     with pytest.raises(ZeroDivisionError):
         Threads(3).each_part(3, 100, lambda start, _: 1 // (start - 2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_a_forked_process_has_threads(monkeypatch):
+    monkeypatch.setattr(_threads, "_LEAST_WORK", 1)
+    threads = Threads(2)
+    threads.each_part(2, 2, lambda *_: None)
+    process = os.fork()
+    if not process:
+        threads.each_part(2, 2, lambda *_: None)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(waited_for(process)) == 7
+
+
+def waited_for(process):
+    """The status of a process, which is killed if it does not end."""
+    for _ in range(1000):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1]
 
 
 def test_rows_have_lists_of_their_own():

@@ -1,5 +1,6 @@
 """Multiply inputs by matrices that stay packed, block by block."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +38,10 @@ class Matrix(ABC):
 
     @abstractmethod
     def product(self, samples: Floats) -> Floats:
-        """Return the products with samples of shape (n, inputs), of shape (n, outputs)."""
+        """Return the products with samples of shape (n, inputs), of shape (n, outputs).
+
+        They are in an array of their own.
+        """
 
 
 class FloatMatrix(Matrix):
@@ -138,12 +142,14 @@ class _Part(NamedTuple):
         bundles: How many bundles there are.
         first: The first of its outputs.
         words: Uint32 (chunks, bundles, words, tiles, lanes), the last chunk with fewer words.
+        address: Where they are in memory.
     """
 
     tiles: int
     bundles: int
     first: int
     words: NDArray[np.uint32]
+    address: int
 
 
 class TableMatrix(Matrix):
@@ -171,6 +177,9 @@ class TableMatrix(Matrix):
         self._kernels = kernels(layout)
         self._patterns = _aligned(layout.patterns(values))
         self._list = _aligned(layout.repeated(values))
+        # Asking an array for its address takes as long as a small product.
+        self._address_of_patterns = self._patterns.ctypes.data
+        self._address_of_list = self._list.ctypes.data
         words = layout.words(codes)
         self._word_count, tiles = words.shape[:2]
         whole = tiles // BUNDLE
@@ -205,11 +214,11 @@ class TableMatrix(Matrix):
 
         def multiply(part: _Part, start: int, stop: int) -> None:
             size = CHUNK * layout.groups_of_word * layout.entries
-            tables = _aligned(np.empty(size, np.float32))
+            tables = _empty((size,), np.float32)
             self._kernels[part.tiles].product(
-                part.words.ctypes.data,
+                part.address,
                 samples.ctypes.data,
-                self._patterns.ctypes.data,
+                self._address_of_patterns,
                 results.ctypes.data + part.first * results.itemsize,
                 tables.ctypes.data,
                 self._word_count,
@@ -233,9 +242,9 @@ class TableMatrix(Matrix):
 
         def multiply(part: _Part, start: int, stop: int) -> None:
             self._kernels[part.tiles].block_product(
-                part.words.ctypes.data,
+                part.address,
                 blocks.ctypes.data,
-                self._list.ctypes.data,
+                self._address_of_list,
                 results.ctypes.data + part.first * results.itemsize,
                 self._word_count,
                 part.bundles,
@@ -255,12 +264,12 @@ def _part_of(words: NDArray[np.uint32], tiles: int, first: int) -> _Part:
     count, all_tiles, lanes = words.shape
     bundles = all_tiles // tiles
     bundled = words.reshape(count, bundles, tiles, lanes).swapaxes(0, 1)
-    ordered = _aligned(np.empty(words.size, np.uint32))
+    ordered = _empty((words.size,), np.uint32)
     for start in range(0, count, CHUNK):
         chunk = bundled[:, start : start + CHUNK]
         begin = start * all_tiles * lanes
         ordered[begin : begin + chunk.size] = chunk.reshape(-1)
-    return _Part(tiles, bundles, first, ordered)
+    return _Part(tiles, bundles, first, ordered, ordered.ctypes.data)
 
 
 def _packed_bytes(codes: NDArray[np.unsignedinteger], bits: int) -> NDArray[np.unsignedinteger]:
@@ -277,8 +286,14 @@ def _packed_bytes(codes: NDArray[np.unsignedinteger], bits: int) -> NDArray[np.u
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     """Return a contiguous copy that begins at a line of the cache."""
-    memory = np.empty(array.nbytes + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = _empty(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an array without numbers yet that begins at a line of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -11,8 +11,8 @@ from quantal.runtime._matrices import Matrix, PackedRows
 
 Floats = NDArray[np.float32]
 
-_PATCHES = 2**19
-"""Floats of the patches of a convolution that are multiplied at a time."""
+_PATCHES = 2**18
+"""Floats of the patches of a convolution that are multiplied at a time: they fit a cache."""
 
 
 class Step(ABC):
@@ -51,7 +51,9 @@ class Linear(Step):
 
     def outputs_of(self, rows: Floats) -> Floats:
         """Return the outputs of rows of inputs."""
-        return self.matrix.product(rows) * self.scale + self.bias
+        results = self.matrix.product(rows)
+        np.multiply(results, self.scale, out=results)
+        return np.add(results, self.bias, out=results)
 
 
 class Convolution(Step):

@@ -18,6 +18,7 @@ class Threads:
     def __init__(self, count: int) -> None:
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def each_part(self, length: int, work: int, part: Callable[[int, int], None]) -> None:
         """Call a function with the start and the stop of each part of a range.
@@ -33,8 +34,9 @@ class Threads:
         if count == 1:
             part(0, length)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count - 1, "quantal.runtime")
+        # A process that was forked off has no thread of its parent's.
+        if self._pool is None or self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(self.count - 1), os.getpid()
         others = [self._pool.submit(part, *bounds) for bounds in parts[1:]]
         part(*parts[0])
         for other in others:

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal.runtime._steps import Embedding, Step
 
-_BATCH = 256
-"""Samples that `predict` runs at a time: enough for BLAS, few enough for the memory between."""
+_BATCH = 128
+"""Samples that `predict` runs at a time: more are no faster, and need more memory between."""
 
 
 class Network:

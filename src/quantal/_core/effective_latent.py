@@ -39,6 +39,16 @@ class Followed(NamedTuple):
     traces: list[Tensor]
     state: Tensor
 
+    def parts(self) -> list[Tensor]:
+        """Return all tensors in one list."""
+        return [self.latent, self.optimized, self.state, *self.traces]
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor]) -> "Followed":
+        """Return what `parts` took apart."""
+        latent, optimized, state, *traces = parts
+        return cls(latent, optimized, traces, state)
+
 
 class EffectiveLatent:
     """An effective latent follows the moves of an optimizer's variable in steps of its own.

@@ -38,6 +38,7 @@ from quantal._core.tensors.backend import (
     whole_array,
     with_mean_gradient,
 )
+from quantal._core.tensors.fused import FusedFunction
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
@@ -125,7 +126,7 @@ class Parameter:
         self._units = LatentUnits(values, len(latent.shape))
         self._entry_units = entry_units(values)
         self._sources = [latent, *self.other_variables]
-        self._kept = KeptTensor()
+        self._kept, self._fused = KeptTensor(), FusedFunction()
         self.calibration: Calibration | None = None
         self.choice: Choice | None = None
         # Created here, outside any compiler's trace.
@@ -452,8 +453,7 @@ class Parameter:
             return replacement if self.scale is None else self.scale * replacement
         if training and not self.is_frozen:
             self._kept.forget()
-            followed = self._followed()
-            weight = self._compute(True, followed)
+            weight, followed = self._compute_in_training()
             if not self.estimator.random:  # Whose derivative is that of each replica's own draw.
                 weight = with_mean_gradient(weight)
             if advance:
@@ -473,6 +473,21 @@ class Parameter:
         if self.entries is not None:
             values = as_if(values, self._projection().entry(values))  # type: ignore[attr-defined]
         return values if self.scale_state is None else values * self.scale_state.one()
+
+    def _compute_in_training(self) -> tuple[Tensor, Followed | None]:
+        """Return the weight with its gradient, and the effective latent after all moves."""
+        if self.estimator.random:
+            followed = self._followed()
+            return self._compute(True, followed), followed
+
+        def compute() -> tuple[Tensor, ...]:
+            followed = self._followed()
+            weight = self._compute(True, followed)
+            return (weight,) if followed is None else (weight, *followed.parts())
+
+        with without_autocast():
+            weight, *parts = self._fused(self._sources, compute)
+        return weight, Followed.of(parts) if parts else None
 
     def _followed(self) -> Followed | None:
         return None if self.effective is None else self.effective.followed()

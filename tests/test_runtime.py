@@ -9,6 +9,7 @@ import quantal
 from conftest import on_one_backend
 from quantal import Discrete, LearnableMultiplier, Scale, Values
 from quantal._models.files import contents_of
+from quantal._models.table_features import TableFeatures
 from quantal.runtime import load
 from quantal.runtime._functions import FUNCTIONS
 from quantal.runtime._layers import _READERS
@@ -50,6 +51,8 @@ def adapted():
 
 
 IMAGES, SERIES = (8, 7, 6), (9, 4)
+PLAN = {"width": 2, "source": [1, 1, 0], "kind": ["number", "missing", "equal"],
+        "number": [0.5, 0.0, 0.0], "name": ["a", "a is missing", "b"]}  # fmt: skip
 LAYERS = {
     "Dense": (SERIES, lambda: discrete(layers.Dense(5, activation="tanh"))),
     "Dense of floats": ((6,), lambda: layers.Dense(5, activation=layers.LeakyReLU(0.1))),
@@ -87,6 +90,7 @@ LAYERS = {
     "Rescaling": (IMAGES, lambda: layers.Rescaling(1 / 255, offset=[1.0, 2, 3, 4, 5, 6])),
     "LearnableMultiplier": (IMAGES, lambda: LearnableMultiplier(VALUES, axis=(1, 3))),
     "LearnableMultiplier, scaled": (IMAGES, lambda: LearnableMultiplier(VALUES, scale="learned")),
+    "TableFeatures": ((2,), lambda: TableFeatures(PLAN)),
     "ReLU": (SERIES, lambda: layers.ReLU(0.5, negative_slope=0.2, threshold=0.1)),
     "LeakyReLU": (SERIES, lambda: layers.LeakyReLU()),
     "ELU": (SERIES, lambda: layers.ELU(0.7)),
@@ -103,6 +107,8 @@ def test_a_layer_computes_as_in_keras(name, random):
     # Nothing folds into an activation that stands before.
     model = keras.Sequential([keras.Input(shape), layers.Activation("tanh"), layer()])
     x = random.normal(size=(4, *shape)).astype(np.float32)
+    if name == "TableFeatures":
+        x[1, 0], x[2, 1] = 0, np.nan
     assert_same(model, network_like(model), x)
 
 

@@ -321,6 +321,14 @@ DAMAGED = {
         lambda a, m, c: a.update({n: a[n][:1] for n in a if n.endswith("dense/kernel.values")}),
         r"dense/kernel' is not readable: .*a list of the shape \(1,\)",
     ),
+    "no scale": (
+        lambda a, m, c: a.update({n: 0 * a[n] for n in a if n.endswith("dense/kernel.scale")}),
+        "dense/kernel' is not readable: .*a scale that is not positive",
+    ),
+    "another scale": (
+        lambda a, m, c: a.update({n: np.ones(2) for n in a if n.endswith("dense/kernel.scale")}),
+        "dense/kernel' is not readable: ",
+    ),
     "a number missing": (
         lambda a, m, c: c["config"]["layers"][2]["config"]["layer"]["config"].pop("use_bias"),
         "the layer 'dense' is not readable: KeyError: 'use_bias'",

@@ -1,5 +1,6 @@
 """Read layers from their configs, and their weights, as steps."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantal._export.chain.geometry import window_of
 from quantal._export.chain.steps import Window
+from quantal._models.feature_plan import FeaturePlan
 from quantal.runtime._functions import FUNCTIONS, elu, relu, softmax
 from quantal.runtime._machine import Machine
 from quantal.runtime._matrices import PackedRows
@@ -87,6 +89,13 @@ class LayerReader:
 
     def _nothing(self, layer: Layer) -> None:
         """Skip a layer that changes no numbers in inference."""
+
+    def _table(self, layer: Layer) -> None:
+        """Compute the features of a table's numbers; the first layer of `quantal train`."""
+        plan = FeaturePlan.from_dict(json.loads(layer.config["plan"]))
+        if self.shape != (plan.width,):
+            raise LayerError(f"with rows of {plan.width} numbers for samples of {self.shape}")
+        self._add(Function(plan.expand), (len(plan.features),))
 
     def _dense(self, layer: Layer) -> None:
         (kernel,) = self._take(layer, "kernel")
@@ -365,6 +374,7 @@ _READERS: dict[str, Callable[[LayerReader, Layer], None]] = {
     "Normalization": LayerReader._normalization,
     "Rescaling": LayerReader._rescaling,
     "LearnableMultiplier": LayerReader._multiplier,
+    "TableFeatures": LayerReader._table,
     "Embedding": LayerReader._embedding,
     "ReLU": LayerReader._relu,
     "LeakyReLU": LayerReader._relu,

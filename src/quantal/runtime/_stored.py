@@ -173,6 +173,8 @@ class StoredWeights:
             raise ValueError(f"a list of the shape {values.shape}, not {expected} finite numbers")
         if scale is not None and np.broadcast_shapes(scale.shape, shape) != tuple(shape):
             raise ValueError(f"a scale of the shape {scale.shape} for {shape}")
+        if scale is not None and not (np.isfinite(scale) & (scale > 0)).all():
+            raise ValueError("a scale that is not positive")
         return Stored(name, tuple(shape), None, codes, values, scale, axis)
 
 

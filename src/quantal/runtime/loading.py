@@ -21,7 +21,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Network
 
     The model is one chain of layers with the channels last: Dense, convolution and pooling over
     one or two axes, depthwise convolution, normalization, rescaling, LearnableMultiplier,
-    activations, Embedding first, Flatten, Reshape; models inside it, too. Others are refused.
+    activations, Embedding first, Flatten, Reshape, the numbers of `quantal train`'s tables; models
+    inside it, too. Others are refused.
 
     Results are those of `model.predict` but for float32's roundings. With llvmlite (`pip install
     "quantal[runtime]"`) and a processor with AVX2 or AVX-512, weights on lists of up to 16 values
@@ -88,7 +89,10 @@ def network_of(
             reader.read(layer)
         except LayerError as error:
             raise _refusal(path, error, layer.name, layer.kind) from error
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+        except Exception as error:
+            # An error of the weights names the file already.
+            if str(error).startswith(f"{os.fspath(path)}: "):
+                raise
             raise container.refusal(path, f"the layer {layer.name!r}", error) from error
     weights.check_end()
     return Network(chain.name, reader.steps, chain.input_shape, reader.shape, machine.name)

@@ -13,8 +13,10 @@ from quantal._core.scale import Scale, power_steps
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import as_if, inward
+from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.step_functions import StepFunction
+from quantal._core.tensors.torch_scaled import plain_scaled
 from quantal._core.types import Tensor
 
 _LEAST, _MOST = 2.0**-10, 2.0**10
@@ -83,15 +85,16 @@ class ScaleState:
             latent: The latent in list units, as the estimator saw it.
             projection: The list.
         """
-        scale = self.value()
-        surrogate = scale * value
-        if self.scale.method == "learned":
-            latent = ops.stop_gradient(latent)
-            inside = ops.logical_and(latent >= projection.low, latent <= projection.high)
-            slope = ops.stop_gradient(value) - ops.where(inside, latent, 0.0)
-            damped = self.start * self._damped(math.prod(value.shape), projection)
-            surrogate = surrogate + slope * damped
-        return as_if(scale * value, surrogate)
+        scale, low, high = self.value(), projection.low, projection.high
+        if self.scale.method != "learned":
+            return scale * value
+        damped = self.start * self._damped(math.prod(value.shape), projection)
+        if keras.config.backend() == "torch" and is_plain(value) and is_plain(latent):
+            return plain_scaled(value, scale, latent, damped, low, high)
+        latent = ops.stop_gradient(latent)
+        inside = ops.logical_and(latent >= low, latent <= high)
+        slope = ops.stop_gradient(value) - ops.where(inside, latent, 0.0)
+        return as_if(scale * value, scale * value + slope * damped)
 
     def differentiable(self, elements: int, projection: Projection) -> tuple[Tensor, Tensor]:
         """Return the scale and the relative scale, with the true gradient to a learned one.

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from quantal._core.estimator import Estimator
-from quantal._core.tensors.gradients import as_if, inward
+from quantal._core.tensors.gradients import as_if_inward
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.scalars import Scalar, largest, select
 from quantal._core.types import Tensor
@@ -42,7 +42,7 @@ class Hardening(Estimator):
             softness = self.softness(state, len(listed))
             value = self.soft(latent, nearest, listed, softness)
         moved = self.with_pull(latent, nearest, listed, state)
-        return as_if(value, inward(moved, listed.low, listed.high))
+        return as_if_inward(value, moved, listed.low, listed.high)
 
     def softness(self, state: Tensor, length: int) -> Scalar:
         """Return the softness at a state, for a list of so many values."""

@@ -104,6 +104,30 @@ def blocks(dtypes: tuple[str, ...], *tensors: Tensor) -> Any:
         yield [*(tensor[start:stop] for tensor in tensors), *cut]
 
 
+def row_blocks(*tensors: Any) -> Any:
+    """Cut tensors of one shape, and those that broadcast over them, along the first axis.
+
+    Args:
+        *tensors: Tensors, the first of which has the full shape; numbers stay as they are.
+
+    Yields:
+        A list: the rows of a block of each tensor, as views.
+    """
+    import torch
+
+    first = tensors[0]
+    rows = first.shape[0] if first.dim() else 1
+    length = max(first.numel() // max(rows, 1), 1)
+    size = max(_BLOCK * torch.get_num_threads() // length, 1)
+
+    def is_cut(tensor: Any) -> bool:
+        is_full = isinstance(tensor, torch.Tensor) and tensor.dim() == first.dim()
+        return is_full and tensor.dim() > 0 and tensor.shape[0] == rows
+
+    for start in range(0, rows, size):
+        yield [t[start : start + size] if is_cut(t) else t for t in tensors]
+
+
 def block_form(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> BlockForm:
     """Return the cheapest form for blocks; see `step_function` for the arguments."""
     if SumOfSteps.holds(thresholds, levels):

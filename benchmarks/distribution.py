@@ -25,6 +25,7 @@ ESTIMATORS = (
     "mean_field",
 )
 SCALES = (None, "learned", "least_squares")
+MOST_SECONDS = 1800
 
 # Backend, kind of distribution, processes, devices in each. The first of a backend is one device.
 ENGINES = {
@@ -233,6 +234,7 @@ def run(engine, steps, folder):
         **os.environ,
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
@@ -243,7 +245,7 @@ def run(engine, steps, folder):
     ]
     running = [subprocess.Popen(command, env=environment) for command in commands]
     try:
-        if any(process.wait(600) for process in running):
+        if any(process.wait(MOST_SECONDS) for process in running):
             raise RuntimeError(f"{engine} failed.")
     finally:
         for process in running:
@@ -277,6 +279,7 @@ def equality(engines, steps):
     with tempfile.TemporaryDirectory() as folder:
         for engine in engines:
             backend = ENGINES[engine][0]
+            print(f"{engine} ...", file=sys.stderr, flush=True)
             numbers = run(engine, steps, pathlib.Path(folder))
             if ENGINES[engine][1] == "none":
                 references[backend] = numbers[0]

@@ -227,7 +227,7 @@ REFUSED = {
     "A list is": lambda: search(len, [1, np.nan], 2),
     "jobs is 0": lambda: search(len, [1, -1], 2, jobs=0),
     "jobs is 1.5": lambda: search(len, [1, -1], 2, jobs=1.5),
-    "jobs is None": lambda: search(len, [1, -1], 2, jobs=None),
+    "jobs is '2'": lambda: search(len, [1, -1], 2, jobs="2"),
     "seed is -1": lambda: search(len, [1, -1], 2, seed=-1),
     "seed is 0.5": lambda: search(len, [1, -1], 2, seed=0.5),
     "seed is None": lambda: search(len, [1, -1], 2, seed=None),

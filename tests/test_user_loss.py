@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -105,6 +106,48 @@ def test_processes_share_a_batch(random):
     shared = UserLoss(lambda v: np.abs(v).sum(axis=1) ** 1.5, 3, jobs=2)
     shared(rows[:1])
     np.testing.assert_allclose(shared(rows), np.abs(rows).sum(axis=1) ** 1.5)
+
+
+def slow_loss(v):
+    return np.abs(v @ np.sin(np.arange(v.shape[1]))) + np.abs(v).sum(axis=1) ** 1.5
+
+
+def result_with(jobs=None):
+    result = search(slow_loss, [1.0, 2.0, -3.0], 30, evaluations=400, jobs=jobs)
+    return result.loss, result.codes.tolist()
+
+
+@on_one_backend
+def test_the_users_backend_of_joblib_computes_losses(monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    sizes, threads = [], set()
+
+    def loss(v):
+        sizes.append(len(v))
+        threads.add(threading.get_ident())
+        return np.abs(v).sum(axis=1) ** 1.5
+
+    rows = np.arange(24.0).reshape(8, 3)
+    user_loss = UserLoss(loss, 3)
+    user_loss(rows[:1])
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        losses = user_loss(rows)
+    np.testing.assert_allclose(losses, np.abs(rows).sum(axis=1) ** 1.5)
+    assert sorted(sizes[-2:]) == [4, 4]
+    assert threads - {threading.get_ident()}
+    user_loss(rows)
+    assert sizes[-1] == 8  # Without the user's backend the function is called as before.
+
+
+@pytest.mark.slow
+@on_one_backend
+def test_dask_gives_the_result_of_one_process():
+    joblib, distributed = (pytest.importorskip(name) for name in ("joblib", "distributed"))
+    alone = result_with()
+    workers = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None)
+    with workers as cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        assert result_with() == alone
+    assert result_with(jobs=2) == alone
 
 
 @on_one_backend

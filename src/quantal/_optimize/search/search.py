@@ -31,7 +31,7 @@ def search(
     start: ArrayLike | None = None,
     constraints: Constraints | None = None,
     file: str | os.PathLike[str] | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     verbose: int = 1,
     maximize: bool = False,
 ) -> SearchResult:
@@ -73,7 +73,8 @@ def search(
             The place is tried before the first evaluation; what cannot be written later is
             a warning.
         jobs: The processes that share each batch of a function, by joblib; -1 for one a
-            core. For functions that take milliseconds a vector.
+            core. For functions that take milliseconds a vector. None for one process, or for those
+            of `with joblib.parallel_config(backend="dask"):` or another backend around the call.
         verbose: 1 shows a line of progress, 0 nothing.
         maximize: Whether to look for the largest number instead of the smallest. All numbers of the
             result are the objective's own, and its bound lies above them.

@@ -39,7 +39,7 @@ class Settings:
         budget: What may be spent.
         seed: The seed of the random numbers.
         file: The path of the checkpoint; None for none.
-        jobs: The processes that share each batch of a user's function.
+        jobs: The processes that share each batch of a user's function; None for joblib's.
         verbose: 0 shows no progress.
         maximizes: Whether the objective is to be large, not small.
         clock: The clock that measures seconds.
@@ -48,7 +48,7 @@ class Settings:
     budget: Budget
     seed: int = 0
     file: str | os.PathLike[str] | None = None
-    jobs: int = 1
+    jobs: int | None = None
     verbose: int = 0
     maximizes: bool = False
     clock: Clock = time.perf_counter
@@ -180,7 +180,7 @@ def _checked_constraints(constraints: Constraints | None) -> Constraints:
 
 
 def _checked_objective(
-    objective: Callable[[Any], Any] | Objective, whole: Problem, jobs: int, maximizes: bool
+    objective: Callable[[Any], Any] | Objective, whole: Problem, jobs: int | None, maximizes: bool
 ) -> Objective:
     if not isinstance(objective, Objective):
         return UserLoss(objective, len(whole), jobs, maximizes)

@@ -1,6 +1,7 @@
 """A user loss turns a function that the user gives into an objective."""
 
 import numbers
+import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -29,7 +30,8 @@ class UserLoss(Objective):
     Args:
         function: Takes vectors (batch, n) to losses (batch,), in NumPy or `keras.ops`.
         n: The length of the vectors.
-        jobs: The processes that share a batch; -1 for as many as there are cores.
+        jobs: The processes that share a batch; -1 for as many as there are; None for what the
+            user's `joblib.parallel_config` says, and for one where there is none.
         maximizes: Whether the function is to be large: the loss is its negative.
 
     Raises:
@@ -38,16 +40,21 @@ class UserLoss(Objective):
     """
 
     def __init__(
-        self, function: Callable[[Any], Any], n: int, jobs: int = 1, maximizes: bool = False
+        self,
+        function: Callable[[Any], Any],
+        n: int,
+        jobs: int | None = None,
+        maximizes: bool = False,
     ) -> None:
         if not callable(function):
             raise TypeError(
                 f"objective is a {type(function).__name__}. Expected one of quantal.objectives, or "
                 "a function of vectors (batch, n)."
             )
-        if not isinstance(jobs, (int, np.integer)) or (jobs < 1 and jobs != -1):
+        is_number = isinstance(jobs, (int, np.integer))
+        if jobs is not None and (not is_number or (jobs < 1 and jobs != -1)):
             raise ValueError(
-                f"jobs is {jobs!r}. Expected 1 or more processes, or -1 for one a core."
+                f"jobs is {jobs!r}. Expected 1 or more processes, or -1 for one a core, or None."
             )
         self._function, self._n, self._jobs = function, n, jobs
         self._sign = -1.0 if maximizes else 1.0
@@ -105,7 +112,7 @@ class UserLoss(Objective):
             raise
 
     def _evaluate(self, vectors: NDArray[Any]) -> Any:
-        if self._jobs == 1 or len(vectors) == 1:
+        if len(vectors) == 1 or _processes(self._jobs) == 1:
             return self._function(vectors)
         return _in_processes(self._function, vectors, self._jobs)
 
@@ -121,17 +128,29 @@ def _padded_to_power_of_two(vectors: NDArray[Any]) -> NDArray[Any]:
     return np.pad(vectors, ((0, next_power - count), (0, 0)), "edge")
 
 
-def _in_processes(function: Callable[[Any], Any], vectors: NDArray[Any], jobs: int) -> NDArray[Any]:
-    """Return the losses of parts of a batch, each computed in another process."""
+def _processes(jobs: int | None) -> int:
+    """Return in how many processes joblib would compute now, on the user's own backend if any."""
+    if jobs == 1 or (jobs is None and "joblib" not in sys.modules):
+        return 1
     try:
-        from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
+        from joblib import effective_n_jobs  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             "joblib is not installed. Expected it to call a loss in several processes. Run "
-            "pip install 'quantal[search]', or leave jobs at 1."
+            "pip install 'quantal[search]', or leave jobs out."
         ) from error
-    parts = np.array_split(vectors, min(len(vectors), cpu_count() if jobs < 0 else jobs))
+    return int(effective_n_jobs(jobs))
+
+
+def _in_processes(
+    function: Callable[[Any], Any], vectors: NDArray[Any], jobs: int | None
+) -> NDArray[Any]:
+    """Return the losses of parts of a batch, each computed in another process."""
+    from joblib import Parallel, delayed
+
+    parts = np.array_split(vectors, min(len(vectors), _processes(jobs)))
     try:
+        # The user's `joblib.parallel_config` says where: on this machine, by Dask or by Ray.
         losses = Parallel(jobs)(delayed(_in_one_process)(function, part) for part in parts)
     except BrokenProcessPool as error:
         raise RuntimeError(

@@ -60,7 +60,7 @@ _optimize.polish        continuous state annealing full_batch minibatch variable
 _optimize.polish        polish
 _optimize.assess        assessment agreement single_changes comparisons identifiability assess
 callbacks               _parameters _averages freezing keeping lists pacing statistics
-callbacks               _vector_polish finishing _records _failures watching
+callbacks               _falling_rate _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor target precision
 _export                 folding
 _export.chain           steps geometry weights reader

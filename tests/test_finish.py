@@ -22,7 +22,7 @@ from quantal._core.keras_internals import fit_around, trained_values
 from quantal.callbacks._averages import LEAST_GAP, POWER, Averages
 from quantal.callbacks._vector_polish import data_in_memory
 
-layers = keras.layers
+layers, schedules = keras.layers, keras.optimizers.schedules
 
 
 def network():
@@ -37,6 +37,18 @@ def network():
         ]
     )
     built.compile(keras.optimizers.Adam(0.02), "mse")
+    return built
+
+
+def listed_network():
+    """Return a network of which nine tenths are kernels on lists, compiled with no rate."""
+    keras.utils.set_random_seed(0)
+    kernels = [
+        Discrete(layers.Dense(units, use_bias=False), "ternary", name=f"listed_{units}")
+        for units in (40, 2)
+    ]
+    built = keras.Sequential([keras.Input((6,)), kernels[0], layers.ReLU(), kernels[1]])
+    built.compile("adam", "mse")
     return built
 
 
@@ -139,7 +151,8 @@ class _Killed(keras.callbacks.Callback):
 
 
 @on_one_backend
-def test_a_run_that_was_killed_goes_on_with_its_averages(data, tmp_path):
+@pytest.mark.parametrize("network", [network, listed_network])
+def test_a_run_that_was_killed_goes_on_with_its_averages(network, data, tmp_path):
     x, y = data
 
     def run(folder, *more):
@@ -283,8 +296,120 @@ def test_data_that_are_no_inputs_of_the_model_are_said(data):
     model.fit(x[:, :2], batch_size=8, verbose=0, callbacks=[callbacks.Finish(x)])
 
 
+class WatchRates(keras.callbacks.Callback):
+    """Notes the rate that each batch and each end of an epoch has."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self.epochs = [], []
+
+    def rate(self):
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.batches.append(self.rate())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(self.rate())
+
+
+def test_a_rate_that_nobody_chose_falls_along_the_run(data, capsys):
+    x, y = data
+    model, rates, watch = listed_network(), WatchRates(), Watch()
+    first = keras.ops.convert_to_numpy(parameters_of(model)[0].latent)
+    # 3 epochs of 12 steps; a rate is set at their beginnings and at each 8th step.
+    model.fit(x, y, batch_size=8, epochs=3, verbose=2, callbacks=[rates, watch, callbacks.Finish()])
+    set_at = np.repeat([0, 8, 12, 16, 24, 32], [8, 4, 4, 8, 8, 4])
+    cosine = 0.005 * (1 + np.cos(np.pi * set_at / 36))
+    np.testing.assert_allclose(rates.batches, cosine, rtol=1e-5)
+    np.testing.assert_allclose([*rates.epochs, rates.rate()], 0.001, rtol=1e-5)
+    # Adam's first step is as long as the rate: it is the compiled step that has it.
+    step = np.abs(watch.weights[0][0] - first)
+    assert step.max() == pytest.approx(0.01, rel=1e-2)
+    assert "lets the rate fall from 0.01 to 0" in capsys.readouterr().out
+
+
+def _mostly_free():
+    model = keras.Sequential([*listed_network().layers, layers.Dense(50)])
+    model.compile("adam", "mse")
+    return model
+
+
+@on_one_backend
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(
+    "whose", ["number", "schedule", "SGD", "callback", "free", "length", "off"]
+)
+def test_a_rate_that_somebody_chose_stays(whose, data):
+    x, y = data
+    model, rates, finish, more = listed_network(), WatchRates(), callbacks.Finish(), []
+    if whose == "number":
+        model.compile(keras.optimizers.Adam(0.002), "mse")
+    if whose == "schedule":
+        model.compile(keras.optimizers.Adam(schedules.CosineDecay(0.001, 10**9)), "mse")
+    if whose == "SGD":
+        model.compile(keras.optimizers.SGD(0.001), "mse")
+    if whose == "callback":
+        more = [keras.callbacks.ReduceLROnPlateau("loss", patience=9)]
+    if whose == "free":
+        model, y = _mostly_free(), np.zeros((96, 50), "f4")
+    if whose == "off":
+        finish = callbacks.Finish(falling_rate=False)
+    if whose == "length":
+        batches = ((x[i : i + 8], y[i : i + 8]) for i in [*range(0, 96, 8)] * 2)
+        model.fit(
+            batches, epochs=1, shuffle=False, verbose=0, callbacks=[rates, callbacks.Finish(x)]
+        )
+    else:
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[rates, finish, *more])
+    np.testing.assert_allclose(rates.batches, [rates.rate()] * 24, rtol=1e-5)
+    assert finish.kept == "averages" or whose == "length"
+
+
+@on_one_backend
+def test_a_callback_that_moves_the_rate_later_has_it(data):
+    x, y = data
+    model, rates = listed_network(), WatchRates()
+
+    def halve(epoch, logs):
+        model.optimizer.learning_rate = 0.005 / 2**epoch
+
+    later = keras.callbacks.LambdaCallback(on_epoch_begin=halve)
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callbacks.Finish(), later, rates])
+    np.testing.assert_allclose(rates.batches, [0.005] * 12 + [0.0025] * 12, rtol=1e-5)
+
+
+@on_one_backend
+def test_a_run_that_was_killed_amid_an_epoch_has_its_rate(data, tmp_path):
+    x, y = data
+
+    def run(*more):
+        model, rates = listed_network(), WatchRates()
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=5)
+        parts = [callbacks.Finish(), backup, rates, *more]
+        model.fit(x, y, epochs=3, batch_size=8, verbose=0, callbacks=parts)
+        return rates
+
+    def kill(batch, logs):
+        steps.append(batch)
+        if len(steps) == 22:
+            raise KeyboardInterrupt
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        run(keras.callbacks.LambdaCallback(on_train_batch_end=kill))
+    # Step 20 is kept, amid the second epoch, which begins again with the rate of its beginning.
+    rates = run()
+    expected = 0.005 * (1 + np.cos(np.pi * np.array([12, 20, 24, 28, 36]) / 36))
+    assert len(rates.batches) == 24
+    assert rates.batches[0] == pytest.approx(expected[0], rel=1e-5)
+    assert rates.rate() == pytest.approx(0.001)
+
+
 @on_one_backend
 def test_refusals():
+    with pytest.raises(TypeError, match=r"falling_rate is 0\.01\. Expected True or False"):
+        callbacks.Finish(falling_rate=0.01)
     with pytest.raises(ValueError, match=r"batch_size is 0\. Expected"):
         callbacks.Finish(batch_size=0)
     with pytest.raises(ValueError, match=r"budget has 0 seconds\. Expected a number above 0"):

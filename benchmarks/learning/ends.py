@@ -1,10 +1,13 @@
-"""How a run of a network ends: along a cosine, at a constant rate, or by `Finish()`."""
+"""How a run of a network ends: along a cosine, at a constant rate, or by `Finish()`.
+
+"averages" is `Finish(falling_rate=False)`, which leaves Adam's default rate where it is.
+"""
 
 import keras
 
 import quantal
 
-ENDS = ("cosine", "constant", "finish", "cosine and finish")
+ENDS = ("cosine", "constant", "averages", "finish", "cosine and finish")
 RATE = 1e-3  # Adam's default: of a user who sets nothing, so of "constant" and "finish".
 
 
@@ -17,4 +20,6 @@ def rate_of(end: str, rate: float, steps: int):
 
 def callbacks_of(end: str) -> list[keras.callbacks.Callback]:
     """Return what `fit` is given."""
+    if end == "averages":
+        return [quantal.callbacks.Finish(falling_rate=False)]
     return [quantal.callbacks.Finish()] if end.endswith("finish") else []

@@ -199,7 +199,7 @@ def train(
         data.x,
         data.y,
         validation_data=data.validation,
-        **{**fit, "callbacks": [*_callbacks(model, fit.get("callbacks")), _CheckMetric(metric)]},
+        **{**fit, "callbacks": [*_callbacks(model, trial, fit), _CheckMetric(metric)]},
     )
     seconds = time.perf_counter() - begin
     x, y, weights = keras.utils.unpack_x_y_sample_weight(data.validation)
@@ -283,13 +283,18 @@ def _names(names: Any) -> str:
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def _callbacks(model: keras.Model, callbacks: Any) -> Sequence[keras.callbacks.Callback]:
+def _callbacks(
+    model: keras.Model, trial: Trial, fit: Mapping[str, Any]
+) -> Sequence[keras.callbacks.Callback]:
     """Return copies of the user's callbacks; without any, those that end a run well."""
+    callbacks = fit.get("callbacks")
     if callbacks is not None:
         several = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
         return [copy.deepcopy(callback) for callback in several]
     has_pace = any(parameter.state is not None for parameter in parameters_of(model))
-    return [*([PaceToRun()] if has_pace else []), Finish(polish=_POLISH)]
+    # A rate that the sweep compares is one that somebody chose.
+    finish = Finish(polish=_POLISH, falling_rate=trial.learning_rate is None)
+    return [*([PaceToRun()] if has_pace else []), finish]
 
 
 def _with_new_weights(model: keras.Model) -> keras.Model:

@@ -17,6 +17,7 @@ from quantal._core.types import Tensor
 from quantal._optimize.budget import Budget
 from quantal._optimize.polish.report import PolishReport
 from quantal.callbacks._averages import Averages
+from quantal.callbacks._falling_rate import START, FallingRate, Run
 from quantal.callbacks._vector_polish import VectorPolish, has_changed
 from quantal.callbacks.statistics import batches_of, measure_statistics, normalizations_of
 
@@ -34,6 +35,11 @@ class Finish(keras.callbacks.Callback):
     at Adam's default rate, as much as a schedule, and it takes nothing from a run that has one.
 
         model.fit(x, y, epochs=5, callbacks=[quantal.callbacks.Finish()])
+
+    Where nobody chose a rate, it falls along the run, from 0.01 to 0: with an Adam at Keras's
+    default of 0.001, in a `fit` of known length, where nine tenths of the numbers in matrices
+    that train are on lists. Any other rate, a schedule and a callback that moves the rate are
+    the user's and stay. Between epochs and after the run the optimizer has its rate again.
 
     The window is a share of the run, also where its length is not known beforehand and where
     `EarlyStopping` ends it: a sample counts as the 16th power of its step. With validation data
@@ -62,6 +68,7 @@ class Finish(keras.callbacks.Callback):
         batch_size: The size of batches cut from `data`; at least 1.
         polish: Whether a vector is polished; or with which budget: seconds, or a
             `quantal.Budget`.
+        falling_rate: Whether a rate that nobody chose falls; False for a constant 0.001.
 
     Attributes:
         kept: What the run ended with: "averages", "last", "last, measured again" or "polished";
@@ -70,6 +77,7 @@ class Finish(keras.callbacks.Callback):
         report: The `PolishReport` of the polish; None where there was none.
 
     Raises:
+        TypeError: falling_rate is not a bool.
         ValueError: batch_size is below 1, or the budget is not above 0; or at the start of
             training, no `fit` of Keras is running, and batch normalization needs data; or at the
             end, the model does not take the data of `fit`: its last weights stay.
@@ -88,11 +96,20 @@ class Finish(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, data: Any = None, batch_size: int = 128, polish: "bool | float | Budget" = True
+        self,
+        data: Any = None,
+        batch_size: int = 128,
+        polish: "bool | float | Budget" = True,
+        falling_rate: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}. Expected a whole number from 1.")
+        if not isinstance(falling_rate, bool):
+            raise TypeError(
+                f"falling_rate is {falling_rate!r}. Expected True or False. Set the rate itself in "
+                "the optimizer: one that is not Keras's default stays as it is."
+            )
         self.data, self.batch_size = data, batch_size
         self.kept: str | None = None
         self.losses: dict[str, float] = {}
@@ -100,6 +117,7 @@ class Finish(keras.callbacks.Callback):
         self._polish = VectorPolish(polish)
         self._began = 0.0
         self._averages = Averages()
+        self._rate = FallingRate(falling_rate)
         self._fit: Fit | None = None
         self._steps: int | None = None
         self._steps_before_epoch = self._longest_epoch = 0
@@ -138,17 +156,33 @@ class Finish(keras.callbacks.Callback):
             self._steps = epoch * (self.params.get("steps") or 0)
             for folder in self._backup_folders():
                 self._averages.read(folder, epoch, self.model)
+            self._begin_rate(epoch)
         self._steps_before_epoch = self._steps
+        self._rate.move(self._steps)
+
+    def _begin_rate(self, epoch: int) -> None:
+        """Let a rate that nobody chose fall from here on, and say so."""
+        epochs, steps = (self.params.get(name) or 0 for name in ("epochs", "steps"))
+        self._rate.begin(self.model, self._fit, Run(epochs, steps, epoch))
+        if self._rate.is_active and self._fit is not None and not self._fit.is_silent:
+            print(f"Finish lets the rate fall from {START} to 0 along the run, as none was set.")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Take the weights into the averages, where a sample is due."""
         self._steps = self._steps_before_epoch + batch + 1
         self._longest_epoch = max(self._longest_epoch, batch + 1)
+        is_last = batch + 1 == self.params.get("steps")
         if self._averages.is_due(self._steps):
             self._averages.add(self._steps, self.model)
+            self._rate.move(self._steps)
+        if is_last and self._rate.is_active and self.model is not None:
+            # What is saved between epochs has the optimizer's rate. On JAX, asking for the model
+            # gives the optimizer its variables back.
+            self._rate.rest()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keep the averages where the run itself is kept."""
+        self._rate.rest()
         for folder in self._backup_folders():
             self._averages.write(folder, epoch + 1)
 
@@ -164,6 +198,7 @@ class Finish(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Put the averages in, measure the statistics, and keep the best."""
+        self._rate.rest()
         if not self._averages.variables and self._steps:
             # A run of a few steps: its last weights are the only sample.
             self._averages.add(self._steps, self.model)

@@ -11,7 +11,8 @@ programs share the machine, that of the fastest rounds by the processor's time i
 An error is the largest one, in units of the root mean square of the exact outputs. Memory is what
 a process of its own has more after loading and one call.
 
-The lists lie on grids, so that the others have integers for them: -1 and 1; -2 to 1; -8 to 7.
+The lists lie on grids, so that the others have integers for them: -1 and 1; -2 to 1; -8 to 7; -128
+to 127.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from quantal.runtime._machine import Machine  # noqa: E402
 from quantal.runtime._machine_code import lanes  # noqa: E402
 from quantal.runtime._stored import Stored  # noqa: E402
 
-LISTS = {1: [-1, 1], 2: range(-2, 2), 4: range(-8, 8)}
+LISTS = {1: [-1, 1], 2: range(-2, 2), 4: range(-8, 8), 8: range(-128, 128)}
 BATCHES = (1, 8, 32)
 SEED = 0
 BLOCK = 128
@@ -153,8 +154,7 @@ def openvino_integers(ov, ops, bits, size):
     integers = (values[codes].T + zero).astype(np.uint8).reshape(-1, 8 // width)
     shifts = np.arange(8 // width, dtype=np.uint8) * width
     packed_bytes = np.bitwise_or.reduce(integers << shifts, axis=-1).astype(np.uint8)
-    kind = ov.Type.u2 if width == 2 else ov.Type.u4
-    tensor = ov.Tensor(packed_bytes, ov.Shape([size, size]), kind)
+    tensor = ov.Tensor(packed_bytes, ov.Shape([size, size]), getattr(ov.Type, f"u{width}"))
     node = ops.convert(ov.op.Constant(tensor), "f32")
     node = ops.subtract(node, ops.constant(np.float32(zero)))
     return ops.multiply(node, ops.constant(np.ones((size, 1), np.float32))), packed_bytes

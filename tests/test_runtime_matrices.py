@@ -20,8 +20,8 @@ from quantal.runtime._machine import Machine
 from quantal.runtime._matrices import (
     DecodedMatrix,
     FloatMatrix,
+    PackedMatrix,
     PackedRows,
-    TableMatrix,
     code_bits,
 )
 from quantal.runtime._stored import Stored
@@ -54,8 +54,8 @@ def lanes(request):
 
 
 def matrix_on(lanes, codes, values, threads=1):
-    if lanes and len(values) <= 16:
-        return TableMatrix(codes, values, lanes, Threads(threads))
+    if lanes and len(values) <= 256:
+        return PackedMatrix(codes, values, lanes, Threads(threads))
     return DecodedMatrix(codes, values[None])
 
 
@@ -65,7 +65,7 @@ def test_products_are_exact_to_roundings(count, lanes):
         codes, values = random_matrix(count, inputs, outputs)
         matrix = matrix_on(lanes, codes, values)
         assert (matrix.inputs, matrix.outputs) == (inputs, outputs)
-        for batch in (1, 8, 19):
+        for batch in (1, 13, 19):
             samples = np.random.default_rng(1).normal(size=(batch, inputs)).astype(np.float32)
             product = matrix.product(samples)
             assert product.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Write the two kernels: products with packed codes by tables, and by blocks of samples.
+"""Write the kernels: products with packed codes by tables, and by blocks of samples.
 
 A table holds, for a group of inputs, the sums of products that the group's codes can mean: with
 four codes of one bit 16 sums. One instruction looks up such a sum for a vector of outputs, so a
@@ -212,6 +212,8 @@ def _write_block_sums(
 
     def word(index: Number, sums: list[Number]) -> list[Number]:
         position = f.times(index, constant(tiles * layout.lanes))
+        for tile in range(width):
+            f.prefetch(first, f.sum(position, constant(tile * layout.lanes + AHEAD)))
         words = [
             f.load_words(first, f.sum(position, constant(tile * layout.lanes)))
             for tile in range(width)
@@ -230,9 +232,101 @@ def _write_block_sums(
     return f.loop(length, word, [f.zero()] * (BLOCK * width))
 
 
+def write_decoded_product(module: Any, name: str, layout: Layout, tiles: int) -> None:
+    """Write a function that does what that of `write_block_product` does, for long lists.
+
+    A chunk of a tile is decoded into a scratch of floats, once for all blocks, since reading the
+    values of a long list takes longer than multiplying. The scratch is one more address.
+
+    Args:
+        module: The module that it is added to.
+        name: Its name.
+        layout: The layout of the words.
+        tiles: The tiles of a bundle.
+    """
+    f = VectorFunction(module, name, pointers=5, counts=7, lanes=layout.lanes)
+    words, inputs, values, outputs, scratch, *counts = f.arguments
+    count, all_bundles, first_bundle, bundles, blocks, inputs_step, outputs_step = counts
+
+    def chunk(first_word: Number, length: Number) -> None:
+        start = f.offset(words, _start_of(f, layout, tiles, (first_word, all_bundles)))
+        first_input = f.times(first_word, constant(layout.codes_of_word * BLOCK))
+
+        def tile(index: Number, _: Any) -> list[Number]:
+            bundle = f.sum(f.quotient(index, constant(tiles)), first_bundle)
+            lane = f.times(f.remainder(index, constant(tiles)), constant(layout.lanes))
+            first = f.times(bundle, length, constant(tiles * layout.lanes))
+            tile_words = f.offset(start, f.sum(first, lane))
+            _write_decoding(f, layout, (tiles, length), (tile_words, values, scratch))
+            column = f.sum(f.times(bundle, constant(tiles * layout.lanes)), lane)
+
+            def block(index: Number, _: Any) -> list[Number]:
+                numbers = f.offset(inputs, f.sum(f.times(index, inputs_step), first_input))
+                output = f.offset(outputs, f.times(index, outputs_step, constant(BLOCK)))
+                sums = _write_decoded_sums(f, layout, length, (numbers, scratch))
+                for sample, total in enumerate(sums):
+                    target = f.sum(f.times(outputs_step, constant(sample)), column)
+                    f.store(f.builder.fadd(f.load(output, target), total), output, target)
+                return []
+
+            return f.loop(blocks, block)
+
+        f.loop(f.times(bundles, constant(tiles)), tile)
+
+    _write_chunks(f, count, chunk)
+    f.end()
+
+
+def _write_decoding(
+    f: VectorFunction, layout: Layout, sizes: tuple[int, Number], addresses: tuple[Number, ...]
+) -> None:
+    """Write the decoding of a tile's words into floats: words, values and floats.
+
+    Args:
+        f: The function.
+        layout: The layout of the words.
+        sizes: The tiles of a bundle, and the number of words.
+        addresses: Those of the words, the list and the floats.
+    """
+    tiles, length = sizes
+    first, values, floats = addresses
+
+    def word(index: Number, _: Any) -> list[Number]:
+        position = f.times(index, constant(tiles * layout.lanes))
+        f.prefetch(first, f.sum(position, constant(AHEAD)))
+        bits = f.load_words(first, position)
+        start = f.times(index, constant(layout.codes_of_word * layout.lanes))
+        for code in range(layout.codes_of_word):
+            decoded = f.gather(values, bits, layout.shift(code), layout.bits)
+            f.store(decoded, floats, f.sum(start, constant(code * layout.lanes)))
+        return []
+
+    f.loop(length, word)
+
+
+def _write_decoded_sums(
+    f: VectorFunction, layout: Layout, length: Number, addresses: tuple[Number, Number]
+) -> list[Number]:
+    """Write the loop over decoded words and return a sum for each sample: inputs and floats."""
+    inputs, floats = addresses
+
+    def code(index: Number, sums: list[Number]) -> list[Number]:
+        weight = f.load(floats, f.times(index, constant(layout.lanes)))
+        first = f.offset(inputs, f.times(index, constant(BLOCK)))
+        return [
+            f.multiply_add(f.broadcast(first, constant(sample)), weight, total)
+            for sample, total in enumerate(sums)
+        ]
+
+    return f.loop(f.times(length, constant(layout.codes_of_word)), code, [f.zero()] * BLOCK)
+
+
 def write_all(module: Any, layout: Layout) -> None:
     """Write the kernels for whole bundles, and for the tiles that are left."""
     for tiles in (BUNDLE, 1):
+        if not layout.has_tables:
+            write_decoded_product(module, f"decoded_product_{tiles}", layout, tiles)
+            continue
         write_product(module, f"product_{tiles}", layout, tiles)
         if layout.has_blocks:
             write_block_product(module, f"block_product_{tiles}", layout, tiles)

@@ -18,6 +18,8 @@ BUNDLE = 4
 
 BLOCK = 8
 """Samples of a block, for which a weight is decoded once: their sums fit the registers."""
+_FEWEST_OF_BLOCK = {1: BLOCK + 1, 2: 6, 4: 4, 8: 1}
+"""So few samples take as long as a filled-up block, by the bits of a code: measured."""
 CHUNK = 32
 """Words of an output whose tables are computed at a time: they fit the smallest cache."""
 
@@ -26,7 +28,7 @@ class Layout(NamedTuple):
     """A layout says how the codes of a matrix stand in words.
 
     Attributes:
-        bits: The bits of a code: 1, 2 or 4.
+        bits: The bits of a code: 1, 2, 4 or 8.
         lanes: The outputs of a tile: 8 (AVX2) or 16 (AVX-512).
     """
 
@@ -36,12 +38,22 @@ class Layout(NamedTuple):
     @property
     def group_bits(self) -> int:
         """The bits of a group; three look up one vector of AVX2, and a fourth bit a second one."""
-        return 3 if self.bits == 1 and self.lanes == 8 else 4
+        return 3 if self.bits == 1 and self.lanes == 8 else max(4, self.bits)
 
     @property
     def codes_of_group(self) -> int:
         """The codes of a group."""
         return self.group_bits // self.bits
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether a table of all combinations of a group fits a vector or two."""
+        return self.bits <= 4
+
+    @property
+    def fewest_of_block(self) -> int:
+        """The fewest samples for which a block that is filled up is faster than tables."""
+        return _FEWEST_OF_BLOCK[self.bits]
 
     @property
     def has_blocks(self) -> bool:

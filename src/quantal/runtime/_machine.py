@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal.runtime import _machine_code
-from quantal.runtime._matrices import DecodedMatrix, FloatMatrix, Matrix, TableMatrix
+from quantal.runtime._matrices import DecodedMatrix, FloatMatrix, Matrix, PackedMatrix
 from quantal.runtime._stored import Stored
 from quantal.runtime._threads import Threads
 
 _NAMES = {0: "NumPy", 8: "LLVM, AVX2", 16: "LLVM, AVX-512"}
-_LONGEST_OF_TABLES = 16
-"""The most values of a list of which a vector of AVX-512 has a lookup in one instruction."""
+_LONGEST_PACKED = 256
+"""The most values of a list whose codes the kernels read: those of a byte."""
 
 
 class Machine:
@@ -41,6 +41,6 @@ class Machine:
             numbers = weight.floats().reshape(-1, outputs)
             return FloatMatrix(numbers), np.ones(outputs, np.float32)
         codes = listed.codes.reshape(-1, outputs)
-        if self._lanes and len(listed.lists) == 1 and listed.lists.size <= _LONGEST_OF_TABLES:
-            return TableMatrix(codes, listed.lists[0], self._lanes, self._threads), listed.scale
+        if self._lanes and len(listed.lists) == 1 and listed.lists.size <= _LONGEST_PACKED:
+            return PackedMatrix(codes, listed.lists[0], self._lanes, self._threads), listed.scale
         return DecodedMatrix(codes, listed.lists), listed.scale

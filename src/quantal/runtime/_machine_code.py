@@ -8,6 +8,7 @@ from quantal.runtime._layout import BUNDLE, Layout
 
 _POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
 _PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 5, *[_COUNT] * 7)
+_DECODED_PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 5, *[_COUNT] * 7)
 _BLOCK_PRODUCT = ctypes.CFUNCTYPE(None, *[_POINTER] * 4, *[_COUNT] * 7)
 _LANES_OF_FEATURES = {("avx512f", "fma"): 16, ("avx2", "fma"): 8}
 """The 32-bit numbers of a vector, by the features of the processor: the longest first."""
@@ -21,12 +22,15 @@ class Kernels(NamedTuple):
     Calling them releases Python's lock, so threads run them side by side.
 
     Attributes:
-        product: The product by tables.
-        block_product: The product with blocks of samples; None where tables are always faster.
+        product: The product by tables; None for long lists.
+        block_product: The product with blocks of samples; None where tables are always faster, and
+            for long lists.
+        decoded_product: The same for long lists, which takes a scratch, too; else None.
     """
 
     product: Any
     block_product: Any
+    decoded_product: Any
 
 
 @functools.cache
@@ -71,6 +75,7 @@ def kernels(layout: Layout) -> dict[int, Kernels]:
         tiles: Kernels(
             function(_PRODUCT, f"product_{tiles}"),
             function(_BLOCK_PRODUCT, f"block_product_{tiles}"),
+            function(_DECODED_PRODUCT, f"decoded_product_{tiles}"),
         )
         for tiles in (BUNDLE, 1)
     }

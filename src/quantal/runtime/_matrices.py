@@ -152,14 +152,15 @@ class _Part(NamedTuple):
     address: int
 
 
-class TableMatrix(Matrix):
-    """A matrix of few values is multiplied by tables of sums, see `_kernels`, while it is packed.
+class PackedMatrix(Matrix):
+    """A matrix of up to 256 values is multiplied while it is packed: see `_kernels`.
 
-    Of eight samples and more a weight is decoded in a register, once for all of them.
+    Of few values it is multiplied by tables of sums; of eight samples and more a weight is decoded
+    in a register, once for all of them. Of long lists small parts are decoded.
 
     Args:
         codes: The codes, of shape (inputs, outputs).
-        values: The list, float32 of up to 16 values.
+        values: The list, float32 of up to 256 values.
         lanes: The numbers of a vector of this processor.
         threads: What splits large products.
     """
@@ -175,7 +176,8 @@ class TableMatrix(Matrix):
         self._layout = layout = Layout(code_bits(len(values)), lanes)
         self._threads = threads
         self._kernels = kernels(layout)
-        self._patterns = _aligned(layout.patterns(values))
+        patterns = layout.patterns(values) if layout.has_tables else np.zeros(0, np.float32)
+        self._patterns = _aligned(patterns)
         self._list = _aligned(layout.repeated(values))
         # Asking an array for its address takes as long as a small product.
         self._address_of_patterns = self._patterns.ctypes.data
@@ -198,15 +200,17 @@ class TableMatrix(Matrix):
     def product(self, samples: Floats) -> Floats:
         """Return the products with samples of shape (n, inputs), of shape (n, outputs)."""
         count, layout = len(samples), self._layout
-        padded = np.zeros((count, self._word_count * layout.codes_of_word), np.float32)
-        padded[:, : self.inputs] = samples
-        results = np.zeros((count, self._padded_outputs), np.float32)
-        whole = count // BLOCK * BLOCK if layout.has_blocks else 0
+        rest = count % BLOCK
+        rows = count + BLOCK - rest if rest >= layout.fewest_of_block else count
+        padded = np.zeros((rows, self._word_count * layout.codes_of_word), np.float32)
+        padded[:count, : self.inputs] = samples
+        results = np.zeros((rows, self._padded_outputs), np.float32)
+        whole = rows // BLOCK * BLOCK if layout.has_blocks else 0
         if whole:
             self._add_by_blocks(padded[:whole], results[:whole])
-        if whole < count:
+        if whole < rows:
             self._add_by_tables(padded[whole:], results[whole:])
-        return results[:, : self.outputs]
+        return results[:count, : self.outputs]
 
     def _add_by_tables(self, samples: Floats, results: Floats) -> None:
         """Add the products of samples of shape (samples, padded inputs), by looking up sums."""
@@ -241,15 +245,22 @@ class TableMatrix(Matrix):
         blocks = _aligned(samples.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
 
         def multiply(part: _Part, start: int, stop: int) -> None:
-            self._kernels[part.tiles].block_product(
+            kernels = self._kernels[part.tiles]
+            addresses = (
                 part.address,
                 blocks.ctypes.data,
                 self._address_of_list,
                 results.ctypes.data + part.first * results.itemsize,
-                self._word_count,
-                part.bundles,
-                *(start, stop - start, len(blocks), inputs * BLOCK, results.shape[1]),
             )
+            counts = (
+                *(self._word_count, part.bundles, start, stop - start),
+                *(len(blocks), inputs * BLOCK, results.shape[1]),
+            )
+            if kernels.decoded_product is None:
+                kernels.block_product(*addresses, *counts)
+                return
+            floats = _empty((CHUNK * self._layout.codes_of_word, self._layout.lanes), np.float32)
+            kernels.decoded_product(*addresses, floats.ctypes.data, *counts)
 
         self._each_part(count, multiply)
 

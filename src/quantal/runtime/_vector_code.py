@@ -11,10 +11,12 @@ from llvmlite import ir
 
 COUNT = ir.IntType(64)
 _INT, _FLOAT, _BYTE = ir.IntType(32), ir.FloatType(), ir.IntType(8)
-_ALIGNMENT = 4
-"""Bytes that any address of 32-bit numbers is a multiple of."""
+_FLOAT_BYTES = 4
+"""Bytes of a 32-bit number, which its addresses are multiples of."""
 _PERMUTE = {8: "llvm.x86.avx2.permps", 16: "llvm.x86.avx512.permvar.sf.512"}
 """The instruction that looks up each index of a vector in a vector of as many floats."""
+_GATHER = {8: "llvm.x86.avx2.gather.d.ps.256", 16: "llvm.x86.avx512.mask.gather.dps.512"}
+"""The instruction that reads floats at several positions of an array."""
 _BLEND = "llvm.x86.avx.blendv.ps.256"
 """The instruction of AVX that takes one of two floats by the sign of a third."""
 
@@ -99,6 +101,10 @@ class VectorFunction:
         """Write the quotient of two positive integers, rounded down."""
         return self.builder.udiv(one, other)
 
+    def remainder(self, one: Number, other: Number) -> Number:
+        """Write the rest of the division of two positive integers."""
+        return self.builder.urem(one, other)
+
     def smaller(self, one: Number, other: Number) -> Number:
         """Write the smaller one of two integers."""
         return self.builder.select(self.builder.icmp_signed("<", one, other), one, other)
@@ -126,7 +132,7 @@ class VectorFunction:
     def store(self, vector: Number, address: Number, count: Number) -> None:
         """Write a vector of floats to memory."""
         pointer = self.builder.bitcast(self.offset(address, count), self._floats.as_pointer())
-        self.builder.store(vector, pointer).align = _ALIGNMENT
+        self.builder.store(vector, pointer).align = _FLOAT_BYTES
 
     def broadcast(self, address: Number, count: Number) -> Number:
         """Write the reading of a float into all lanes of a vector."""
@@ -164,6 +170,30 @@ class VectorFunction:
         sign = self.builder.bitcast(sign, self._floats)
         return self.builder.call(self._blend, [entries, upper, sign])
 
+    def gather(self, address: Number, words: Number, shift: int, bits: int) -> Number:
+        """Write the reading of an array's numbers at an index within each word.
+
+        Args:
+            address: The array.
+            words: A vector of words.
+            shift: The index's first bit in a word.
+            bits: The bits of the index.
+        """
+        index = self.builder.lshr(words, self._each(shift)) if shift else words
+        index = self.builder.and_(index, self._each((1 << bits) - 1))
+        array = self.builder.bitcast(address, _BYTE.as_pointer())
+        flag = ir.IntType(1)
+        if self.lanes == 16:
+            all_lanes: Number = ir.Constant(ir.VectorType(flag, 16), [1] * 16)
+            size = ir.Constant(_INT, _FLOAT_BYTES)
+        else:
+            all_lanes = self.builder.bitcast(self._each(-1), self._floats)
+            size = ir.Constant(_BYTE, _FLOAT_BYTES)
+        before = ir.Constant(self._floats, ir.Undefined)
+        arguments = [before, array, index, all_lanes, size]
+        instruction = self._instruction(_GATHER[self.lanes], [each.type for each in arguments])
+        return self.builder.call(instruction, arguments)
+
     def end(self) -> None:
         """Write the function's end."""
         self.builder.ret_void()
@@ -171,7 +201,7 @@ class VectorFunction:
     def _load(self, address: Number, count: Number, kind: Any) -> Number:
         pointer = self.builder.bitcast(self.offset(address, count), kind.as_pointer())
         vector = self.builder.load(pointer)
-        vector.align = _ALIGNMENT
+        vector.align = _FLOAT_BYTES
         return vector
 
     def _each(self, number: int) -> Number:

@@ -25,8 +25,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Network
     inside it, too. Others are refused.
 
     Results are those of `model.predict` but for float32's roundings. With llvmlite (`pip install
-    "quantal[runtime]"`) and a processor with AVX2 or AVX-512, weights on lists of up to 16 values
-    are multiplied while they are packed; elsewhere NumPy decodes them block by block.
+    "quantal[runtime]"`) and a processor with AVX2 or AVX-512, weights on lists of up to 256
+    values are multiplied while they are packed; elsewhere NumPy decodes them block by block.
 
     Args:
         path: The file.

@@ -8,9 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal.runtime._steps import Embedding, Step
 
-_BATCH = 128
-"""Samples that `predict` runs at a time: more are no faster, and need more memory between."""
-
 
 class Network:
     """A network computes what a saved model predicts, in NumPy and machine code, without Keras.
@@ -61,12 +58,13 @@ class Network:
         # A network of reshapes alone returns what it was given.
         return results.copy() if np.may_share_memory(results, x) else results
 
-    def predict(self, x: ArrayLike, batch_size: int = _BATCH) -> NDArray[np.float32]:
+    def predict(self, x: ArrayLike, batch_size: int = 128) -> NDArray[np.float32]:
         """Return the results of samples, some at a time.
 
         Args:
             x: Numbers of shape (samples, *input_shape).
-            batch_size: How many samples are computed at a time.
+            batch_size: How many samples are computed at a time. More than by default are no
+                faster and need more memory.
 
         Returns:
             Float32 of shape (samples, *output_shape).

@@ -10,6 +10,7 @@ import quantal
 from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
+from quantal._core.tensors import latent_units
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents, entry_units
 from quantal._core.weight_scope import weights_replaced
 
@@ -153,6 +154,13 @@ def test_first_latents_lie_in_bands_around_the_midpoints():
         numpy(LatentUnits(Values([[3], [7]], axis=0), 2).values_of(only)),
         np.repeat([[3], [7]], 5, axis=1),
     )
+
+
+def test_latents_drawn_in_blocks_are_those_drawn_at_once(monkeypatch):
+    values = Values([1, -1, 0.25])
+    at_once = numpy(draw_latents(values, (7, 2, 3), seed=1))
+    monkeypatch.setattr(latent_units, "_DRAWN_AT_ONCE", 5)
+    np.testing.assert_array_equal(numpy(draw_latents(values, (7, 2, 3), seed=1)), at_once)
 
 
 def test_seeds():

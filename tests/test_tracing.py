@@ -267,6 +267,22 @@ def test_what_is_overwritten_in_place_is_read_before():
         assert_listed(model_that(latent_in_place))
 
 
+def test_what_a_call_writes_into_a_latent_is_undone():
+    if keras.config.backend() != "torch":
+        pytest.skip("the other backends overwrite nothing")
+
+    def overwriting(layer, x, parameter):
+        kernel = parameter.compute(False)
+        ops.convert_to_tensor(parameter.latent)[1:3].mul_(-2.0)
+        return ops.matmul(x, kernel)
+
+    model = model_that(overwriting)
+    latent = parameters_of(model)[0].latent
+    before = numpy(latent).copy()
+    assert_listed(model)
+    np.testing.assert_array_equal(numpy(latent), before)
+
+
 @pytest.mark.parametrize("compute", FLOATS)
 def test_silent_floats_fail(compute):
     with pytest.raises(AssertionError, match=r"kernel met the data in \w+ .*are not in"):

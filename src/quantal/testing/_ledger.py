@@ -1,6 +1,7 @@
 """The rule that says what each operation of a forward pass uses, on every framework."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -45,33 +46,42 @@ class Use:
         parameters: The parameters whose latents it depends on; more than one is a mixture.
         operation: The backend's name of the operation.
         dtype: The operand's dtype.
-        value: Its numbers as float64, which holds those of every other dtype.
+        value: Its numbers. `uses_of` returns them as float64, which holds those of every other
+            dtype; while a call is traced they are the operand's own, without a copy.
     """
 
     parameters: tuple[Parameter, ...]
     operation: str
     dtype: str
-    value: NDArray[np.float64]
+    value: NDArray[Any]
 
 
 class Ledger:
-    """A ledger records uses, and knows the rule by which an operation passes origins on.
+    """A ledger reports uses, and knows the rule by which an operation passes origins on.
+
+    It keeps no numbers: of a large model there is room for those of one operation.
 
     Args:
         parameters: The parameters, in the order of the positions in an `Origin`.
         is_listed: Returns whether all numbers of a use are ones that may meet the data.
+        report: Gets each use, an operation's equal ones once. Its numbers may be overwritten
+            afterwards.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], is_listed: Callable[[Use], bool]) -> None:
-        self.uses: list[Use] = []
-        self._parameters, self._is_listed = parameters, is_listed
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        is_listed: Callable[[Use], bool],
+        report: Callable[[Use], None],
+    ) -> None:
+        self._parameters, self._is_listed, self._report = parameters, is_listed, report
         self._known: set[Any] = set()
         self._uses_of_products: dict[int, list[Use]] = {}
 
     def enter(
         self, operation: str, operands: Sequence[Marked], results: Sequence[Tensor]
     ) -> Origin:
-        """Record what an operation uses, and return the origin of its results.
+        """Report what an operation uses, and return the origin of its results.
 
         Args:
             operation: The backend's name of the operation.
@@ -94,7 +104,7 @@ class Ledger:
         return origin
 
     def _meet_data(self, operation: str, operand: Marked) -> None:
-        """Record that an operand, which depends on latents alone, meets the data."""
+        """Report that an operand, which depends on latents alone, meets the data."""
         if _latents(operand.origin):
             self._record(self._use(operation, operand))
         for product in operand.origin:
@@ -119,7 +129,8 @@ class Ledger:
             # More numbers than the weight has are positions in a list, such as one-hot ones.
             if use.value.size > math.prod(use.parameters[0].shape) or not self._is_listed(use):
                 return origin
-            uses.append(use)
+            # It is reported later: until then nobody may write into it.
+            uses.append(dataclasses.replace(use, value=use.value.copy()))
         product = min(DATA) - 1 - len(self._uses_of_products)
         self._uses_of_products[product] = uses
         return (origin - _latents(origin)) | {product}
@@ -133,10 +144,11 @@ class Ledger:
     def _record(self, use: Use) -> None:
         # A loop over time uses the same kernel at every step.
         paths = tuple(parameter.path for parameter in use.parameters)
-        key = (use.operation, paths, use.dtype, use.value.shape, hash(use.value.tobytes()))
+        digest = hashlib.blake2b(np.ascontiguousarray(use.value).view(np.uint8)).digest()
+        key = (use.operation, paths, use.dtype, use.value.shape, digest)
         if key not in self._known:
             self._known.add(key)
-            self.uses.append(use)
+            self._report(use)
 
 
 def _latents(origin: Origin) -> Origin:
@@ -150,8 +162,8 @@ def _is_contraction(operation: str) -> bool:
     )
 
 
-def _numbers(tensor: Tensor) -> NDArray[np.float64]:
-    return np.asarray(whole_array(tensor)).astype(np.float64)
+def _numbers(tensor: Tensor) -> NDArray[Any]:
+    return np.asarray(whole_array(tensor))
 
 
 def _is_zero(tensor: Tensor) -> bool:

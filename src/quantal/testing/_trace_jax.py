@@ -46,14 +46,29 @@ def _evaluate(ledger: Ledger, jaxpr: Any, consts: Any, arguments: list[Marked]) 
         # Only a literal has its value at hand.
         return Marked(atom.val, NOTHING) if hasattr(atom, "val") else marked[atom]
 
-    for equation in jaxpr.eqns:
-        results = _apply(ledger, equation, [read(atom) for atom in equation.invars])
-        marked |= dict(zip(equation.outvars, results, strict=True))
+    # A number of each variable is kept until its last use alone: models are large.
+    last_uses = {atom: index for index, equation in enumerate(jaxpr.eqns)
+                 for atom in equation.invars if not hasattr(atom, "val")}  # fmt: skip
+    last_uses |= {atom: len(jaxpr.eqns) for atom in jaxpr.outvars if not hasattr(atom, "val")}
+    for index, equation in enumerate(jaxpr.eqns):
+        operands = [read(atom) for atom in equation.invars]
+        for atom in equation.invars:
+            if not hasattr(atom, "val") and last_uses[atom] == index:
+                marked.pop(atom, None)
+        results = _apply(ledger, equation, operands)
+        marked |= {
+            variable: result
+            for variable, result in zip(equation.outvars, results, strict=True)
+            if variable in last_uses
+        }
+        del operands, results
     return [read(atom) for atom in jaxpr.outvars]
 
 
 def _apply(ledger: Ledger, equation: Any, operands: list[Marked]) -> list[Marked]:
     """Return the results of one equation, a loop or a branch step by step."""
+    import jax
+
     name, settings = equation.primitive.name, equation.params
     if name in _CALLS:
         kinds = ("jaxpr", "call_jaxpr", "fun_jaxpr")
@@ -67,7 +82,8 @@ def _apply(ledger: Ledger, equation: Any, operands: list[Marked]) -> list[Marked
     if name == "scan" and settings["length"]:
         return _scan(ledger, settings, operands)
     results = equation.primitive.bind(*(operand.tensor for operand in operands), **settings)
-    results = results if equation.primitive.multiple_results else [results]
+    # JAX computes ahead: without a pause several operations would have their operands in memory.
+    results = jax.block_until_ready(results if equation.primitive.multiple_results else [results])
     origin = ledger.enter(name, operands, results)
     return [Marked(result, origin) for result in results]
 

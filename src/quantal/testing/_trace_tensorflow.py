@@ -1,16 +1,40 @@
 """Trace on TensorFlow: a call runs eagerly, and TensorFlow reports each operation."""
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 
-from quantal._core.by_identity import ByIdentity
 from quantal._core.types import Tensor
 from quantal.testing._ledger import DATA, NOTHING, Ledger, Marked, Origin
 
 _SHAPES_ONLY = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 """Operations that read the shape of their operand and none of its numbers."""
+
+
+class _Origins:
+    """Origins are kept by a tensor's identity, as long as somebody else needs the tensor."""
+
+    def __init__(self) -> None:
+        self._origins: dict[int, tuple[weakref.ref[Any], Origin]] = {}
+
+    def get(self, tensor: Tensor) -> Origin:
+        """Return a tensor's origin, nothing where none is recorded."""
+        reference, origin = self._origins.get(id(tensor), (None, NOTHING))
+        return origin if reference is not None and reference() is tensor else NOTHING
+
+    def mark(self, tensors: Iterable[Tensor], origin: Origin) -> None:
+        """Record the origin of tensors."""
+        for tensor in tensors:
+            identity = id(tensor)
+
+            def forget(reference: Any, identity: int = identity) -> None:
+                # Another tensor may have the identity by now.
+                if self._origins.get(identity, (None, NOTHING))[0] is reference:
+                    del self._origins[identity]
+
+            self._origins[identity] = weakref.ref(tensor, forget), origin
 
 
 def trace(
@@ -29,11 +53,12 @@ def trace(
     # The one private module: TensorFlow's debugger listens in the same way.
     from tensorflow.python.framework import op_callbacks
 
-    origins: ByIdentity[Origin] = ByIdentity()
+    origins = _Origins()
 
     def mark(tensor: Tensor, origin: Origin) -> Tensor:
+        # Another tensor with the same memory.
         copy = tensorflow.identity(tensor)
-        origins[copy] = origin
+        origins.mark([copy], origin)
         return copy
 
     latents = [mark(latent, frozenset({index})) for index, latent in enumerate(latents)]
@@ -50,7 +75,7 @@ def trace(
         tensorflow.config.run_functions_eagerly(runs_eagerly)
 
 
-def _listener(ledger: Ledger, origins: ByIdentity[Origin]) -> Callable[..., None]:
+def _listener(ledger: Ledger, origins: _Origins) -> Callable[..., None]:
     """Return a callback that enters each eager operation into a ledger."""
     import tensorflow
 
@@ -65,9 +90,9 @@ def _listener(ledger: Ledger, origins: ByIdentity[Origin]) -> Callable[..., None
         name = tensorflow.compat.as_str(operation)
         if graph is not None or name in _SHAPES_ONLY:
             return
-        marked = [Marked(x, origins.get(x, NOTHING)) for x in operands]
+        marked = [Marked(x, origins.get(x)) for x in operands]
         origin = ledger.enter(name, marked, results)
         if origin:
-            origins.update((result, origin) for result in results)
+            origins.mark(results, origin)
 
     return listen

@@ -42,7 +42,7 @@ from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
 from quantal.testing.edge_cases import edge_cases
-from quantal.testing.tracing import HALVES, Use, numbers_off_the_list, uses_of
+from quantal.testing.tracing import HALVES, Use, numbers_off_the_list, watch_uses
 
 SHOWN = 5
 """An error message shows at most so many wrong elements."""
@@ -127,7 +127,8 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     of the list, times the scale where there is one, rounded once to the dtype in which
     a layer computes; and every latent must have been used.
 
-    A soft estimator passes in inference only.
+    A soft estimator passes in inference only. Weights are checked one after another, so that a
+    large model needs little memory besides its own.
 
     Args:
         model: A built model or layer.
@@ -148,9 +149,18 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
     halves = {layer.compute_dtype for layer in flatten_layers(model)} & HALVES
     used: ByIdentity[None] = ByIdentity()
-    for use in uses_of(model, inputs, training):
-        _demand_listed(use, halves)
+    problems: list[str] = []
+
+    def check(use: Use) -> None:
         used.update((parameter, None) for parameter in use.parameters)
+        # Raised after the call: Keras would put words of its own around the message.
+        problem = _problem_of(use, halves)
+        if problem is not None:
+            problems.append(problem)
+
+    watch_uses(model, inputs, training, check)
+    for problem in problems:
+        raise AssertionError(problem)
     for parameter in parameters:
         _demand(
             parameter in used,
@@ -158,25 +168,26 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
         )
 
 
-def _demand_listed(use: Use, halves: set[str]) -> None:
-    """Refuse an operand that is a mixture of parameters, or not on its list.
+def _problem_of(use: Use, halves: set[str]) -> str | None:
+    """Return what is wrong with an operand: a mixture of parameters, or not on its list.
 
     Args:
         use: The operand.
         halves: The dtypes of half precision in which layers of the model compute.
     """
     paths = " and ".join(parameter.path for parameter in use.parameters)
-    _demand(
-        len(use.parameters) == 1,
-        f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list",
-    )
+    if len(use.parameters) > 1:
+        return (
+            f"a mixture of {paths} met the data in {use.operation}: its numbers are of no one list"
+        )
     (parameter,) = use.parameters
     others = numbers_off_the_list(use, halves)
+    if not others.size:
+        return None
     scaled = " times its scale" if parameter.scale is not None else ""
-    _demand(
-        others.size == 0,
+    return (
         f"{others.size} of {use.value.size} numbers with which {paths} met the data in "
-        f"{use.operation} ({use.dtype}) are not in {parameter.values}{scaled}: {others[:SHOWN]}",
+        f"{use.operation} ({use.dtype}) are not in {parameter.values}{scaled}: {others[:SHOWN]}"
     )
 
 

@@ -22,7 +22,8 @@ state of a recurrent layer, do not count. Recurrent kernels that a GPU library t
 one flat buffer are reported as a mixture.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -77,6 +78,30 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
     >>> [(use.value.shape, use.dtype) for use in uses_of(model)]
     [((3, 4), 'float32')]
     """
+    uses: list[Use] = []
+    watch_uses(
+        model,
+        inputs,
+        training,
+        lambda use: uses.append(dataclasses.replace(use, value=use.value.astype(np.float64))),
+    )
+    return uses
+
+
+def watch_uses(
+    model: keras.Layer, inputs: Any, training: bool, report: Callable[[Use], None]
+) -> None:
+    """Report every use of a parameter in one forward pass while it goes on.
+
+    So the numbers of one operation are in memory at a time, and not those of all.
+
+    Args:
+        model: As in `uses_of`.
+        inputs: As in `uses_of`.
+        training: As in `uses_of`.
+        report: Gets each use, an operation's equal ones once. Its numbers may be overwritten
+            afterwards. What it raises would pass through the layers of the model.
+    """
     parameters = parameters_of(model)
     backend = keras.config.backend()
     if backend not in _TRACERS:
@@ -103,10 +128,9 @@ def uses_of(model: keras.Layer, inputs: Any = None, training: bool = False) -> l
     def is_listed(use: Use) -> bool:
         return not numbers_off_the_list(use, halves).size
 
-    ledger = Ledger(parameters, is_listed)
+    ledger = Ledger(parameters, is_listed, report)
     with nothing_kept():
         _TRACERS[backend](ledger, forward, [p.latent.value for p in parameters], inputs)
-    return ledger.uses
 
 
 def allowed_numbers(parameter: Parameter) -> NDArray[np.float32]:
@@ -145,7 +169,8 @@ def numbers_off_the_list(use: Use, halves: set[str]) -> NDArray[np.float64]:
     # PyTorch widens some operands of half precision on a processor.
     allowed = np.sort(_rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves}))
     others = []
-    for numbers in np.array_split(use.value.ravel(), use.value.size // _CHECKED_AT_ONCE + 1):
+    for block in np.array_split(use.value.ravel(), use.value.size // _CHECKED_AT_ONCE + 1):
+        numbers = block.astype(np.float64)
         positions = np.searchsorted(allowed, numbers)
         nearest = allowed[np.minimum(positions, len(allowed) - 1)]
         others.append(numbers[nearest != numbers])

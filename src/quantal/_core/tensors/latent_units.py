@@ -10,8 +10,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
+from quantal._core.tensors.backend import has_numbers
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.types import Tensor
+
+_DRAWN_AT_ONCE = 2**20
+"""More latents than these are drawn in blocks: the steps of a draw take ten tensors."""
 
 
 class LatentUnits:
@@ -114,15 +118,28 @@ def draw_latents(
         # Added, not broadcast: PyTorch's variable would be a view of one number.
         return ops.zeros(shape, dtype="float32") + units.latents_of(only_value)
     uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=seed)(shape, dtype="float32")
-    # The whole part says which gap, the fraction where in the band around its midpoint.
-    position = uniform * gaps
-    gap = ops.minimum(ops.cast(position, "int32"), gaps - 1)
-    sideways = 2 * (position - ops.cast(gap, "float32")) - 1
     # Half gaps and midpoints in float64: a range may overflow float32, its half may not.
     offset, unit = (np.reshape(number, (-1, 1)) for number in (units.offset, units.unit))
     middle = (ascending[:, :-1] / 2 + ascending[:, 1:] / 2 - offset) / unit
     reach = spread * np.diff(ascending) / 2 / unit
     row = along(np.arange(len(ascending), dtype=np.int32), values.axis, rank)
-    gap = gap + row * gaps
     middles, reaches = (rows.astype(np.float32).ravel() for rows in (middle, reach))
-    return ops.take(middles, gap) + sideways * ops.take(reaches, gap)
+
+    def near_midpoints(uniform: Tensor) -> Tensor:
+        # The whole part says which gap, the fraction where in the band around its midpoint.
+        position = uniform * gaps
+        gap = ops.minimum(ops.cast(position, "int32"), gaps - 1)
+        sideways = 2 * (position - ops.cast(gap, "float32")) - 1
+        if len(ascending) > 1:
+            gap = gap + row * gaps
+        return ops.take(middles, gap) + sideways * ops.take(reaches, gap)
+
+    if len(ascending) > 1 or math.prod(shape) <= _DRAWN_AT_ONCE or not has_numbers(uniform):
+        return near_midpoints(uniform)
+    flat = ops.reshape(uniform, (-1,))
+    drawn = np.empty(math.prod(shape), np.float32)
+    for start in range(0, len(drawn), _DRAWN_AT_ONCE):
+        block = slice(start, start + _DRAWN_AT_ONCE)
+        # As an array, which waits: JAX would compute ahead, and have all blocks in memory.
+        drawn[block] = ops.convert_to_numpy(near_midpoints(flat[block]))
+    return ops.convert_to_tensor(drawn.reshape(shape))

@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import weakref
 
 import pytest
 from keras import layers
@@ -75,13 +74,15 @@ def test_work_on_a_large_model(work):
 
 @on_one_backend
 def test_a_trace_keeps_no_weight_of_a_layer_that_is_done(monkeypatch):
+    from torch.multiprocessing.reductions import StorageWeakRef
+
     weights, alive = [], []
     compute = Parameter.compute
 
     def watched(parameter, *arguments):
-        alive.append(sum(weight() is not None for weight in weights))
+        alive.append(sum(not weight.expired() for weight in weights))
         result = compute(parameter, *arguments)
-        weights.append(weakref.ref(result))
+        weights.append(StorageWeakRef(result.untyped_storage()))
         return result
 
     model = stack_of(*[listed(layers.Dense(5, use_bias=False)) for _ in range(6)], shape=(5,))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from lists import LISTS, NAMED, PER_CHANNEL, by_channel, latents_for
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal.estimators import GumbelSoftmax
+from quantal.estimators import GumbelSoftmax, MeanField
 from quantal.estimators.contrib import ArgmaxStraightThrough
 
 pytestmark = pytest.mark.product
@@ -251,3 +251,20 @@ def test_fit_under_torch_compile():
 
 def test_a_list_of_one_value_draws_nothing():
     assert float(GumbelSoftmax()(np.zeros(1, "f4"), Values([0.3]), True)[0]) == np.float32(0.3)
+
+
+@on_one_backend
+@pytest.mark.parametrize("estimator", [GumbelSoftmax(), MeanField(), ArgmaxStraightThrough()])
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_too_large_for_a_number_for_each_value_are_refused(estimator, training):
+    latent, values = ops.zeros(2**19 + 1), Values(np.arange(512))
+    with pytest.raises(ValueError, match=r"524,289 elements times 512 .* at most 268,435,456"):
+        estimator(latent, values, training=training)
+
+
+@on_one_backend
+def test_the_moments_of_a_weight_too_large_are_refused():
+    layer = Discrete(layers.Dense(1024, use_bias=False), np.arange(512), estimator="mean_field")
+    layer.build((None, 513))
+    with pytest.raises(ValueError, match=r"MeanField computes .* Take StraightThrough or Annealed"):
+        layer.discrete_parameters[0].moments()

@@ -1,6 +1,7 @@
 """Estimators by a softmax over the distances from a latent to all listed values."""
 
 import abc
+import math
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,16 @@ overflow, and every softmax is long saturated."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
+MOST_SHARES = 2**28
+"""The most elements times values of a softmax estimator: one tensor of so many float32 numbers is
+1 GiB, and a training step has some six of them at a time."""
+
 
 class SoftmaxEstimator(Estimator):
     """A softmax estimator sees every listed value of a latent, the near ones more.
 
-    Memory and time grow with the list's length: some K numbers per element, in training.
+    Memory and time grow with the list's length: some K numbers per element, in training. More
+    than `MOST_SHARES` elements times values are refused.
     A list of one value has no softmax: there the gradient is the identity's.
     """
 
@@ -31,7 +37,24 @@ class SoftmaxEstimator(Estimator):
         nearest = listed.nearest(latent)
         if len(listed) == 1:
             return as_if(nearest, inward(latent, listed.low, listed.high))
+        self.check_size(latent, listed)
         return self.forward_softmax(latent, nearest, listed, training, state, seed)
+
+    def check_size(self, latent: Tensor, listed: Projection) -> None:
+        """Refuse a weight that a number for each element and value would be too large for.
+
+        Raises:
+            ValueError: It has more than `MOST_SHARES` elements times values.
+        """
+        elements, length = math.prod(latent.shape), len(listed)
+        if elements * length > MOST_SHARES:
+            raise ValueError(
+                f"{type(self).__name__} computes with a number for each element and value: "
+                f"{elements:,} elements times {length:,} values are {elements * length:,}. "
+                f"Expected at most {MOST_SHARES:,}, of which one tensor is 1 GiB. Take "
+                "StraightThrough or Annealed, whose memory does not depend on the list, or a "
+                "shorter list."
+            )
 
     @abc.abstractmethod
     def forward_softmax(

@@ -47,7 +47,8 @@ class GumbelSoftmax(SoftmaxEstimator):
     noise.
 
     **Memory and time grow with the list's length**: some K numbers per element, in
-    training. State: two numbers per parameter, and one seed state per layer.
+    training. A weight of more than 2^28 elements times values, for which one tensor would be
+    more than 1 GiB, is refused. State: two numbers per parameter, and one seed state per layer.
 
     Args:
         hard: Whether values in training are listed ones, or mixtures of them.

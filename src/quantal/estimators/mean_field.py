@@ -50,7 +50,8 @@ class MeanField(SoftmaxEstimator):
     outside, the surer the value.
 
     **Memory and time grow with the list's length**: K numbers per element, in training;
-    and a linear layer computes twice.
+    and a linear layer computes twice. A weight of more than 2^28 elements times values, for
+    which one tensor would be more than 1 GiB, is refused.
 
     Args:
         temperature: `T`, positive. The smaller, the surer each step makes a value.
@@ -77,6 +78,7 @@ class MeanField(SoftmaxEstimator):
         nearest = listed.nearest(latent)
         if len(listed) == 1:
             return nearest, ops.zeros_like(nearest)
+        self.check_size(latent, listed)
         logits = logits_of(normalized_in(latent, listed), listed)
         shares = ops.softmax(logits / self.temperature, axis=-1)
         offsets = offsets_from(nearest, listed)

@@ -24,7 +24,8 @@ class ArgmaxStraightThrough(SoftmaxEstimator):
     and `g` the mean gap, which is the true Jacobian of the softmax:
     `2 / (T g^2) * Var_p(v)`. For `[-1, 1]` this is `E(u) = tanh(u / (2 T))`.
 
-    **Memory and time grow with the list's length**: K numbers per element, in training.
+    **Memory and time grow with the list's length**: K numbers per element, in training. A weight
+    of more than 2^28 elements times values is refused: one tensor would be more than 1 GiB.
     For longer lists than some tens of values use `StraightThrough`.
 
     Args:

@@ -27,6 +27,10 @@ def network_like(model):
     for weight in model.weights:
         if any(part in weight.path for part in ("gamma", "beta", "moving", "bias")):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    for parameter in quantal.parameters_of(model):
+        if parameter.scale_state is not None:
+            shape = parameter.scale_state.start.shape
+            parameter.scale_state.begin(rng.uniform(0.5, 1.5, shape).astype(np.float32))
     contents = contents_of(model)
     return network_of("m.quantal", contents.arrays, contents.metadata, Machine(1))
 

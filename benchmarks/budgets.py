@@ -67,9 +67,11 @@ def runs(seed, data, test, arguments):
     chosen = np.random.default_rng(seed).permutation(len(data[0]))[: arguments.images]
     x, y = data[0][chosen], data[1][chosen]
     yield row_of("float", seed, model, test, 0.0)
-    for name, values in LISTS.items():
+    for name in arguments.list or LISTS:
         begin = time.process_time()
-        listed = quantal.discretize(model, {"kernel": values}, scale=SCALE, calibrate=x, verbose=0)
+        listed = quantal.discretize(
+            model, {"kernel": LISTS[name]}, scale=SCALE, calibrate=x, verbose=0
+        )
         yield row_of(name, seed, listed, test, time.process_time() - begin)
     samples = {"outputs": x, "loss": (x, y)}
     for measure in arguments.measure or samples:
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--bits", type=float, nargs="+", default=BITS)
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--measure", choices=["outputs", "loss"], action="append")
+    parser.add_argument("--list", choices=LISTS, action="append", help="alone; all if left out")
     parser.add_argument("--floats", help="a folder that keeps the trained floats")
     arguments = parser.parse_args()
     if arguments.data is None:

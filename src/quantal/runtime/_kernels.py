@@ -13,8 +13,8 @@ from quantal.runtime._layout import BLOCK, BUNDLE, CHUNK, Layout
 from quantal.runtime._vector_code import Number, VectorFunction, constant
 
 AHEAD = 1024
-"""Words that are asked for before they are needed: a page of memory, after which a processor no
-longer foresees what is read."""
+"""Words that are asked for before they are needed where a tile is read by itself: a page of memory,
+after which a processor no longer foresees what is read. A whole bundle it foresees."""
 
 
 def write_product(module: Any, name: str, layout: Layout, tiles: int) -> None:
@@ -114,8 +114,6 @@ def _write_sums(
 
     def word(index: Number, sums: list[Number]) -> list[Number]:
         position = f.times(index, constant(tiles * layout.lanes))
-        for tile in range(tiles):
-            f.prefetch(first, f.sum(position, constant(tile * layout.lanes + AHEAD)))
         words = [
             f.load_words(first, f.sum(position, constant(tile * layout.lanes)))
             for tile in range(tiles)

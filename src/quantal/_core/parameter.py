@@ -502,9 +502,7 @@ class Parameter:
             latent = self._to_list_units(self._units.values_of(followed.latent))
         value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
-            # An entry gets the sum of the gradients of all elements that have it.
-            entry = projection.entry(latent)  # type: ignore[attr-defined]
-            value = value + (entry - ops.stop_gradient(entry))
+            value = projection.with_entries(value, latent)  # type: ignore[attr-defined]
         if self.scale_state is not None:
             value = self.scale_state.apply(value, latent, projection)
         return computed_once(value)

@@ -99,7 +99,7 @@ def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     >>> float(as_if_inward(ops.ones(()), ops.zeros(()), -0.5, 0.5))
     1.0
     """
-    if keras.config.backend() == "torch" and isinstance(low, float) and is_plain(x):
+    if keras.config.backend() == "torch" and is_plain(x):
         return plain_as_if_inward(value, x, low, high)
     # A custom gradient may not look at other tensors than its arguments.
     ends = () if isinstance(low, float) else (low, high)

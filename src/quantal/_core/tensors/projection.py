@@ -8,13 +8,16 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+import keras
 from keras import ops
 
 from quantal._core.numbers.values import Values
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, clamp
+from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.row_steps import RowSteps
+from quantal._core.tensors.torch_rows import plain_with_entry_gradient
 from quantal._core.types import Tensor
 
 
@@ -116,6 +119,22 @@ class RowsProjection:
         self.upper = RowSteps(inner, ascending[:, last_gap:], axis)
         self.entry = RowSteps(midpoints, ascending, axis, differentiable=True)
         self._ascending, self._axis, self._rank = Constant(ascending), axis, rank
+        self._midpoints = Constant(midpoints)
+
+    def with_entries(self, value: Tensor, latent: Tensor) -> Tensor:
+        """Return `value`, with a gradient to the listed numbers besides its own.
+
+        Each number of the list gets the sum of the gradients of all elements that have it.
+
+        Args:
+            value: A tensor.
+            latent: A tensor in its shape: the element's number is the one nearest to it.
+        """
+        if keras.config.backend() == "torch" and is_plain(latent) and is_plain(value):
+            numbers = self._ascending(), self._midpoints()
+            return plain_with_entry_gradient(value, *numbers, latent, self._axis)
+        entry = self.entry(latent)
+        return value + (entry - ops.stop_gradient(entry))
 
     def _column(self, index: int) -> Tensor:
         return along(ops.stop_gradient(self._ascending())[:, index], self._axis, self._rank)

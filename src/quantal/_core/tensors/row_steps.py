@@ -2,11 +2,14 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
 from quantal._core.tensors.constants import Constant, along
+from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.step_functions import LONGEST_CHAIN
+from quantal._core.tensors.torch_rows import plain_row_levels
 from quantal._core.types import Tensor
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -42,6 +45,8 @@ class RowSteps:
         """
         x = ops.stop_gradient(ops.convert_to_tensor(x))
         thresholds, levels = ops.stop_gradient(self._thresholds()), self._levels()
+        if keras.config.backend() == "torch" and not self._differentiable and is_plain(x):
+            return plain_row_levels(x, thresholds, levels, self._axis)
         levels = levels if self._differentiable else ops.stop_gradient(levels)
         if thresholds.shape[1] <= LONGEST_CHAIN:
             return self._chain(x, thresholds, levels)

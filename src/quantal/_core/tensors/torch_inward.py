@@ -7,19 +7,22 @@ the latents once, and the backward pass does nothing as long as all of them lie 
 import functools
 from typing import Any
 
-from quantal._core.tensors.blocks import blocks
+from quantal._core.tensors.blocks import row_blocks
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
 
 
-def plain_as_if_inward(value: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+def plain_as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     """Return `gradients.as_if_inward` of plain tensors."""
+    if not isinstance(low, float) and low.numel() == 1 == high.numel():
+        low, high = low.item(), high.item()
     numbers = x.detach()
     least, most = numbers.aminmax() if numbers.numel() else (low, high)
     # Both are NaN where a number is.
     if not least <= most:
         value = value.where(~numbers.isnan(), numbers)
-    is_within = bool(least >= low) and bool(most <= high)
+    # Where channels have ends of their own, no pass over memory is spent on the question.
+    is_within = isinstance(low, float) and bool(least >= low) and bool(most <= high)
     result: Tensor = _inward_class().apply(value, x, low, high, is_within)
     return result
 
@@ -32,7 +35,7 @@ def _inward_class() -> Any:
         # The gradients' context comes first: PyTorch's other form costs four times as much.
         @staticmethod
         def forward(
-            ctx: Any, value: Tensor, x: Tensor, low: float, high: float, is_within: bool
+            ctx: Any, value: Tensor, x: Tensor, low: Any, high: Any, is_within: bool
         ) -> Tensor:
             ctx.ends, ctx.is_within = (low, high), is_within
             # Where gradients pass as they are, none is needed: x may be freed.
@@ -53,7 +56,7 @@ def _inward_class() -> Any:
     return Inward
 
 
-def _inward_gradient(upstream: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+def _inward_gradient(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     """Return the gradient by operations that may be differentiated and transformed."""
     import torch
 
@@ -61,32 +64,32 @@ def _inward_gradient(upstream: Tensor, x: Tensor, low: float, high: float) -> Te
     return torch.where(leads_out, 0.0, upstream)
 
 
-def inward_gradient_in_blocks(upstream: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+def inward_gradient_in_blocks(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     """Return the part of a gradient whose descent does not lead out of [low, high].
 
     Args:
         upstream: The gradient: a plain tensor.
         x: Where it is taken: a plain tensor of the same shape.
-        low: The lower end.
-        high: The upper end.
+        low: The lower end: a float, or a tensor that broadcasts.
+        high: The upper end, alike.
 
     Returns:
         A tensor of the same shape.
     """
     import torch
 
-    position, flat = x.contiguous().view(-1), upstream.contiguous().view(-1)
-    result = torch.empty_like(flat)
-    bits, written = flat.view(torch.int32), result.view(torch.int32)
-    tensors = (position, flat, bits, written)
-    for block, gradient, bits_of_gradient, out, outside, mask in blocks(
-        ("float32", "int32"), *tensors
-    ):
+    x, upstream = x.contiguous(), upstream.contiguous()
+    result = torch.empty_like(upstream)
+    tensors = [x, upstream, result]
+    if isinstance(low, float):
+        tensors = [tensor.view(-1) for tensor in tensors]
+    for numbers, gradient, out, least, most in row_blocks(*tensors, low, high):
         # 1 above the list, -1 below it; times the gradient it is < 0 where that leads out.
-        torch.clamp(block, low, high, out=outside)
-        torch.sub(block, outside, out=outside)
+        outside = torch.clamp(numbers, least, most)
+        torch.sub(numbers, outside, out=outside)
         outside.sign_().mul_(gradient)
         # All bits are set in the mask where the gradient stays: so infinite ones go, too.
+        mask = torch.empty(outside.shape, dtype=torch.int32)
         torch.lt(outside, 0.0, out=mask)
-        torch.bitwise_and(bits_of_gradient, mask.sub_(1), out=out)
-    return result.view(upstream.shape)
+        torch.bitwise_and(gradient.view(torch.int32), mask.sub_(1), out=out.view(torch.int32))
+    return result

@@ -1,0 +1,99 @@
+"""PyTorch's own forms of weights and their gradients give what the general ones give."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from conftest import numpy, on_one_backend
+from quantal import Discrete, Scale, Values
+from quantal._core import scale_state
+from quantal._core.tensors import blocks, gradients, projection, row_steps
+
+pytestmark = on_one_backend
+FOUR, LONG = [0.25, -1.0, 1.5, 0.1], np.linspace(-1, 1, 40)
+RANDOM = np.random.default_rng(3)
+ROWS, LONG_ROWS = RANDOM.normal(size=(6, 5)), RANDOM.normal(size=(6, 40))
+LAYERS = {
+    "binary": {"values": [-1, 1]},
+    "learned scale": {"values": FOUR, "scale": "learned"},
+    "learned scales": {"values": FOUR, "scale": Scale("learned", axis=-1)},
+    "learned scales of inputs": {"values": FOUR, "scale": Scale("learned", axis=0)},
+    "computed scale": {"values": FOUR, "scale": "least_squares"},
+    "learned list": {"values": Values(FOUR, learnable=True)},
+    "long learned list": {"values": Values(LONG, learnable=True), "scale": "learned"},
+    "lists per channel": {"values": Values(ROWS, axis=-1), "scale": "learned"},
+    "lists per input": {"values": Values(ROWS[:4], axis=0)},
+    "long lists per channel": {"values": Values(LONG_ROWS, axis=-1)},
+    "long lists per input": {"values": Values(LONG_ROWS[:4], axis=0)},
+    "learned lists": {"values": Values(ROWS, axis=-1, learnable=True), "scale": "learned"},
+    "learned lists per input": {"values": Values(ROWS[:4], axis=0, learnable=True)},
+    "annealed": {"values": FOUR, "estimator": "annealed"},
+}
+
+
+def weight_and_gradients(layer, upstream):
+    """The weight in training, and the gradient to each variable that learns."""
+    import torch
+
+    parameter = layer.discrete_parameters[0]
+    weight = parameter.compute(training=True)
+    variables = [variable.value for variable in parameter.variables]
+    grads = torch.autograd.grad(weight, variables, ops.convert_to_tensor(upstream))
+    return [numpy(tensor) for tensor in (weight, *grads)]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_own_forms_give_what_the_general_ones_give(name, monkeypatch):
+    layer = Discrete(keras.layers.Dense(6, use_bias=False), seed=0, **LAYERS[name])
+    layer.build((None, 4))
+    parameter = layer.discrete_parameters[0]
+    random = np.random.default_rng(0)
+    parameter.latent.assign(random.normal(size=(4, 6)).astype("float32") * 1.5)
+    upstream = random.normal(size=(4, 6)).astype("float32")
+    # Blocks of one number, and of a row: they divide no tensor here.
+    results = []
+    for block in (1, 7, 2**17):
+        monkeypatch.setattr(blocks, "_BLOCK", block)
+        results.append(weight_and_gradients(layer, upstream))
+    for module in (gradients, row_steps, projection, scale_state):
+        monkeypatch.setattr(module, "is_plain", lambda tensor: False)
+    general = weight_and_gradients(layer, upstream)
+    for own in results:
+        np.testing.assert_array_equal(own[0], general[0])
+        for one, other in zip(own[1:], general[1:], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert all((gradient != 0).any() for gradient in general[1:])
+
+
+def test_own_gradients_of_lists_and_scales_have_second_derivatives(monkeypatch):
+    import torch
+
+    layer = Discrete(keras.layers.Dense(6, use_bias=False), seed=0, **LAYERS["learned lists"])
+    layer.build((None, 4))
+
+    def second():
+        parameter = layer.discrete_parameters[0]
+        variables = [variable.value for variable in parameter.variables]
+        loss = (parameter.compute(training=True) ** 3).sum()
+        first = torch.autograd.grad(loss, variables, create_graph=True)
+        return torch.autograd.grad(sum((g**2).sum() for g in first), variables)
+
+    own = second()
+    for module in (gradients, row_steps, projection, scale_state):
+        monkeypatch.setattr(module, "is_plain", lambda tensor: False)
+    for one, other in zip(own, second(), strict=True):
+        np.testing.assert_allclose(numpy(one), numpy(other), rtol=1e-4, atol=1e-5)
+
+
+def test_a_sum_of_many_gradients_keeps_the_small_ones():
+    # Added one by one in float32, those of 0.1 would end at 2 million.
+    count = 2**22
+    listed = projection.moving_projection(ops.convert_to_tensor(np.float32([-1, 1])), -1, 1)
+    numbers = ops.ones(count)
+    ascending = listed._ascending().clone().requires_grad_()
+    shown = projection.plain_with_entry_gradient(
+        numbers, ascending, listed._midpoints(), numbers, -1
+    )
+    shown.backward(ops.full((count,), 0.1))
+    np.testing.assert_allclose(ascending.grad.numpy(), [[0, count * np.float32(0.1)]], rtol=1e-6)

@@ -2,14 +2,15 @@
 
     python benchmarks/runtime.py layer               one layer: NumPy, onnxruntime, OpenVINO
     python benchmarks/runtime.py layer --size 4096 --rounds 40
+    python benchmarks/runtime.py threads             all cores against one
     FASHION_MNIST=<folder> KERAS_BACKEND=jax python benchmarks/runtime.py network
 
-All run in one process on one core, in turn and in shuffled order. Each prints a Markdown table of
-medians over the rounds with their quartiles, and the fastest rounds, on the clock and by the
-processor's time. The ratio is to NumPy's float32 product (OpenBLAS) of the same round; where other
-programs share the machine, that of the fastest rounds by the processor's time is the better one.
-An error is the largest one, in units of the root mean square of the exact outputs. Memory is what
-a process of its own has more after loading and one call.
+All but `threads` run in one process on one core, in turn and in shuffled order. Each prints a
+Markdown table of medians over the rounds with their quartiles, and the fastest rounds, on the clock
+and by the processor's time. The ratio is to NumPy's float32 product (OpenBLAS) of the same round;
+where other programs share the machine, that of the fastest rounds by the processor's time is the
+better one. An error is the largest one, in units of the root mean square of the exact outputs.
+Memory is what a process of its own has more after loading and one call.
 
 The lists lie on grids, so that the others have integers for them: -1 and 1; -2 to 1; -8 to 7; -128
 to 127.
@@ -278,6 +279,24 @@ def report(functions, memory, case, rounds):
                   megabytes)  # fmt: skip
 
 
+def threads(size, rounds):
+    """Print how many times as fast several threads are as one, by bits and samples."""
+    count = len(os.sched_getaffinity(0))
+    print(f"{processor()}, {lanes()} lanes, {count} cores; {size} x {size}, {rounds} rounds\n")
+    print_head("bits", "batch", "one thread, ms: median (fastest)", f"{count} threads, ms",
+               "times as fast: median (fastest)")  # fmt: skip
+    for bits in LISTS:
+        codes, values = layer_of(bits, size)
+        weight = Stored("kernel", codes.shape, None, codes, values)
+        functions = {n: Machine(n).matrix(weight)[0].product for n in (1, count)}
+        for batch in BATCHES:
+            x = np.random.default_rng(1).normal(size=(batch, size)).astype(np.float32)
+            one, several = (s[:, 0] for s in rounds_of(functions, x, rounds).values())
+            times = [f"{1e3 * np.median(s):.2f} ({1e3 * s.min():.2f})" for s in (one, several)]
+            ratio = f"{np.median(one / several):.2f} ({one.min() / several.min():.2f})"
+            print_row(bits, batch, *times, ratio)
+
+
 def networks(rounds, folder):
     import keras
     from fashion_mnist import network
@@ -322,17 +341,19 @@ def networks(rounds, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["layer", "network", "memory"])
+    parser.add_argument("what", choices=["layer", "network", "threads", "memory"])
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, action="append", help="1024 and 4096 without it")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", default="", help="runtimes whose names begin so, beside NumPy")
     options = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
+    if options.what != "threads" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if options.what == "memory":
         runtime, bits, size = options.rest
         print_memory(runtime, int(bits), int(size))
+    elif options.what == "threads":
+        threads((options.size or [8192])[0], options.rounds)
     elif options.what == "layer":
         layers(options.size or [1024, 4096], options.rounds, options.only)
     else:

@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from learning import cases
 
 import quantal
-from quantal._core.tensors.gradients import pulled
 from quantal._core.tensors.latent_units import LatentUnits
-from quantal._core.tensors.projection import FixedProjection, offsets_in_half_gaps
+from quantal._core.tensors.projection import FixedProjection
+from quantal._core.tensors.pull import as_if_pulled
 from quantal.estimators._hardening import Hardening, proximal_map
 
 SIZE, CORRELATIONS, LENGTHS = 64, (0.9, 0.0), (1_000, 3_840, 12_000)
@@ -56,12 +56,17 @@ class Before(Hardening):
     def __init__(self) -> None:
         super().__init__(half_life=100.0)
 
-    def soft(self, latent: Any, nearest: Any, listed: Any, softness: Any) -> Any:
-        return proximal_map(latent, nearest, listed, softness)
+    def forward(
+        self, latent: Any, listed: Any, training: bool, state: Any, seed: Any = None
+    ) -> Any:
+        gap, strength = listed.around(latent), 0.5 * state[0] / (state[0] + 2_000.0)
+        value = proximal_map(latent, gap, self.softness(state, len(listed)))
+        ends = listed.low, listed.high
+        direction = gap.offsets(latent, *ends)
+        return as_if_pulled(value if training else gap.nearest, latent, direction, strength, *ends)
 
-    def with_pull(self, latent: Any, nearest: Any, listed: Any, state: Any) -> Any:
-        strength = 0.5 * state[0] / (state[0] + 2_000.0)
-        return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
+    def soft(self, latent: Any, nearest: Any, listed: Any, softness: Any) -> Any:
+        return proximal_map(latent, listed.around(latent), softness)
 
 
 RULES = {"default": quantal.estimators.Settling, "before": Before}

@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from quantal._core.estimator import Estimator
+from quantal._core.tensors.gaps import Gap, limited
 from quantal._core.tensors.gradients import as_if_inward
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.scalars import Scalar, largest, select
@@ -36,13 +37,11 @@ class Hardening(Estimator):
     def forward(
         self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
-        nearest = listed.nearest(latent)
-        value = nearest
+        fixed = ops.stop_gradient(latent)
+        value = nearest = listed.nearest(fixed)
         if training:
-            softness = self.softness(state, len(listed))
-            value = self.soft(latent, nearest, listed, softness)
-        moved = self.with_pull(latent, nearest, listed, state)
-        return as_if_inward(value, moved, listed.low, listed.high)
+            value = self.soft(fixed, nearest, listed, self.softness(state, len(listed)))
+        return as_if_inward(value, latent, listed.low, listed.high)
 
     def softness(self, state: Tensor, length: int) -> Scalar:
         """Return the softness at a state, for a list of so many values."""
@@ -52,12 +51,6 @@ class Hardening(Estimator):
     def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         """Return the value of the forward pass in training; `nearest` where softness is 0."""
 
-    def with_pull(
-        self, latent: Tensor, nearest: Tensor, listed: Projection, state: Tensor
-    ) -> Tensor:
-        """Return the latent, with what the estimator adds to its gradient; here nothing."""
-        return latent
-
     def next_state(self, state: Tensor) -> Tensor:
         return self.pace.next_state(state)
 
@@ -65,7 +58,7 @@ class Hardening(Estimator):
         return self.pace.get_config()
 
 
-def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
+def proximal_map(latent: Tensor, gap: Gap, softness: Scalar) -> Tensor:
     """Return PARQ's map of latents towards their nearest values.
 
     With the listed neighbours `a <= u <= b` of the latent `u` and the softness `r` it is
@@ -73,15 +66,15 @@ def proximal_map(latent: Tensor, nearest: Tensor, listed: Projection, softness: 
 
     Args:
         latent: float32 tensor, in the units of the list.
-        nearest: The latents' nearest values.
-        listed: The list.
-        softness: float32, shape (): 1 for the latent limited to the list, 0 for `nearest`.
+        gap: The gaps around them.
+        softness: A scalar: 1 for the latent limited to the list, 0 for the nearest value.
     """
-    lower, upper = listed.lower(latent), listed.upper(latent)
-    middle = lower + (upper - lower) * 0.5
+    if isinstance(softness, float) and softness <= 0.0:
+        return gap.nearest
+    middle = gap.lower + (gap.upper - gap.lower) * 0.5
     slope = largest(softness, _LEAST_SLOPE)
-    mapped = ops.minimum(ops.maximum(middle + (latent - middle) / slope, lower), upper)
-    return select(softness > 0.0, mapped, nearest)
+    mapped = limited(middle + (latent - middle) / slope, gap.lower, gap.upper)
+    return select(softness > 0.0, mapped, gap.nearest)
 
 
 _LEAST_SLOPE = 1e-30

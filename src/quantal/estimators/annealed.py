@@ -2,6 +2,7 @@
 
 import keras
 
+from quantal._core.tensors.gaps import Gap
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.scalars import Scalar
 from quantal._core.types import Tensor
@@ -51,4 +52,5 @@ class Annealed(Hardening):
     """
 
     def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
-        return proximal_map(latent, nearest, listed, softness)
+        gap = Gap(listed.lower(latent), listed.upper(latent), nearest)
+        return proximal_map(latent, gap, softness)

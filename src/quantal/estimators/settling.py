@@ -8,8 +8,8 @@ from keras import ops
 
 from quantal._core.estimator import Move
 from quantal._core.numbers.checks import checked_not_negative, checked_positive
-from quantal._core.tensors.gradients import pulled
-from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
+from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.pull import as_if_pulled
 from quantal._core.tensors.scalars import Scalar, scalars_of, select, tensor_of
 from quantal._core.types import Tensor
 from quantal.estimators._hardening import Hardening, proximal_map
@@ -105,14 +105,20 @@ class Settling(Hardening):
         # The end of a paced run is counted in calls, also where gradients are accumulated.
         return softness_at(select(end > 0.0, calls, moves), end, half_life, self.steepness)
 
-    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
-        return proximal_map(latent, nearest, listed, softness)
-
-    def with_pull(
-        self, latent: Tensor, nearest: Tensor, listed: Projection, state: Tensor
+    def forward(
+        self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
+        fixed = ops.stop_gradient(latent)
+        gap = listed.around(fixed)
         strength = self.pull * (1.0 - hyperbolic(scalars_of(state)[_MOVES], _PULL_HALF_LIFE))
-        return pulled(latent, strength * offsets_in_half_gaps(latent, nearest, listed))
+        value = gap.nearest
+        if training:
+            value = proximal_map(fixed, gap, self.softness(state, len(listed)))
+        ends = listed.low, listed.high
+        return as_if_pulled(value, latent, gap.offsets(fixed, *ends), strength, *ends)
+
+    def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
+        return proximal_map(latent, listed.around(latent), softness)
 
     def effective_move(self, move: Tensor, traces: Sequence[Tensor], state: Tensor) -> Move:
         last, signs = traces

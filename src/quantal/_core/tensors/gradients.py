@@ -76,7 +76,7 @@ def inward(x: Tensor, low: Any, high: Any) -> Tensor:
     def limited(x: Tensor) -> Any:
         def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
             upstream = _dense_upstream(arguments, upstream, x)
-            return _without_outward(upstream, x, low, high)
+            return without_outward(upstream, x, low, high)
 
         return ops.clip(x, low, high), gradient
 
@@ -108,7 +108,7 @@ def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     def shown(value: Tensor, x: Tensor, *ends: Tensor) -> Any:
         def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
             upstream = _dense_upstream(arguments, upstream, x)
-            passed = _without_outward(upstream, x, *(ends or (low, high)))
+            passed = without_outward(upstream, x, *(ends or (low, high)))
             return (ops.zeros_like(value), passed, *(ops.zeros_like(end) for end in ends))
 
         return ops.where(ops.isnan(x), x, value), gradient
@@ -116,7 +116,7 @@ def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     return shown(value, x, *ends)
 
 
-def _without_outward(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
+def without_outward(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     """Return a gradient without the parts that lead `x` further out of [low, high]."""
     # Descent moves against the gradient: from above the list down if it is > 0.
     leads_out = ops.logical_or(

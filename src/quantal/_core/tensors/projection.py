@@ -14,9 +14,10 @@ from keras import ops
 from quantal._core.numbers.values import Values
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
-from quantal._core.tensors.gradients import SMALLEST_WIDTH, clamp
+from quantal._core.tensors.gaps import Gap, GapTable
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.row_steps import RowSteps
+from quantal._core.tensors.step_functions import LONGEST_CHAIN, LONGEST_EAGER_CHAIN
 from quantal._core.tensors.torch_rows import plain_with_entry_gradient
 from quantal._core.types import Tensor
 
@@ -44,6 +45,9 @@ class Projection(Protocol):
     @property
     def upper(self) -> Callable[[Tensor], Tensor]:
         """The upper end of the gap around each element; above the list, of the last gap."""
+
+    def around(self, x: Tensor) -> Gap:
+        """Return the gaps around elements with the nearest values, in the cheapest way."""
 
     @property
     def low(self) -> Tensor:
@@ -84,10 +88,18 @@ class FixedProjection:
         self.codes = step_function(values.midpoints, values.order)
         self.lower = step_function(ascending[1:-1], ascending[:first_gap])
         self.upper = step_function(ascending[1:-1], ascending[last_gap:])
+        self._gaps = GapTable(values) if len(values) > _longest_chain() else None
         self.low, self.high = values.low, values.high
         self.middle = values.low / 2 + values.high / 2
         self.mean_gap = (values.high - values.low) / (len(values) - 1) if len(values) > 1 else 1.0
         self.normalized = ((ascending - self.middle) / self.mean_gap).tolist()
+
+    def around(self, x: Tensor) -> Gap:
+        if self._gaps is not None:
+            return self._gaps.around(x)
+        if self._length <= 2:
+            return Gap(self.low, self.high, self.nearest(x))
+        return Gap(self.lower(x), self.upper(x), self.nearest(x))
 
     def __len__(self) -> int:
         return self._length
@@ -139,6 +151,9 @@ class RowsProjection:
     def _column(self, index: int) -> Tensor:
         return along(ops.stop_gradient(self._ascending())[:, index], self._axis, self._rank)
 
+    def around(self, x: Tensor) -> Gap:
+        return Gap(self.lower(x), self.upper(x), self.nearest(x))
+
     @property
     def low(self) -> Tensor:
         return self._column(0)
@@ -164,6 +179,11 @@ class RowsProjection:
 
     def __len__(self) -> int:
         return self._length
+
+
+def _longest_chain() -> int:
+    """Return the length up to which chains of selects are faster than a search of gaps."""
+    return LONGEST_EAGER_CHAIN if keras.config.backend() == "torch" else LONGEST_CHAIN
 
 
 def _gap_ends(length: int) -> tuple[int, int]:
@@ -235,5 +255,5 @@ def offsets_in_half_gaps(latent: Tensor, nearest: Tensor, listed: Projection) ->
         nearest: The latents' nearest values.
         listed: The list.
     """
-    half = ops.maximum((listed.upper(latent) - listed.lower(latent)) * 0.5, SMALLEST_WIDTH)
-    return (clamp(ops.stop_gradient(latent), listed.low, listed.high) - nearest) / half
+    gap = Gap(listed.lower(latent), listed.upper(latent), nearest)
+    return gap.offsets(latent, listed.low, listed.high)

@@ -67,6 +67,17 @@ def total(one: Tensor, other: Tensor) -> Scalar:
     return torch.dot(one.detach().reshape(-1), other.detach().reshape(-1)).item()
 
 
+def extremes_of(tensor: Tensor) -> tuple[float, float] | None:
+    """Return the least and the largest element where scalars are read, else None.
+
+    Both are NaN where an element is.
+    """
+    if not are_read(tensor) or not tensor.numel():
+        return None
+    least, most = tensor.detach().aminmax()
+    return least.item(), most.item()
+
+
 def largest(one: Scalar, other: Scalar) -> Scalar:
     """Return the larger one of two scalars."""
     return max(one, other) if _are_numbers(one, other) else ops.maximum(one, other)

@@ -8,7 +8,9 @@ from keras import ops
 
 from quantal._core.tensors.backend import custom_gradient
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, as_if, inward, pulled, without_outward
-from quantal._core.tensors.scalars import Scalar, extremes_of, total
+from quantal._core.tensors.plain_torch import is_plain
+from quantal._core.tensors.scalars import Scalar, total
+from quantal._core.tensors.torch_pull import plain_as_if_pulled
 from quantal._core.types import Tensor
 
 _LEAST_SQUARES, _MOST_SQUARES = 1e-30, 1e30
@@ -38,11 +40,11 @@ def as_if_pulled(
     """
     if not isinstance(low, float):
         return as_if(value, inward(pulled(x, strength * direction), low, high))
-    extremes = extremes_of(x)
-    is_within = extremes is not None and low <= extremes[0] and extremes[1] <= high
-    if extremes is None or math.isnan(extremes[0]):
-        value = ops.where(ops.isnan(direction), direction, value)
-    if not isinstance(strength, float):
+    is_number = isinstance(strength, float)
+    if keras.config.backend() == "torch" and is_number and is_plain(x) and is_plain(value):
+        return plain_as_if_pulled(value, x, direction, strength, (low, high), _root_mean_square)
+    value = ops.where(ops.isnan(direction), direction, value)
+    if not is_number:
         # A custom gradient may not look at other tensors than its arguments.
         strength, direction = 1.0, strength * direction
 
@@ -53,8 +55,7 @@ def as_if_pulled(
             if type(upstream) is not type(x):
                 # TensorFlow's sparse gradients (of an Embedding).
                 upstream = ops.add(upstream, ops.zeros_like(x))
-            if not is_within:
-                upstream = without_outward(upstream, x, low, high)
+            upstream = without_outward(upstream, x, low, high)
             size = _root_mean_square(upstream) * strength
             return _nothing(value), upstream + size * direction, _nothing(direction)
 
@@ -66,6 +67,8 @@ def as_if_pulled(
 
 def _root_mean_square(tensor: Tensor) -> Scalar:
     squares = total(tensor, tensor)
+    if isinstance(squares, float) and squares == 0.0 and not tensor.any():
+        return 0.0
     if isinstance(squares, float) and _LEAST_SQUARES < squares < _MOST_SQUARES:
         return math.sqrt(squares / math.prod(tensor.shape))
     # Relative to the largest, so that squares neither overflow nor vanish. Not ops.max:

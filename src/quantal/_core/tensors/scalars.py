@@ -59,23 +59,13 @@ def tensor_of(scalars: list[Scalar]) -> Tensor:
 
 
 def total(one: Tensor, other: Tensor) -> Scalar:
-    """Return the sum of the products of two tensors' elements, without gradient."""
-    if not are_read(one):
+    """Return the sum of the products of two tensors' elements."""
+    # PyTorch asks for gradients of gradients only of tensors that require one.
+    if not are_read(one) or one.requires_grad or other.requires_grad:
         return ops.sum(one * other)
     import torch
 
-    return torch.dot(one.detach().reshape(-1), other.detach().reshape(-1)).item()
-
-
-def extremes_of(tensor: Tensor) -> tuple[float, float] | None:
-    """Return the least and the largest element where scalars are read, else None.
-
-    Both are NaN where an element is.
-    """
-    if not are_read(tensor) or not tensor.numel():
-        return None
-    least, most = tensor.detach().aminmax()
-    return least.item(), most.item()
+    return torch.dot(one.reshape(-1), other.reshape(-1)).item()
 
 
 def largest(one: Scalar, other: Scalar) -> Scalar:

@@ -49,14 +49,14 @@ def _inward_class() -> Any:
             if not ctx.is_within:
                 (x,) = ctx.saved_tensors
                 is_plainly_computed = is_plain(upstream) and not torch.is_grad_enabled()
-                form = inward_gradient_in_blocks if is_plainly_computed else _inward_gradient
+                form = inward_gradient_in_blocks if is_plainly_computed else inward_gradient
                 gradient = form(upstream, x, *ctx.ends)
             return None, gradient, None, None, None
 
     return Inward
 
 
-def _inward_gradient(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
+def inward_gradient(upstream: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     """Return the gradient by operations that may be differentiated and transformed."""
     import torch
 

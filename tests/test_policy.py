@@ -8,8 +8,9 @@ from keras import layers, ops
 from conftest import numpy
 from lists import NAMED
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of, testing
-from quantal._core.tensors.gradients import pulled
+from quantal._core.tensors.gradients import inward, pulled
 from quantal._core.tensors.projection import offsets_in_half_gaps, projection_of
+from quantal._core.tensors.pull import as_if_pulled
 from quantal.estimators import Annealed, Settling, StraightThrough, get, resolve
 
 
@@ -70,6 +71,28 @@ def test_a_pull_is_relative_to_the_gradient(scale, compile, random):
     found = testing.gradient_of(function, x, compile)
     expected = weight + np.sqrt(np.mean(np.square(weight, dtype=float))) * direction
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("reach", [0.9, 3.0], ids=["within", "beyond"])
+@pytest.mark.parametrize("size", [1.0, 0.0, 1e-25])
+def test_a_pulled_latent_has_one_gradient_function(size, reach, random):
+    x, direction = random.uniform(-reach, reach, 50), random.uniform(-1, 1, 50)
+    weight = ops.convert_to_tensor(size * random.normal(size=50), "float32")
+    direction = ops.convert_to_tensor(direction, "float32")
+
+    def gradient(function):
+        return testing.gradient_of(lambda x: ops.sum(weight * function(x)), x)
+
+    def parts(x):
+        return inward(pulled(x, 0.5 * direction), -1.0, 1.0)
+
+    for strength in (0.5, ops.convert_to_tensor(0.5)):
+        result = gradient(lambda x, s=strength: as_if_pulled(0 * x, x, direction, s, -1.0, 1.0))
+        np.testing.assert_allclose(result, gradient(parts), rtol=1e-5, atol=1e-7 * size)
+    assert (np.abs(result) > 0).all() == bool(size)
+    broken = ops.convert_to_tensor(np.float32([0.5, np.nan]))
+    value = as_if_pulled(ops.ones(2), broken, 0 * broken, 0.5, -1.0, 1.0)
+    np.testing.assert_array_equal(numpy(value), [1, np.nan])
 
 
 @pytest.mark.parametrize("values", [Values([1, -1, 0.5, -0.5]), NAMED["uneven"], NAMED["one"]])

@@ -19,7 +19,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import without_autocast
 from quantal._core.tensors.backend import whole_array
 from quantal._core.tensors.gradients import as_if
-from quantal._core.tensors.scalars import Scalar, scalar_of, select, total
+from quantal._core.tensors.scalars import Scalar, scalar_of, scalars_of, select, tensor_of, total
 from quantal._core.types import Tensor
 
 
@@ -31,13 +31,13 @@ class Followed(NamedTuple):
             the optimizer moves.
         optimized: What that variable is now, without gradient.
         traces: What the estimator remembers of each element's moves, after the last one.
-        state: The estimator's state after the last move.
+        state: The estimator's state after the last move: a tensor, or its scalars.
     """
 
     latent: Tensor
     optimized: Tensor
     traces: list[Tensor]
-    state: Tensor
+    state: Tensor | list[Scalar]
 
     def parts(self) -> list[Tensor]:
         """Return all tensors in one list."""
@@ -58,6 +58,8 @@ class EffectiveLatent:
     call as long as the optimizer moves nothing, and one step of the estimator's further once it
     has. So a second call of a layer, the steps of accumulated gradients and an evaluation
     count for nothing.
+
+    Moves below 1e-19, whose squares float32 does not hold, count for none.
 
     Where it does not follow yet, in the beginning and after `restart`, it is the optimizer's
     variable itself.
@@ -121,7 +123,7 @@ class EffectiveLatent:
         is_following = scalar_of(follows) > 0.0
         # A latent that is not finite stays so, and is no move for the others.
         move, is_finite = _finite(select(is_following, now - last, ops.zeros_like(last)))
-        has_moved = _any(move)
+        has_moved = total(move, move) > 0.0
         if has_moved is False:
             latent = select(is_finite, select(is_following, value, now), math.nan)
             return Followed(as_if(latent, variable), now, traces, state)
@@ -132,7 +134,10 @@ class EffectiveLatent:
         latent = select(has_moved, limited, value)
         latent = select(is_finite, select(is_following, latent, now), math.nan)
         traces = [select(has_moved, *pair) for pair in zip(effective.traces, traces, strict=True)]
-        state = select(has_moved, effective.state, state)
+        state = [
+            select(has_moved, *pair)
+            for pair in zip(scalars_of(effective.state), scalars_of(state), strict=True)
+        ]
         return Followed(as_if(latent, variable), now, traces, state)
 
     def advance(self, followed: Followed) -> None:
@@ -158,7 +163,7 @@ class EffectiveLatent:
         They are the optimizer's variable, the estimator's state and the mark to begin anew.
         """
         followed = self.followed()
-        tensors = (followed.latent, followed.state, ops.zeros(()))
+        tensors = (followed.latent, tensor_of(followed.state), ops.zeros(()))
         variables = (self._optimized, self._state, self._follows)
         arrays = (np.array(whole_array(tensor)) for tensor in tensors)
         return list(zip(variables, arrays, strict=True))
@@ -171,14 +176,6 @@ def _finite(move: Tensor) -> tuple[Tensor, Scalar]:
         return move, True
     is_finite = ops.isfinite(move)
     return ops.where(is_finite, move, 0.0), is_finite
-
-
-def _any(move: Tensor) -> Scalar:
-    """Return whether any element moves."""
-    squares = total(move, move)
-    if isinstance(squares, float) and squares > 0.0:
-        return True
-    return scalar_of(ops.any(move != 0.0))
 
 
 class Penalty(keras.regularizers.Regularizer):

@@ -17,12 +17,12 @@ class Move(NamedTuple):
     Attributes:
         latent: float32 tensor in the parameter's shape, in latent units.
         traces: What each element remembers: float32 tensors in the parameter's shape.
-        state: The parameter's state.
+        state: The parameter's state: a tensor, or its numbers one by one.
     """
 
     latent: Tensor
     traces: Sequence[Tensor]
-    state: Tensor
+    state: Tensor | Sequence[Tensor]
 
 
 class Estimator(abc.ABC):

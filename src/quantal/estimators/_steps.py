@@ -13,7 +13,7 @@ from typing import NamedTuple
 from keras import ops
 
 from quantal._core.tensors.gradients import SMALLEST_WIDTH
-from quantal._core.tensors.scalars import Scalar, largest, mixed, select, smallest, total
+from quantal._core.tensors.scalars import Scalar, largest, mixed, select, smallest, totals
 from quantal._core.types import Tensor
 from quantal.schedules import hyperbolic
 
@@ -85,22 +85,22 @@ def step_of(move: Tensor, last: Tensor, signs: Tensor, statistics: Statistics, s
         size: The root mean square of the first step.
     """
     moves, momentum, agreement, most = statistics
-    size_of_last = total(last, last)
-    momentum = _mean(momentum, _correlation(total(move, last), total(move, move), size_of_last))
+    product, *squares = totals((move, last), (move, move), (last, last))
+    momentum = _mean(momentum, _correlation(product, *squares))
     white = move - smallest(largest(momentum, 0.0), _MOST_MOMENTUM) * last
     sign = ops.sign(white)
-    one, mean, both = total(sign, sign), total(signs, signs), total(sign, signs)
+    both, one, mean, power = totals((sign, signs), (sign, sign), (signs, signs), (white, white))
     # The first sign has no mean that it could agree with.
     agreement = select(moves > 0.0, _mean(agreement, _correlation(both, one, mean)), 1.0)
     share = _MOST_MOMENTUM * smallest(largest(1.0 - agreement / _ALTERNATING, 0.0), 1.0)
-    # The squares of the mean of signs, before it is computed: so nothing waits for its sum.
-    squares = share**2 * mean + 2.0 * share * (1.0 - share) * both + (1.0 - share) ** 2 * one
+    # The sum of squares of the next mean of signs before it is computed: so nothing waits for it.
+    power_of_signs = share**2 * mean + 2.0 * share * (1.0 - share) * both + (1.0 - share) ** 2 * one
     elements = math.prod(move.shape)
-    now = (total(white, white) / elements) ** 0.5
+    now = (power / elements) ** 0.5
     most = largest(most, now)
     cap = largest(hyperbolic(moves, _CAP_HALF_LIFE), _LEAST_CAP)
     cap = smallest(cap, (now / largest(most, SMALLEST_WIDTH)) ** 0.5)
-    root = (largest(squares, 0.0) / elements) ** 0.5
+    root = (largest(power_of_signs, 0.0) / elements) ** 0.5
     limit = smallest(cap / largest(root, SMALLEST_WIDTH), 1.0)
     signs = mixed(share, signs, sign)
     latent = size * hyperbolic(moves, _STEP_HALF_LIFE) * limit * signs

@@ -124,11 +124,11 @@ class Settling(Hardening):
         last, signs = traces
         numbers = scalars_of(state)
         step = step_of(move, last, signs, Statistics(*numbers[_MOVES:]), self.step)
-        state = tensor_of([*numbers[:_MOVES], *step.statistics])
-        return Move(step.latent, [move, step.signs], state)
+        return Move(step.latent, [move, step.signs], [*numbers[:_MOVES], *step.statistics])
 
     def next_state(self, state: Tensor) -> Tensor:
-        return ops.concatenate([state[:1] + 1.0, state[1:]])
+        calls, *others = scalars_of(state)
+        return tensor_of([calls + 1.0, *others])
 
     def get_config(self) -> dict[str, Any]:
         return {

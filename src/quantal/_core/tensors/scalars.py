@@ -7,6 +7,7 @@ So on the processor such numbers are read, and the functions here take either fo
 by roundings alone: Python's numbers have 64 bits.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -14,6 +15,10 @@ from keras import ops
 
 from quantal._core.tensors.backend import transforms_in_torch
 from quantal._core.types import Tensor
+
+_LONGEST_STACK = 4096
+"""Up to so many elements, sums of several products cost less as one sum of a stack: compiled
+programs take a microsecond for each of their steps. Above, the stack itself costs more."""
 
 Scalar = Any
 """A number or truth value of Python, or a tensor of shape ()."""
@@ -46,8 +51,10 @@ def scalar_of(tensor: Tensor) -> Scalar:
     return tensor.item() if are_read(tensor) else tensor
 
 
-def tensor_of(scalars: list[Scalar]) -> Tensor:
-    """Return scalars as a float32 tensor of shape (n,)."""
+def tensor_of(scalars: Tensor | list[Scalar]) -> Tensor:
+    """Return scalars as a float32 tensor of shape (n,); a tensor is returned as it is."""
+    if not isinstance(scalars, list):
+        return scalars
     if not all(isinstance(scalar, (int, float)) for scalar in scalars):
         return ops.stack([ops.cast(scalar, "float32") for scalar in scalars])
     if keras.config.backend() != "torch":
@@ -66,6 +73,16 @@ def total(one: Tensor, other: Tensor) -> Scalar:
     import torch
 
     return torch.dot(one.reshape(-1), other.reshape(-1)).item()
+
+
+def totals(*pairs: tuple[Tensor, Tensor]) -> list[Scalar]:
+    """Return the `total` of each pair of tensors, all of one shape."""
+    first = pairs[0][0]
+    if are_read(first) or math.prod(first.shape) > _LONGEST_STACK:
+        return [total(*pair) for pair in pairs]
+    products = ops.stack([ops.reshape(one * other, (-1,)) for one, other in pairs])
+    sums = ops.sum(products, axis=-1)
+    return [sums[index] for index in range(len(pairs))]
 
 
 def largest(one: Scalar, other: Scalar) -> Scalar:

@@ -41,7 +41,7 @@ class Followed(NamedTuple):
 
     def parts(self) -> list[Tensor]:
         """Return all tensors in one list."""
-        return [self.latent, self.optimized, self.state, *self.traces]
+        return [self.latent, self.optimized, tensor_of(self.state), *self.traces]
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> "Followed":

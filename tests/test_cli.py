@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import on_one_backend
 from quantal._command import backend, comparison, datasets, results
 from quantal._command import command as cli
 from quantal._command.errors import MissingPackage, Unwritable
+from quantal._command.sweep import _on_baseline
 
 # The command is the same over every backend, and most of its tests train.
 pytestmark = pytest.mark.product
@@ -73,6 +75,10 @@ def check_files(folder, features, labels=None):
         assert [labels[code] for code in outputs.argmax(axis=1)] == list(written["discrete"])
         names = [f"probability_{label}" for label in labels]
         np.testing.assert_allclose(written[names], outputs, rtol=1e-4, atol=1e-6)
+    written = pandas.read_csv(folder / "history.csv")
+    assert list(written["epoch"]) == list(range(len(written)))
+    assert len(written) > 0
+    assert np.isfinite(written["loss"]).all()
     return model
 
 
@@ -226,11 +232,15 @@ def test_the_file_gives_the_first_weights(tmp_path):
         tmp_path, keras.layers.Dense(5), keras.layers.BatchNormalization(), keras.layers.Dense(3)
     )
     dataset = datasets.read_dataset("wine")
-    values = quantal.Values("nf4")
+    values = quantal.Values("ternary")
     pair = comparison.build_pair(str(path), dataset, values, "straight_through", 0)
     hidden, _, output = pair.free.layers
-    kernel = keras.ops.convert_to_numpy(pair.discrete.layers[0].kernel)
-    np.testing.assert_array_equal(kernel, values.nearest(hidden.get_weights()[0]))
+    (parameter,) = quantal.parameters_of(pair.discrete)
+    scale = keras.ops.convert_to_numpy(parameter.scale)
+    listed = keras.ops.convert_to_numpy(parameter.listed_values)
+    np.testing.assert_array_equal(listed, values.nearest(hidden.get_weights()[0] / scale))
+    # Trained kernels are small: without a scale nearly all would be 0.
+    assert np.mean(listed == 0) < 0.6
     np.testing.assert_array_equal(
         pair.discrete.layers[-1].get_weights()[0], output.get_weights()[0]
     )
@@ -732,6 +742,13 @@ def test_search(capsys, tmp_path):
     code, out, _ = run(capsys, "search", tmp_path / "couplings.npy", "--values", "1,-1,0.5")
     assert code == 0
     assert "loss -2 (proved)" in out
+    arguments = [tmp_path / "couplings.npy", "--maximize"]
+    code, out, _ = run(capsys, "search", *arguments)
+    assert code == 0
+    assert "value 2 (proved)" in out
+    code, out, _ = run(capsys, "search", *arguments, "--json")
+    result = json.loads(out)
+    assert (code, result["loss"], result["maximize"]) == (0, 2.0, True)
 
 
 @on_one_backend
@@ -902,6 +919,18 @@ def test_a_sweep_over_unequal_classes(capsys, tmp_path, random):
     code, _, err = run(capsys, "sweep", "diabetes", "--values", "float", *more[-2:])
     assert code == 2
     assert "has no classes" in err
+
+
+@on_one_backend
+@pytest.mark.parametrize(("listed", "expected"), [(0.875, True), (0.9, False)])
+def test_the_most_frequent_class_is_compared_with_lists_alone(listed, expected):
+    """What free floats reach says nothing of a list."""
+    cells = [
+        types.SimpleNamespace(mean=mean, scores=[mean], is_free=is_free)
+        for mean, is_free in [(0.99, True), (listed, False)]
+    ]
+    said = _on_baseline(types.SimpleNamespace(metric="accuracy", cells=cells), 0.875, False)
+    assert ("and no list more: try --class-weight balanced" in said) == expected
 
 
 def test_an_interrupt(train, monkeypatch):

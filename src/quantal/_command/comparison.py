@@ -71,12 +71,14 @@ class Comparison(NamedTuple):
             of the classes, or one number, shape (held-out rows, classes or 1).
         scores: Their scores by name.
         baseline: The scores of the most frequent class, or of the mean, of the training rows.
+        history: What Keras says after each epoch of the discrete model: a number by its name.
     """
 
     model: keras.Model
     outputs: list[NDArray[Any]]
     scores: list[Scores]
     baseline: Scores
+    history: Sequence[dict[str, Any]] = ()
 
 
 def build_pair(model: str, dataset: Dataset, values: Values, estimator: str, seed: int) -> Pair:
@@ -144,7 +146,7 @@ def _pair_from_file(path: str, dataset: Dataset, values: Values, estimator: str,
     rules = rules_for(free, values)
     keras.utils.set_random_seed(seed)
     try:
-        return Pair(discretize(free, rules, scale=None, estimator=estimator), free)
+        return Pair(discretize(free, rules, estimator=estimator), free)
     except ValueError as error:
         raise Unfit(f"All but the last kernel of {path} shall go on the list. {error}") from error
 

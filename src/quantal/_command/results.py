@@ -39,7 +39,7 @@ from quantal._storage.atomic import folder_beside, move_files
 from quantal.plots.values import plot_values
 
 DEFAULT_FOLDER = "quantal-run"
-FILES = (RUN_MODEL, "predictions.csv", "values.png")
+FILES = (RUN_MODEL, "predictions.csv", "values.png", "history.csv")
 SECONDS_BETWEEN_WRITES = 15.0
 """A run that is killed loses so many seconds of training, and those of a step and of writing:
 together less than half a minute."""
@@ -62,17 +62,20 @@ def train_pair(
     """
     models = [on_raw_features(model, dataset) for model in pair]
     stream = sys.stderr if quiet else sys.stdout
+    epochs = Epochs()
 
     def write_discrete() -> None:
-        write_files(folder, compare(models[:1], dataset), dataset)
+        comparison = compare(models[:1], dataset)
+        write_files(folder, comparison._replace(history=epochs.rows), dataset)
 
     with stop_requests() as stop_requested:
         for name, model in pair._asdict().items():
             label = f"Training {name} weights"
             with typer.progressbar(length=training.epochs, label=label, file=stream) as bar:
-                callbacks = [Steps(functools.partial(bar.update, 1), stop_requested)]
+                callbacks: list[keras.callbacks.Callback] = []
+                callbacks.append(Steps(functools.partial(bar.update, 1), stop_requested))
                 if model is pair.discrete:
-                    callbacks.append(WriteRegularly(write_discrete))
+                    callbacks += [epochs, WriteRegularly(write_discrete)]
                 fit(model, dataset, training, callbacks)
             if model is pair.discrete:
                 write_discrete()
@@ -81,7 +84,23 @@ def train_pair(
                     f"interrupted while training {name} weights. {folder} has the discrete model "
                     "as trained until then, and its predictions."
                 )
-        return compare(models, dataset)
+        return compare(models, dataset)._replace(history=epochs.rows)
+
+
+class Epochs(keras.callbacks.Callback):
+    """The callback keeps what Keras says after each epoch, as its CSVLogger writes it.
+
+    Attributes:
+        rows: The number of each epoch, from 0, and its numbers by their names.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, Any]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep the numbers of an epoch."""
+        self.rows.append({"epoch": epoch, **(logs or {})})
 
 
 class Steps(keras.callbacks.Callback):
@@ -258,11 +277,16 @@ def write_files(folder: pathlib.Path, comparison: Comparison, dataset: Dataset) 
         table[name] = dataset.names_of(answers_of(outputs, dataset.labels))
     table |= probability_columns(comparison.outputs[0], dataset.labels)
     with _writing(folder), folder_beside(folder / FILES[0]) as temporary:
-        model, csv, picture = (temporary / name for name in FILES)
+        model, csv, picture, history = (temporary / name for name in FILES)
         comparison.model.save(model)
         pandas.DataFrame(table).to_csv(csv, index=False)
         _picture(comparison.model, dataset).savefig(picture)
-        move_files({path: folder / path.name for path in (csv, picture, model)})
+        # Of a run that ends in its first epoch there are the names alone.
+        epochs = list(comparison.history)
+        pandas.DataFrame(epochs, columns=None if epochs else ["epoch", "loss"]).to_csv(
+            history, index=False
+        )
+        move_files({path: folder / path.name for path in (csv, picture, history, model)})
 
 
 def _picture(model: keras.Model, dataset: Dataset) -> Any:

@@ -43,6 +43,9 @@ def search(
         typer.Option(min=1, help="The most losses to compute, instead of --budget: repeatable."),
     ] = None,
     seed: Seed = 0,
+    maximize: Annotated[
+        bool, typer.Option("--maximize", help="Search for the largest number, not the smallest.")
+    ] = False,
     file: Annotated[
         pathlib.Path | None,
         typer.Option(help="A checkpoint: written as it goes; if it exists, the search goes on."),
@@ -57,7 +60,16 @@ def search(
     with refusals_of(file or ""):
         limit = Budget(seconds=budget) if evaluations is None else Budget(evaluations=evaluations)
         loss = _objective(objective, n)
-        result = look(loss, listed.tolist(), len(loss), limit, seed, file=file, verbose=0)
+        result = look(
+            loss,
+            listed.tolist(),
+            len(loss),
+            limit,
+            seed,
+            maximize=maximize,
+            file=file,
+            verbose=0,
+        )
     if as_json:
         show(_content(result), True)
         return
@@ -67,7 +79,7 @@ def search(
 
 def _content(result: Any) -> dict[str, Any]:
     """Return what a program wants to know of a result."""
-    names = ("vector", "codes", "loss", "bound", "proved", "evaluations", "note")
+    names = ("vector", "codes", "loss", "bound", "proved", "maximize", "evaluations", "note")
     return {name: getattr(result, name) for name in names}
 
 

@@ -60,6 +60,8 @@ written into DIR (quantal-run; where that has a run already, quantal-run-2 and s
   predictions.csv   row, target, both predictions and the discrete model's
                     probabilities for the rows held out
   values.png        the chosen values, and how often each is used
+  history.csv       the loss after each epoch of the discrete model, as Keras's
+                    CSVLogger writes it, for `quantal report --history`
 
 \b
 exit codes:

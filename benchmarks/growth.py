@@ -1,0 +1,203 @@
+"""How time grows with the number of elements n, and with the length of the list K.
+
+    KERAS_BACKEND=jax python benchmarks/growth.py --rows growth.jsonl
+    python benchmarks/growth.py --rows growth.jsonl --picture docs/pictures/growth.svg
+
+The first command measures on one backend and adds a JSON row for each point: the fastest and the
+median of several rounds, in seconds. n goes from 10^3 to `--largest` with 256 values, K from 2 to
+65,536 with 10^6 elements. Each work is repeated until a quarter of a second has passed.
+
+The second draws the rows, and prints a table of exponents from the fastest rounds. For n: the
+slope of a line through the logarithms, where a work takes at least ten times as long as with 10^3
+elements, which is mostly overhead. For K: the same slope over all K from 16 on; the logarithm of K
+itself has the slope 0.14 there, and what is linear has 1.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+
+SIZES = [1000, 3162, 10**4, 31_623, 10**5, 316_228, 10**6, 3_162_278, 10**7, 31_622_777, 10**8]
+LENGTHS = [2, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536]
+LENGTH, ELEMENTS = 256, 10**6
+"""The list's length while n grows, and the number of elements while K grows."""
+
+SECONDS, MOST_ROUNDS = 0.25, 50
+"""A work is repeated until so many seconds have passed, at least thrice, at most so often."""
+
+OVERHEAD = 10.0
+"""From so many times the time of the smallest size on, a work is fitted."""
+
+SHORTEST = 16
+"""From this length on growth with K is fitted: shorter lists have another form."""
+
+WORKS = ("projection", "step", "codes", "save", "load", "nearest in NumPy", "list")
+
+
+def values_of(length):
+    """A list of distinct numbers with a normal distribution's quantiles."""
+    from statistics import NormalDist
+
+    from quantal import Values
+
+    shares = (np.arange(length) + 0.5) / length
+    return Values([NormalDist().inv_cdf(share) for share in shares])
+
+
+def wait(result):
+    """Until the result is there: JAX computes ahead."""
+    if hasattr(result, "block_until_ready"):
+        result.block_until_ready()
+
+
+def seconds_of(work):
+    """The fastest and the median time of a work, after a first one that compiles."""
+    wait(work())
+    times = []
+    while len(times) < 3 or (sum(times) < SECONDS and len(times) < MOST_ROUNDS):
+        start = time.perf_counter()
+        wait(work())
+        times.append(time.perf_counter() - start)
+    return min(times), float(np.median(times))
+
+
+def works_of(elements, length, folder):
+    """Name and function of each work on a kernel with so many elements, about square."""
+    import keras
+
+    import quantal
+    from quantal._core.tensors.projection import projection_of
+    from quantal.testing import compiled
+
+    numbers = values_of(length)
+    rows = max(1, round(elements**0.5))
+    units = round(elements / rows)
+    layer = quantal.Discrete(keras.layers.Dense(units, use_bias=False), numbers)
+    model = keras.Sequential([keras.Input((rows,)), layer])
+    model.compile("adam", "mse")
+    x, y = np.ones((4, rows), "float32"), np.zeros((4, units), "float32")
+    latent = keras.ops.convert_to_tensor(layer.discrete_parameters[0].latent)
+    array = keras.ops.convert_to_numpy(latent)
+    path = os.path.join(folder, "model.quantal")
+    projected = compiled(projection_of(numbers).nearest)
+    ascending = numbers.tolist()
+    return {
+        "projection": lambda: projected(latent),
+        "step": lambda: model.train_on_batch(x, y),
+        "codes": lambda: layer.codes,
+        "save": lambda: quantal.save(model, path),
+        "load": lambda: quantal.load(path),
+        "nearest in NumPy": lambda: numbers.nearest(array),
+        "list": lambda: quantal.Values(ascending).midpoints,
+    }
+
+
+def measure(path, largest, names):
+    """Add the rows of one backend to a file."""
+    import keras
+
+    points = [("n", size, LENGTH) for size in SIZES if size <= largest]
+    points += [("K", ELEMENTS, length) for length in LENGTHS]
+    with tempfile.TemporaryDirectory() as folder, open(path, "a", encoding="utf-8") as rows:
+        for against, size, length in points:
+            for name, work in works_of(size, length, folder).items():
+                if name not in names or (name == "list" and against == "n"):
+                    continue
+                fastest, median = seconds_of(work)
+                row = {"backend": keras.config.backend(), "work": name, "against": against}
+                row |= {"n": size, "K": length, "fastest": fastest, "median": median}
+                print(json.dumps(row), file=rows, flush=True)
+                print(json.dumps(row), flush=True)
+            keras.backend.clear_session()
+
+
+def curves_of(rows):
+    """The sizes and times of each backend, work and direction; a later row counts."""
+    curves = {}
+    for row in rows:
+        curve = curves.setdefault((row["against"], row["work"], row["backend"]), {})
+        curve[row[row["against"]]] = row["fastest"]
+    return {key: tuple(np.array(sorted(curve.items())).T) for key, curve in curves.items()}
+
+
+def exponent_of(against, sizes, times):
+    """The slope of the logarithms, and the first and last size that were fitted; or None."""
+    fitted = times >= OVERHEAD * times[0] if against == "n" else sizes >= SHORTEST
+    if fitted.sum() < 3:
+        return None
+    slope = np.polyfit(np.log(sizes[fitted]), np.log(times[fitted]), 1)[0]
+    return float(slope), int(sizes[fitted].min()), int(sizes[fitted].max())
+
+
+def table_of(curves):
+    """Exponents as a Markdown table."""
+    lines = [
+        "| against | work | backend | exponent | fitted | seconds at the end |",
+        "|---" * 6 + "|",
+    ]
+    for (against, work, backend), (sizes, times) in sorted(curves.items()):
+        result = exponent_of(against, sizes, times)
+        slope, low, high = ("-", "", "") if result is None else result
+        cells = [against, work, backend, f"{slope:.2f}" if result else "-"]
+        cells += [f"{low:,} to {high:,}" if result else "too few points", f"{times[-1]:.3g}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(curves, path):
+    """Draw time against n and K, with a line for each work and a style for each backend."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "quantal"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", sharey=True)
+    colors = dict(zip(WORKS, plt.get_cmap("tab10").colors, strict=False))
+    styles = {"jax": "-", "tensorflow": "--", "torch": ":"}
+    titles = {
+        "n": f"elements n, with {LENGTH} values",
+        "K": f"values K, with {ELEMENTS:,} elements",
+    }
+    for axis, (against, title) in zip(axes, titles.items(), strict=True):
+        for (direction, work, backend), (sizes, times) in sorted(curves.items()):
+            if direction == against:
+                axis.loglog(sizes, times, styles[backend], color=colors[work], marker=".")
+        axis.set_xlabel(title)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds, the fastest round")
+    low, high = axes[0].get_xlim()
+    guide = np.array([max(low, 1e4), high])
+    axes[0].loglog(guide, guide * 1e-10, color="gray", linewidth=1)
+    axes[0].annotate("linear", (guide[1], guide[1] * 1e-10), color="gray", ha="right", va="top")
+    lines = [plt.Line2D([], [], color=color, label=work) for work, color in colors.items()]
+    shown = {backend for _, _, backend in curves}
+    lines += [plt.Line2D([], [], color="black", linestyle=style, label=backend)
+              for backend, style in styles.items() if backend in shown]  # fmt: skip
+    figure.legend(handles=lines, loc="outside right upper", frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=pathlib.Path, required=True)
+    parser.add_argument("--largest", type=float, default=1e7)
+    parser.add_argument("--work", action="append", choices=WORKS, help="measure only this")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw the rows, measure nothing")
+    arguments = parser.parse_args()
+    if arguments.picture is None:
+        measure(arguments.rows, arguments.largest, arguments.work or WORKS)
+        return
+    lines = arguments.rows.read_text(encoding="utf-8").splitlines()
+    curves = curves_of([json.loads(line) for line in lines])
+    print(table_of(curves))
+    draw(curves, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -808,6 +808,10 @@ def test_discretize_and_polish(capsys, tmp_path, random, free_model):
 
 @on_one_backend
 def test_files_and_rules_that_do_not_fit(capsys, tmp_path, free_model):
+    np.savez(tmp_path / "wide.npz", x=np.ones((5, 3)))
+    np.savez(tmp_path / "inputs.npz", x=np.ones((5, 2)))
+    (tmp_path / "names.json").write_text('["hidden"]')
+    ternary = [tmp_path / "out.keras", "--values", "ternary", "--calibrate"]
     for arguments, expected, message in [
         (["out.keras"], 2, "There are 0 lists and no rules. Expected one --values"),
         (["out.keras", "--rules", "{a"], 2, "is neither JSON nor a file of it"),
@@ -818,12 +822,23 @@ def test_files_and_rules_that_do_not_fit(capsys, tmp_path, free_model):
         ),
         ([tmp_path / "no" / "out.keras", "--values", "ternary"], 5, "folder that does not exist"),
         ([tmp_path / "out.keras", "--rules", '{"x": "ternary"}'], 4, "'x'"),
+        ([tmp_path / "out.keras", "--rules", '{"(": "ternary"}'], 4, "'(', which is no regular"),
+        ([tmp_path / "out.keras", "--rules", tmp_path / "names.json"], 2, "it holds list, no"),
+        ([*ternary, tmp_path / "wide.npz"], 4, "the shape (5, 3). Expected (rows, 2)"),
     ]:
         code, _, err = run(capsys, "discretize", free_model, *arguments)
         assert code == expected, err
         assert message in err
     code, _, err = run(capsys, "polish", free_model, "absent.csv", "--out", tmp_path / "p.keras")
     assert code == 3
+    polish = ["polish", free_model, tmp_path / "inputs.npz", "--out", tmp_path / "p.keras"]
+    code, _, err = run(capsys, *polish)
+    assert code == 4
+    assert "no column 'y'. It has none for a target. Name the target" in err
+    export = ["export", free_model, tmp_path / "no" / "net.c"]
+    code, _, err = run(capsys, *export)
+    assert code == 5
+    assert ".." not in err
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "bare.keras")
     code, _, err = run(capsys, "polish", tmp_path / "bare.keras", "wine")
     assert code == 4

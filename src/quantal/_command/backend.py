@@ -67,8 +67,8 @@ def load_model(path: str, is_compiled: bool = False) -> "keras.Model":
     # Keras, and what it reads with, raise errors of many kinds for damaged files.
     except Exception as error:
         raise Unreadable(
-            f"The model {path} cannot be read: {type(error).__name__}: {error}. Expected a "
-            "sound .keras file of Keras's own layers, without Lambda, or a file of "
+            f"The model {path} cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. "
+            "Expected a sound .keras file of Keras's own layers, without Lambda, or a file of "
             "quantal.save. Save the model again, with such layers."
         ) from error
 

@@ -119,7 +119,10 @@ def _parsed_rules(text: str | None) -> Any:
         return None
     try:
         content = text if text.lstrip().startswith("{") else pathlib.Path(text).read_text()
-        return json.loads(content)
+        rules = json.loads(content)
+        if not isinstance(rules, dict):
+            raise ValueError(f"it holds {type(rules).__name__}, no object")
+        return rules
     except (OSError, ValueError) as error:
         raise typer.BadParameter(
             f"{text!r} is neither JSON nor a file of it: {error}. Expected something like "

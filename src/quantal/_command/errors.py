@@ -70,6 +70,7 @@ def refusals_of(path: str | pathlib.Path = "") -> Iterator[None]:
         raise Unfit(str(error)) from error
     except OSError as error:
         raise Unwritable(
-            f"{path or error.filename} cannot be written: {error.strerror or error}. Expected a "
-            "path in a folder that exists and can be written."
+            f"{path or error.filename} cannot be written: "
+            f"{str(error.strerror or error).rstrip('.')}. Expected a path in a "
+            "folder that exists and can be written."
         ) from error

@@ -56,6 +56,7 @@ def read_rows(model: keras.Model, source: str, target: str | None = None) -> Row
         if "x" not in content:
             raise Unfit(f"{source} has {', '.join(content)}. Expected the inputs in an array x.")
         if encoding is None:
+            _check_shape(model, source, np.shape(content["x"]))
             names = {name: column for name, column in content.items() if np.ndim(column) == 1}
             return Rows(np.asarray(content["x"], np.float32), pandas.DataFrame(names), [])
         table = pandas.DataFrame(content["x"]).add_prefix("x")
@@ -66,6 +67,19 @@ def read_rows(model: keras.Model, source: str, target: str | None = None) -> Row
     if encoding is not None:
         return Rows(encoding.encode(source, table), table, encoding.remarks(table))
     return Rows(_plain_numbers(model, source, table, target), table, [])
+
+
+def _check_shape(model: keras.Model, source: str, shape: tuple[int, ...]) -> None:
+    """Refuse an array of another shape than a model with one input takes."""
+    expected = model.input_shape
+    if not isinstance(expected, tuple) or any(isinstance(size, tuple) for size in expected):
+        return
+    is_same = len(shape) == len(expected) and all(
+        size in (None, given) for given, size in zip(shape[1:], expected[1:], strict=True)
+    )
+    if not is_same:
+        sizes = ", ".join("any" if size is None else str(size) for size in expected[1:])
+        raise Unfit(f"{source} has an array x of the shape {shape}. Expected (rows, {sizes}).")
 
 
 def _plain_numbers(
@@ -118,8 +132,9 @@ def samples_of(model: keras.Model, source: str, target: str | None) -> tuple[Any
         return rows.numbers, targets_of(encoding, source, rows)
     if name not in rows.table:
         raise Unfit(
-            f"{source} has no column {name!r}. It has {', '.join(map(str, rows.table.columns))}. "
-            "Name the target with --target."
+            f"{source} has no column {name!r}. It has "
+            f"{', '.join(map(str, rows.table.columns)) or 'none for a target'}. Name the target "
+            "with --target; in an .npz file it is an array y."
         )
     numbers = finite_numbers(source, rows.table[name])
     is_whole = bool(np.all(numbers == np.floor(numbers)))

@@ -68,8 +68,14 @@ class Rules:
 
     @classmethod
     def of(cls, rules: Any) -> "Rules":
-        """Return the rules that an argument of `discretize` stands for."""
+        """Return the rules that an argument of `discretize` stands for.
+
+        Raises:
+            ValueError: A key of a mapping is no regular expression.
+        """
         if isinstance(rules, Mapping) and "values" not in rules:
+            for pattern in rules:
+                _check_expression(pattern)
             return cls(dict(rules), True)
         return cls({"": rules}, False)
 
@@ -275,3 +281,15 @@ def _refuse_idle_rules(rules: Rules, model: keras.Model, matches: ByIdentity[Mat
             f"{', '.join(nearest) or 'none'}. Give an expression that matches in a path; "
             "for other weights than kernels it must spell the weight's name."
         )
+
+
+def _check_expression(pattern: Any) -> None:
+    """Refuse what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"rules has the key {pattern!r}, which is no regular expression: {error}. Expected "
+            "one that is searched for in the paths of weights, such as 'hidden.*/kernel'. Put a "
+            "backslash before a sign that stands for itself, as re.escape does."
+        ) from None

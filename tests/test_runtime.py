@@ -10,7 +10,7 @@ from conftest import on_one_backend
 from quantal import Discrete, LearnableMultiplier, Scale, Values
 from quantal._models.files import contents_of
 from quantal._models.table_features import TableFeatures
-from quantal.runtime import load
+from quantal.runtime import _steps, load
 from quantal.runtime._functions import FUNCTIONS
 from quantal.runtime._layers import _READERS
 from quantal.runtime._machine import Machine
@@ -39,7 +39,7 @@ def assert_same(model, network, x):
     expected = model.predict(x, verbose=0)
     assert network.input_shape == model.input_shape[1:]
     assert network.output_shape == expected.shape[1:]
-    result = network.predict(x, batch_size=3)
+    result = network.predict(x, batch_size=9)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
 
@@ -110,10 +110,20 @@ def test_a_layer_computes_as_in_keras(name, random):
     shape, layer = LAYERS[name]
     # Nothing folds into an activation that stands before.
     model = keras.Sequential([keras.Input(shape), layers.Activation("tanh"), layer()])
-    x = random.normal(size=(4, *shape)).astype(np.float32)
+    x = random.normal(size=(10, *shape)).astype(np.float32)
     if name == "TableFeatures":
         x[1, 0], x[2, 1] = 0, np.nan
     assert_same(model, network_like(model), x)
+
+
+@pytest.mark.parametrize("values", ["binary", VALUES])
+@pytest.mark.parametrize("numbers", [1, 500, 3000])
+def test_parts_of_a_convolution_fit_together(values, numbers, random, monkeypatch):
+    """One line of outputs, a few, and several images at a time."""
+    monkeypatch.setattr(_steps, "_PATCHES", numbers)
+    layer = Discrete(layers.Conv2D(5, 3, strides=(2, 1), padding="same"), values)
+    model = keras.Sequential([keras.Input(IMAGES), layer])
+    assert_same(model, network_like(model), random.normal(size=(10, *IMAGES)).astype(np.float32))
 
 
 def test_the_table_of_layers_is_whole():

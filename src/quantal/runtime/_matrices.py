@@ -26,10 +26,12 @@ class Matrix(ABC):
     Attributes:
         inputs: The numbers of a sample.
         outputs: The numbers of its product.
+        padded_inputs: The inputs of a block of `product_of_blocks`; 0 where there are no blocks.
     """
 
     inputs: int
     outputs: int
+    padded_inputs: int = 0
 
     @property
     @abstractmethod
@@ -42,6 +44,14 @@ class Matrix(ABC):
 
         They are in an array of their own.
         """
+
+    def product_of_blocks(self, blocks: Floats) -> Floats:
+        """Return the products with blocks of eight samples, of shape (8 * blocks, outputs).
+
+        Args:
+            blocks: Shape (blocks, `padded_inputs`, 8), zeros behind the last input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no blocks. Call product.")
 
 
 class FloatMatrix(Matrix):
@@ -190,6 +200,8 @@ class PackedMatrix(Matrix):
             _part_of(words[:, whole * BUNDLE :], 1, whole * BUNDLE * lanes),
         ]
         self._padded_outputs = tiles * lanes
+        if layout.has_blocks:
+            self.padded_inputs = self._word_count * layout.codes_of_word
 
     @property
     def nbytes(self) -> int:
@@ -239,10 +251,24 @@ class PackedMatrix(Matrix):
             if part.bundles and samples:
                 self._threads.each_part(part.bundles, work, partial(multiply, part))
 
+    def product_of_blocks(self, blocks: Floats) -> Floats:
+        """Return the products with blocks of eight samples, of shape (8 * blocks, outputs).
+
+        Args:
+            blocks: Shape (blocks, `padded_inputs`, 8), zeros behind the last input.
+        """
+        results = np.zeros((len(blocks) * BLOCK, self._padded_outputs), np.float32)
+        self._add_products(blocks, results)
+        return results[:, : self.outputs]
+
     def _add_by_blocks(self, samples: Floats, results: Floats) -> None:
         """Add the products of whole blocks of samples, of shape (samples, padded inputs)."""
-        count, inputs = samples.shape
-        blocks = _aligned(samples.reshape(-1, BLOCK, inputs).swapaxes(1, 2))
+        blocks = samples.reshape(-1, BLOCK, samples.shape[1]).swapaxes(1, 2)
+        self._add_products(_aligned(blocks), results)
+
+    def _add_products(self, blocks: Floats, results: Floats) -> None:
+        """Add the products of blocks of shape (blocks, padded inputs, 8) to the results."""
+        count, inputs = len(blocks) * BLOCK, blocks.shape[1]
 
         def multiply(part: _Part, start: int, stop: int) -> None:
             kernels = self._kernels[part.tiles]

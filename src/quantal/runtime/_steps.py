@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._export.chain.steps import Window
+from quantal.runtime._layout import BLOCK
 from quantal.runtime._matrices import Matrix, PackedRows
 
 Floats = NDArray[np.float32]
@@ -51,7 +52,10 @@ class Linear(Step):
 
     def outputs_of(self, rows: Floats) -> Floats:
         """Return the outputs of rows of inputs."""
-        results = self.matrix.product(rows)
+        return self.finished(self.matrix.product(rows))
+
+    def finished(self, results: Floats) -> Floats:
+        """Return products times the scale, plus the bias, in their place in memory."""
         np.multiply(results, self.scale, out=results)
         return np.add(results, self.bias, out=results)
 
@@ -89,17 +93,78 @@ class Convolution(Step):
         w = self._window
         images = x.reshape(len(x), w.in_height, w.in_width, w.in_channels)
         results = np.empty((len(x), w.out_height * w.out_width, w.out_channels), np.float32)
-        channels, outputs = w.in_channels // w.groups, w.out_channels // w.groups
-        length = w.kernel_height * w.kernel_width * channels
-        step = max(1, _PATCHES // max(1, w.out_height * w.out_width * length))
-        for start in range(0, len(x), step):
-            block = padded(images[start : start + step], w, 0.0)
-            for index, group in enumerate(self.groups):
-                part = block[..., index * channels : (index + 1) * channels]
-                rows = patches(part, w).reshape(-1, length)
-                products = group.outputs_of(rows).reshape(len(block), -1, outputs)
-                results[start : start + step, :, index * outputs : (index + 1) * outputs] = products
+        # Blocks of eight images need no transposing of their patches.
+        whole = len(x) // BLOCK * BLOCK if all(map(_padded_inputs, self.groups)) else 0
+        for first, last, unit, compute in [
+            (0, whole, BLOCK, self._compute_blocks),
+            (whole, len(x), 1, self._compute_rows),
+        ]:
+            step = max(1, _PATCHES // max(1, self._numbers_of_line * w.out_height * unit)) * unit
+            lines = max(1, _PATCHES // max(1, self._numbers_of_line * step))
+            for start in range(first, last, step):
+                stop = min(start + step, last)
+                compute(images[start:stop], results[start:stop], lines)
         return results.reshape(len(x), *self._shape)
+
+    @property
+    def _numbers_of_line(self) -> int:
+        """The numbers of the patches of a sample's line of outputs."""
+        w = self._window
+        return w.out_width * w.kernel_height * w.kernel_width * w.in_channels // w.groups
+
+    def _compute_rows(self, images: Floats, results: Floats, lines: int) -> None:
+        """Set the results of images from their patches, a row for each position.
+
+        Args:
+            images: The images.
+            results: Shape (images, positions, outputs of all groups).
+            lines: The lines of outputs whose patches are multiplied at a time.
+        """
+        w = self._window
+        block, channels = padded(images, w, 0.0), w.in_channels // w.groups
+        for index, group in enumerate(self.groups):
+            part = block[..., index * channels : (index + 1) * channels]
+            for first in range(0, w.out_height, lines):
+                positions = slice(first * w.out_width, (first + lines) * w.out_width)
+                target = results[:, positions, self._outputs_of(index)]
+                length = w.kernel_height * w.kernel_width * channels
+                rows = patches(part, w, length, slice(first, first + lines))
+                target[...] = group.outputs_of(rows).reshape(target.shape)
+
+    def _compute_blocks(self, images: Floats, results: Floats, lines: int) -> None:
+        """Set the results of eight images at a time, which lie together for each number.
+
+        Args:
+            images: The images.
+            results: Shape (images, positions, outputs of all groups).
+            lines: The lines of outputs whose patches are multiplied at a time.
+        """
+        w = self._window
+        shape = (len(images) // BLOCK, BLOCK, *images.shape[1:])
+        together = np.moveaxis(images.reshape(shape), 1, -1)
+        shape = (len(images) // BLOCK, w.in_height, w.in_width, w.in_channels * BLOCK)
+        block = padded(np.ascontiguousarray(together).reshape(shape), w, 0.0)
+        channels = w.in_channels // w.groups * BLOCK
+        for index, group in enumerate(self.groups):
+            part = block[..., index * channels : (index + 1) * channels]
+            inputs = _padded_inputs(group)
+            for first in range(0, w.out_height, lines):
+                positions = slice(first * w.out_width, (first + lines) * w.out_width)
+                target = results[:, positions, self._outputs_of(index)]
+                rows = patches(part, w, inputs * BLOCK, slice(first, first + lines))
+                blocks = rows.reshape(-1, inputs, BLOCK)
+                products = group.finished(group.matrix.product_of_blocks(blocks))
+                products = products.reshape(len(block), -1, BLOCK, target.shape[-1])
+                target[...] = products.swapaxes(1, 2).reshape(target.shape)
+
+    def _outputs_of(self, group: int) -> slice:
+        outputs = self._window.out_channels // self._window.groups
+        return slice(group * outputs, (group + 1) * outputs)
+
+
+def _padded_inputs(line: Linear) -> int:
+    """Return the inputs of a block of the step's matrix; 0 where it takes no blocks."""
+    return line.matrix.padded_inputs
 
 
 class Depthwise(Step):
@@ -291,17 +356,17 @@ def seen(images: Floats, window: Window, y: int, x: int) -> Floats:
     ]
 
 
-def patches(images: Floats, window: Window) -> Floats:
-    """Return what each output sees, of shape (n, height, width, kernel positions, channels)."""
-    w = window
-    if w.kernel_height * w.kernel_width == 1:
-        return np.ascontiguousarray(seen(images, w, 0, 0))
-    positions = w.kernel_height * w.kernel_width
-    shape = (len(images), w.out_height, w.out_width, positions, images.shape[-1])
-    results = np.empty(shape, np.float32)
-    for position in range(positions):
-        results[:, :, :, position] = seen(images, w, *divmod(position, w.kernel_width))
-    return results
+def patches(images: Floats, window: Window, length: int, lines: slice) -> Floats:
+    """Return what the outputs of some lines see, shape (n * outputs, length), zeros at the end."""
+    w, channels = window, images.shape[-1]
+    taps = w.kernel_height * w.kernel_width
+    count = len(range(w.out_height)[lines])
+    results = np.empty((len(images), count, w.out_width, length), np.float32)
+    results[..., taps * channels :] = 0
+    for tap in range(taps):
+        target = results[..., tap * channels : (tap + 1) * channels]
+        target[...] = seen(images, w, *divmod(tap, w.kernel_width))[:, lines]
+    return results.reshape(-1, length)
 
 
 def _reach(outputs: int, stride: int, kernel: int, dilation: int) -> int:

@@ -338,7 +338,7 @@ def _mostly_free():
 @on_one_backend
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize(
-    "whose", ["number", "schedule", "SGD", "callback", "free", "length", "off"]
+    "whose", ["number", "schedule", "SGD", "callback", "free", "layers", "length", "off"]
 )
 def test_a_rate_that_somebody_chose_stays(whose, data):
     x, y = data
@@ -353,6 +353,9 @@ def test_a_rate_that_somebody_chose_stays(whose, data):
         more = [keras.callbacks.ReduceLROnPlateau("loss", patience=9)]
     if whose == "free":
         model, y = _mostly_free(), np.zeros((96, 50), "f4")
+    if whose == "layers":
+        model = keras.Sequential([*model.layers, layers.LayerNormalization()])
+        model.compile("adam", "mse")
     if whose == "off":
         finish = callbacks.Finish(falling_rate=False)
     if whose == "length":

@@ -169,7 +169,7 @@ def plan(asked: argparse.Namespace) -> Iterator[tuple[str, str, float]]:
             if not (estimator in case.references if reference else case.compares):
                 continue
             rates = case.rates[:1] if estimator in UNTRAINED else case.rates
-            if asked.end in ("constant", "finish"):
+            if asked.end in ("constant", "averages", "finish"):
                 rates = (ends.RATE, *rates)
             for rate in rates:
                 if not asked.rate or rate in asked.rate:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import Fit
+from quantal._core.keras_internals import Fit, flatten_layers
 from quantal._core.parameter import parameters_of
 
 DEFAULT = 0.001
@@ -23,6 +23,13 @@ best rates; the first kernel of a convnet, which `discretize` leaves free, is a 
 
 _ADAMS = (keras.optimizers.Adam, keras.optimizers.Nadam)
 """Their steps are as long as the rate, whatever the loss's scale. (AdamW is an Adam.)"""
+
+_ROW_NORMALIZATIONS = (
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.GroupNormalization,
+)
+"""Behind these 0.001 is the better rate: a dense network of three values lost a point at 0.01."""
 
 _OTHER_SCHEDULES = (
     keras.callbacks.LearningRateScheduler,
@@ -62,8 +69,8 @@ class FallingRate:
 
     It does so only where nobody chose a rate: the optimizer is an Adam with a rate of 0.001 that
     is no schedule, and no callback moves it; where `fit` knows the run's length; and where
-    kernels on lists are what trains. Between epochs, and after the run, the rate is
-    what it was before, so that files have that one.
+    kernels on lists are what trains, without layer normalization. Between epochs, and after the
+    run, the rate is what it was before, so that files have that one.
 
     Args:
         is_wanted: Whether it ever does.
@@ -97,6 +104,8 @@ class FallingRate:
         if any(isinstance(callback, _OTHER_SCHEDULES) for callback in callbacks):
             return
         if not _is_default(optimizer) and not self._is_of_interrupted(optimizer, callbacks, run):
+            return
+        if any(isinstance(layer, _ROW_NORMALIZATIONS) for layer in flatten_layers(model)):
             return
         if _listed_share(model) >= LISTED_SHARE:
             self._optimizer, self._last = optimizer, _rate_of(optimizer)

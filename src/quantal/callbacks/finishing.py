@@ -38,8 +38,9 @@ class Finish(keras.callbacks.Callback):
 
     Where nobody chose a rate, it falls along the run, from 0.01 to 0: with an Adam at Keras's
     default of 0.001, in a `fit` of known length, where nine tenths of the numbers in matrices
-    that train are on lists. Any other rate, a schedule and a callback that moves the rate are
-    the user's and stay. Between epochs and after the run the optimizer has its rate again.
+    that train are on lists and nothing is normalized by layers, groups or root mean squares. Any
+    other rate, a schedule and a callback that moves the rate are the user's and stay. Between
+    epochs and after the run the optimizer has its rate again.
 
     The window is a share of the run, also where its length is not known beforehand and where
     `EarlyStopping` ends it: a sample counts as the 16th power of its step. With validation data

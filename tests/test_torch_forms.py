@@ -97,3 +97,14 @@ def test_a_sum_of_many_gradients_keeps_the_small_ones():
     )
     shown.backward(ops.full((count,), 0.1))
     np.testing.assert_allclose(ascending.grad.numpy(), [[0, count * np.float32(0.1)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["binary", "long learned list"])
+def test_pytorchs_compiler_traces_a_training_call_in_one_graph(name):
+    import torch
+
+    layer = Discrete(keras.layers.Dense(6, use_bias=False), seed=0, **LAYERS[name])
+    x = ops.convert_to_tensor(np.random.default_rng(1).normal(size=(3, 4)).astype("float32"))
+    expected = layer(x, training=True)
+    traced = torch.compile(lambda x: layer(x, training=True), fullgraph=True, backend="eager")
+    np.testing.assert_allclose(numpy(traced(x)), numpy(expected), rtol=1e-6)

@@ -49,7 +49,8 @@ class LatentUnits:
             units = np.array([_units(row) for row in values.numbers], np.float32)
             self.offset, self.unit = units[:, 0].reshape(shape), units[:, 1].reshape(shape)
         self._offset, self._unit = Constant(self.offset), Constant(self.unit)
-        self._has_offset, self._has_unit = np.any(self.offset != 0), np.any(self.unit != 1)
+        # Booleans of Python: PyTorch's compiler breaks its graph at those of NumPy.
+        self._has_offset, self._has_unit = bool(np.any(self.offset)), bool(np.any(self.unit != 1))
 
     def values_of(self, latents: Tensor) -> Tensor:
         """Return latents as float32 numbers in the units of the list."""

@@ -20,6 +20,7 @@ from quantal._core.tensors.blocks import (
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.projection import projection_of
 from quantal._core.tensors.step_functions import Buckets, Chain, Grid
+from quantal._core.tensors.step_table import StepTable
 
 EVERY = {**NAMED, **LONG}
 
@@ -94,6 +95,8 @@ def test_each_form_returns_its_levels_to_the_bit(levels):
         array = values.ascending if levels == "numbers" else values.order
         check_form(Chain, values.midpoints, array, x)
         check_form(Buckets, values.midpoints, array, x)
+        if StepTable.of(values.midpoints, array) is not None:
+            check_form(StepTable.of, values.midpoints, array, x)
         if Grid.holds(values.midpoints, array):
             check_form(Grid, values.midpoints, array, x)
 
@@ -250,8 +253,50 @@ def test_the_ends_and_gaps_of_a_list():
 def test_forms():
     assert type(form_of(Values("nf4"))) is Chain
     assert type(form_of(Values("signed:8"))) is Grid
-    assert type(form_of(Values.signed(8, step=0.1))) is Buckets
-    assert type(form_of(LONG["huge"])) is Buckets
+    assert type(form_of(Values.signed(8, step=0.1))) is StepTable
+    assert type(form_of(LONG["log-spaced"])) is Buckets
+
+
+@pytest.mark.parametrize(
+    ("numbers", "most"),
+    [
+        (np.arange(200) * 0.1, 400),
+        (np.random.default_rng(0).normal(size=256), 22_000),
+        (np.geomspace(1e-6, 1, 256), 600),
+        (np.multiply.outer([-1, 1], np.geomspace(1e-3, 8, 100)).ravel(), 800),
+        ([*np.linspace(0, 1e-3, 100), 1e6], 4000),
+        ([*(1 + np.linspace(0, 1e-3, 100)), 1e6], None),
+    ],
+    ids=["even", "normal", "log-spaced", "with signs", "crowded at 0", "crowded elsewhere"],
+)
+def test_a_table_has_few_buckets_or_is_none(numbers, most):
+    values = Values(numbers)
+    table = StepTable.of(values.midpoints, values.ascending)
+    assert (table is None) if most is None else (table.buckets <= most)
+
+
+@pytest.mark.parametrize("numbers", [np.arange(40) * 0.1, np.geomspace(1e-6, 1, 40)])
+@pytest.mark.parametrize("compile", [False, True])
+def test_tables_agree_with_numpy(numbers, compile):
+    values = Values(numbers)
+    assert type(form_of(values)) is StepTable
+    testing.assert_nearest(values, testing.edge_cases(values), compile=compile)
+
+
+@pytest.mark.parametrize("scale", [0, 1], ids=["linear", "logarithmic"])
+def test_a_table_knows_numbers_whose_bucket_is_rounded_away(scale):
+    random = np.random.default_rng(5)
+    thresholds = np.sort(random.uniform(size=1000).astype(np.float32))
+    if scale:
+        thresholds = np.sort(random.choice([-1, 1], 1000) * np.exp(thresholds * 40)).astype(
+            "float32"
+        )
+    # Thinned, so that a table holds them.
+    thresholds = thresholds[::8]
+    x = np.append(thresholds, np.nextafter(thresholds, np.float32(-np.inf)))
+    levels = np.arange(len(thresholds) + 1, dtype=np.int32)
+    assert StepTable.of(thresholds, levels) is not None
+    check_form(StepTable.of, thresholds, levels, x)
 
 
 def test_a_projection_is_created_once_for_a_list_and_goes_with_it():
@@ -330,6 +375,6 @@ def test_pytorch_searches_unless_it_traces(monkeypatch):
 
 def test_search_stays_within_its_halvings_where_values_crowd():
     # All thresholds in one bucket but one: the search within it must find them all.
-    values = Values([*np.linspace(0, 1e-3, 100), 1e6])
+    values = Values([*(1 + np.linspace(0, 1e-3, 100)), 1e6])
     assert form_of(values).halvings >= 6
     testing.assert_nearest(values, testing.edge_cases(values))

@@ -519,6 +519,28 @@ def _mean_over_processes_in_torch() -> Function | None:
     return mean
 
 
+def taken(table: Tensor, positions: Tensor) -> Tensor:
+    """Return entries of a table at positions that are known to be within it.
+
+    Keras's take asks of each position whether it is negative, or beyond the end.
+
+    Args:
+        table: Tensor of shape (n,).
+        positions: int32 tensor, from 0 to n - 1.
+
+    Returns:
+        The entries in the shape of the positions.
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        return table.at[positions].get(mode="promise_in_bounds")
+    if backend == "tensorflow":
+        import tensorflow
+
+        return tensorflow.gather(table, positions)
+    return ops.take(table, positions)
+
+
 def eager_section() -> AbstractContextManager[Any]:
     """Return a context in which variables hold numbers, also while TensorFlow traces a graph.
 

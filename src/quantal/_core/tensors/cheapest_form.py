@@ -20,6 +20,7 @@ from quantal._core.tensors.step_functions import (
     Grid,
     StepFunction,
 )
+from quantal._core.tensors.step_table import StepTable
 
 
 def step_function(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> StepFunction:
@@ -46,5 +47,6 @@ def step_function(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> Step
 def _traced_form(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> StepFunction:
     if len(thresholds) <= LONGEST_CHAIN:
         return Chain(thresholds, levels)
-    form = Grid if Grid.holds(thresholds, levels) else Buckets
-    return form(thresholds, levels)
+    if Grid.holds(thresholds, levels):
+        return Grid(thresholds, levels)
+    return StepTable.of(thresholds, levels) or Buckets(thresholds, levels)

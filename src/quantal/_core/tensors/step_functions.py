@@ -8,6 +8,7 @@ and its fused arithmetic:
 |---|---|---|---|
 | up to 15 | `Chain`: a chain of selects | K per element, fused by a compiler | elements |
 | more, on a grid of powers of two | `Grid`: rounding | constant | elements |
+| more, of which no two lie too close | `StepTable` (in `step_table`): a bucket for each threshold, one comparison | constant | elements |
 | more | `Buckets`: a bucket table, then binary search within the bucket | log K at worst | elements |
 | more than 7, PyTorch on other devices where it does not trace | `Bisection`: its `searchsorted` | log K | elements |
 
@@ -24,6 +25,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from quantal._core.tensors.backend import taken
 from quantal._core.tensors.constants import Constant
 from quantal._core.types import Tensor
 
@@ -77,7 +79,7 @@ class Grid(StepFunction):
     """A grid rounds to multiples of a power of two, for lists of consecutive ones."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        self._below, self._top = _ends(thresholds)
+        self._below, self._top = ends(thresholds)
         self._step = float(levels[1]) - float(levels[0])
         self._first = float(levels[0]) / self._step
         self._last = self._first + len(levels) - 1
@@ -100,7 +102,7 @@ class Grid(StepFunction):
     def evaluate(self, x: Tensor) -> Tensor:
         # Division by a power of two and the fraction behind the floor are exact, so
         # this is the nearest multiple with ties upwards, to the bit.
-        x = _within(x, self._below, self._top) / self._step
+        x = within(x, self._below, self._top) / self._step
         floor = ops.floor(x)
         multiple = floor + ops.cast(x - floor >= 0.5, "float32")
         return ops.minimum(ops.maximum(multiple, self._first), self._last) * self._step
@@ -124,7 +126,7 @@ class Layout(NamedTuple):
 
 def lay_buckets(thresholds: NDArray[np.float32]) -> Layout:
     """Lay buckets over ascending thresholds; one bucket, where float32 allows no more."""
-    below, numbers = _ends(thresholds)[0], thresholds.astype(float)
+    below, numbers = ends(thresholds)[0], thresholds.astype(float)
     span = numbers[-1] - below
     buckets = _BUCKETS_PER_STEP * len(numbers)
     with np.errstate(over="ignore"):
@@ -144,7 +146,7 @@ class Buckets(StepFunction):
     """A bucket table says where each number's binary search among the thresholds starts."""
 
     def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        self._below, self._top = _ends(thresholds)
+        self._below, self._top = ends(thresholds)
         layout = lay_buckets(thresholds)
         self._buckets, self._per_unit = len(layout.start), layout.per_unit
         self._start, self.halvings = Constant(layout.start), layout.halvings
@@ -154,17 +156,17 @@ class Buckets(StepFunction):
         self._levels = Constant(levels)
 
     def evaluate(self, x: Tensor) -> Tensor:
-        x = _within(x, self._below, self._top)
+        x = within(x, self._below, self._top)
         if self._buckets == 1:
             count = ops.cast(ops.zeros_like(x), "int32")
         else:
             bucket = ops.cast((x - self._below) * self._per_unit, "int32")
-            count = ops.take(self._start(), ops.minimum(bucket, self._buckets - 1))
+            count = taken(self._start(), ops.minimum(bucket, self._buckets - 1))
         padded = self._padded()
         for halving in reversed(range(self.halvings)):
-            passed = x >= ops.take(padded, count + (2**halving - 1))
+            passed = x >= taken(padded, count + (2**halving - 1))
             count = ops.where(passed, count + 2**halving, count)
-        return ops.take(self._levels(), count)
+        return taken(self._levels(), count)
 
 
 class Bisection(StepFunction):
@@ -200,7 +202,7 @@ def _torch_traces() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def _ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:
+def ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:
     """Return a number just below the first threshold, and the last threshold.
 
     The first stands for everything below the thresholds, NaN included. It is no subnormal number:
@@ -213,7 +215,7 @@ def _ends(thresholds: NDArray[np.float32]) -> tuple[float, float]:
     return float(below), float(thresholds[-1])
 
 
-def _within(x: Tensor, below: float, top: float) -> Tensor:
+def within(x: Tensor, below: float, top: float) -> Tensor:
     """Return `x` limited to [below, top]: finite, and `below` for NaN."""
     x = ops.where(x >= below, x, below)
     return ops.where(x >= top, top, x)

@@ -1,7 +1,8 @@
-"""A weight of many numbers is one function of XLA's in TensorFlow's graphs."""
+"""A weight is computed in few passes and once a step, in TensorFlow's graphs by XLA."""
 
 import copy
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from quantal._core.tensors import backend, fused
 in_tensorflow = pytest.mark.skipif(
     backend.name() != "tensorflow", reason="the other backends have compilers or run eagerly"
 )
+
+in_jax = pytest.mark.skipif(backend.name() != "jax", reason="programs of JAX can be read")
 
 
 def trained(scale, **options):
@@ -71,3 +74,57 @@ def test_small_weights_need_no_compiler():
     variable = keras.Variable(np.ones(fused.FEWEST_ELEMENTS - 1, "float32"))
     result = object()
     assert function([variable], lambda: (result,)) == (result,)
+
+
+def traced_gradient(model, *inputs):
+    """The gradient to a model's latents in JAX, as a function of arrays, and these arrays."""
+    kinds = model.trainable_variables, model.non_trainable_variables
+    states = [[variable.value for variable in kind] for kind in kinds]
+
+    def loss(trained, others, x):
+        outputs, _ = model.stateless_call(trained, others, x, training=True)
+        return keras.ops.sum(outputs**2)
+
+    import jax
+
+    return jax.grad(loss), [*states, list(inputs) if len(inputs) > 1 else inputs[0]]
+
+
+def operations_in_loops(jaxpr, inside=False):
+    """The name and the shape of each operation of a JAX program that a loop repeats."""
+    for equation in jaxpr.eqns:
+        if inside:
+            yield equation.primitive.name, equation.outvars[0].aval.shape
+        is_loop = equation.primitive.name in ("scan", "while")
+        for parameter in keras.tree.flatten(list(equation.params.values())):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from operations_in_loops(inner, inside or is_loop)
+
+
+@in_jax
+def test_a_layer_that_is_called_twice_computes_its_weight_once_a_step():
+    import jax
+
+    inputs = [keras.Input((24,)), keras.Input((24,))]
+    layer = quantal.Discrete(keras.layers.Dense(24), [1, -1, 0.5, -0.5])
+    model = keras.Model(inputs, keras.layers.Dot(1)([layer(x) for x in inputs]))
+    gradient, arrays = traced_gradient(model, *np.ones((2, 3, 24), "float32"))
+    program = jax.jit(gradient).lower(*arrays).compile().as_text()
+    # A threshold a comparison.
+    assert len(re.findall(r"pred\[24,24\]\S* compare\(.*direction=GE", program)) == 3
+
+
+@in_jax
+def test_no_time_step_computes_a_weight():
+    import jax
+
+    inputs = keras.Input((5, 6))
+    layer = quantal.Discrete(keras.layers.LSTM(4), [1, -1, 0.5], ("kernel", "recurrent_kernel"))
+    model = keras.Model(inputs, layer(inputs))
+    gradient, arrays = traced_gradient(model, np.ones((2, 5, 6), "float32"))
+    operations = list(operations_in_loops(jax.make_jaxpr(gradient)(*arrays).jaxpr))
+    assert ("dot_general", (2, 16)) in operations
+    # The thresholds of (6, 16) and (4, 16) numbers.
+    compared = {(name, shape) for name in ("ge", "gt") for shape in ((6, 16), (4, 16))}
+    assert not compared & set(operations)

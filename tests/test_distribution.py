@@ -214,3 +214,112 @@ def test_a_run_on_several_devices_ends_as_on_one(tmp_path):
         )
     for name in ("network", "vector"):
         np.testing.assert_allclose(many[name], one[name], rtol=1e-4, atol=1e-4)
+
+
+TOGETHER = """
+import sys
+
+import jax
+import keras
+import numpy as np
+
+import quantal
+
+kind, index, address, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+keras.distribution.initialize(address, 2, index)
+if kind == "data":
+    distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
+else:
+    names = keras.distribution.list_devices()
+    mesh = keras.distribution.DeviceMesh((1, 2), ["batch", "model"], names)
+    layout_map = keras.distribution.LayoutMap(mesh)
+    layout_map[".*/hidden/kernel"] = (None, "model")
+    distribution = keras.distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False)
+keras.distribution.set_distribution(distribution)
+keras.utils.set_random_seed(0)
+random = np.random.default_rng(0)
+x = random.normal(size=(64, 6)).astype("f4")
+y = np.abs(x[:, :2]).sum(1, keepdims=True)
+part, batch = (slice(index, None, 2), 8) if kind == "data" else (slice(None), 16)
+dense = keras.layers.Dense(8, name="hidden")
+model = keras.Sequential(
+    [
+        keras.Input((6,)),
+        quantal.Discrete(dense, "ternary", estimator="settling", scale="learned"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dense(1),
+    ]
+)
+model.compile(keras.optimizers.Adam(0.01), "mse")
+callbacks = [quantal.callbacks.KeepBest("loss"), quantal.callbacks.Finish()]
+callbacks.append(quantal.callbacks.FreezeOscillating(0.1, 0.01))
+model.fit(x[part], y[part], batch, 4, verbose=0, callbacks=callbacks)
+(parameter,) = quantal.parameters_of(model)
+latent = parameter.latent.value
+assert latent.is_fully_replicated == (kind == "data")
+kernel, codes = np.asarray(model.layers[0].kernel), np.asarray(model.layers[0].codes)
+quantal.testing.assert_listed(model)
+budget = quantal.Budget(evaluations=100)
+report = quantal.polish(model, x, y, budget, verbose=0)
+assert report.loss <= report.loss_before
+quantal.save(model, f"{folder}/{kind}.quantal")
+quantal.export(model, f"{folder}/{kind}.npz")
+path = f"{folder}/{kind} {index}.npz"
+outputs = np.asarray(quantal.bake(model)(x))
+statistics = model.layers[1].moving_mean.numpy()
+np.savez(path, codes=np.asarray(parameter.codes), outputs=outputs, statistics=statistics)
+"""
+
+
+def environment_of(devices=1):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    paths = os.pathsep.join([str(SOURCE.parent), os.environ.get("PYTHONPATH", "")])
+    backend = keras.backend.backend()
+    return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": paths, "KERAS_BACKEND": backend}
+
+
+@pytest.mark.slow
+@on_jax
+@pytest.mark.parametrize("kind", ["data", "model"])
+def test_two_processes_train_save_and_one_goes_on(tmp_path, kind):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    commands = [
+        [sys.executable, "-c", TOGETHER, kind, str(index), address, str(tmp_path)]
+        for index in (0, 1)
+    ]
+    running = [subprocess.Popen(command, env=environment_of()) for command in commands]
+    assert [process.wait(500) for process in running] == [0, 0]
+    one, other = (np.load(tmp_path / f"{kind} {index}.npz") for index in (0, 1))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    model = quantal.load(tmp_path / f"{kind}.quantal")
+    assert numpy(model.layers[0].codes).tolist() == one["codes"].tolist()
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype("f4")
+    np.testing.assert_allclose(numpy(model(x)), one["outputs"], rtol=1e-5, atol=1e-5)
+    model.compile("adam", "mse")
+    before = model.evaluate(x, x[:, :1], verbose=0)
+    model.fit(x, x[:, :1], epochs=2, verbose=0)
+    assert model.evaluate(x, x[:, :1], verbose=0) < before
+
+
+@pytest.mark.slow
+def test_engines_end_where_one_device_does():
+    """The largest difference is a rounding, or what a rounding becomes in some steps."""
+    program = ROOT / "benchmarks" / "distribution.py"
+    if not program.exists():
+        pytest.skip("benchmarks are not beside the package")
+    command = [sys.executable, str(program), "--backend", keras.backend.backend()]
+    command += ["--steps", "30", "--json"]
+    run = subprocess.run(
+        command, env=environment_of(), capture_output=True, text=True, check=True, timeout=550
+    )
+    table = json.loads(run.stdout)
+    assert table
+    for engine in table.values():
+        assert engine["replicas equal"]
+        for codes, _, largest in engine["branches"].values():
+            assert codes == 0
+            assert largest < 1e-5

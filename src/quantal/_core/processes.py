@@ -104,14 +104,17 @@ def agreed(topic: str, value: Result) -> Result:
 def written_once(path: Any, write: Callable[[], Result]) -> Result:
     """Write a file in process 0 alone, while the others wait for it; return what `write` returns.
 
-    A process that is given another path than process 0 writes its own file.
+    A process that is given another path than process 0, or that waits in vain, writes it itself.
 
     Args:
         path: The file's path.
         write: Writes it.
     """
     path = os.path.abspath(os.fspath(path))
-    first_path, result = done_once("writing a file", lambda: (path, write()))
+    try:
+        first_path, result = done_once("writing a file", lambda: (path, write()))
+    except TimeoutError:  # Process 0 may have written it, and ended before it was asked.
+        return write()
     return result if path == first_path else write()
 
 
@@ -151,8 +154,9 @@ def _published(group: Group, topic: str, key: str) -> Any:
         is_result, result = pickle.loads(group.get(key))
     except Exception as error:  # Each framework has an error of its own.
         raise TimeoutError(
-            f"Process {group.index} of {group.count} waited {_MOST_SECONDS} seconds for process 0 "
-            f"in vain ({topic}). Expected the same calls in every process, or in process 0 alone."
+            f"Process {group.index} of {group.count} waited for process 0 in vain ({topic}): that "
+            f"has ended, or did not come to it within {_MOST_SECONDS} seconds. Expected the same "
+            "calls in every process, or in process 0 alone."
         ) from error
     if not is_result:
         raise RuntimeError(f"Process 0 failed ({topic}). Expected what it says: {result}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import Fit, batches_of_fit
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.backend import all_samples, whole_array
 from quantal._optimize.budget import Budget
 from quantal._optimize.polish.polish import polish
 from quantal._optimize.polish.report import PolishReport
@@ -67,6 +67,7 @@ class VectorPolish:
         data = data_in_memory(fit.data)
         if data is None:
             return None
+        data = all_samples(data)
         if self._budget is not None:
             return _polish(model, data, fit, self._budget)
         seconds = min(_MOST_SECONDS, _SECONDS_MORE + seconds_of_run)
@@ -162,7 +163,7 @@ def _polish(
 def _in_memory(validation: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Return validation data as polish takes them; None where they are no arrays."""
     data = (validation["x"], validation["y"], validation["sample_weight"])
-    return data if all(_is_numeric(leaf) for leaf in _arrays(data)) else None
+    return all_samples(data) if all(_is_numeric(leaf) for leaf in _arrays(data)) else None
 
 
 def _is_numeric(leaf: Any) -> bool:

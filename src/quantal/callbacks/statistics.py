@@ -11,7 +11,7 @@ import numpy as np
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.backend import spread, whole_array
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
 
@@ -94,6 +94,7 @@ def measure_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
     count, samples = 0, 0
     with _restored(others), _momenta_restored(normalizations), weights_replaced(listed):
         for inputs in batches:
+            inputs = spread(inputs)
             size = len(keras.tree.flatten(inputs)[0])
             for layer in normalizations:
                 # The first batch replaces the moving average, the next add their share to it.
@@ -133,7 +134,7 @@ def loss_with_statistics(model: keras.Model, batches: Sequence[Any]) -> tuple[fl
 
 def _joined(*arrays: Any) -> Tensor:
     """Return the samples of several batches as one tensor."""
-    return keras.ops.convert_to_tensor(np.concatenate(arrays))
+    return spread(keras.ops.convert_to_tensor(np.concatenate(arrays)))
 
 
 def batches_of(data: Any, batch_size: int) -> Iterator[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from quantal._core.processes import count
 from quantal._core.tensors.torch_gradient import custom_gradient_class
 from quantal._core.types import Tensor
 
@@ -378,6 +379,41 @@ def whole(tensor: Any) -> Any:
 
 def _same(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def spread(batch: Any) -> Any:
+    """Return a batch as `fit` gives it to a model: over the devices of all processes, if several.
+
+    Args:
+        batch: A structure of tensors or arrays, samples first: this process's part of the batch.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or count() == 1:
+        return batch
+    import jax
+
+    def placed(array: Any) -> Tensor:
+        layout = distribution.get_data_layout(array.shape).backend_layout
+        return jax.make_array_from_process_local_data(layout, ops.convert_to_numpy(array))
+
+    return keras.tree.map_structure(placed, batch, none_is_leaf=False)
+
+
+def all_samples(data: Any) -> Any:
+    """Return the samples that the processes of a distribution have together, in each of them.
+
+    Args:
+        data: A structure of NumPy arrays, samples first: this process's part, as many samples as
+            every other one has. All processes have to ask together.
+    """
+    if keras.distribution.distribution() is None or count() == 1:
+        return data
+    from jax.experimental import multihost_utils
+
+    def gathered(array: Any) -> NDArray[Any]:
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+    return keras.tree.map_structure(gathered, data, none_is_leaf=False)
 
 
 def has_numbers(tensor: Tensor) -> bool:

@@ -27,16 +27,20 @@ ESTIMATORS = (
 SCALES = (None, "learned", "least_squares")
 MOST_SECONDS = 1800
 
-# Backend, kind of distribution, processes, devices in each. The first of a backend is one device.
+# Backend, kind of distribution, processes, devices in each. The first of a backend is one device;
+# with the samples of each batch reversed it shows what roundings alone do.
 ENGINES = {
     "JAX, one device": ("jax", "none", 1, 1),
+    "JAX, one device, reversed batches": ("jax", "reversed", 1, 1),
     "JAX, DataParallel, 4 devices": ("jax", "data", 1, 4),
     "JAX, ModelParallel, 4 devices": ("jax", "model", 1, 4),
     "JAX, DataParallel, 2 processes": ("jax", "data", 2, 1),
     "JAX, ModelParallel, 2 processes": ("jax", "model", 2, 1),
     "TensorFlow, one device": ("tensorflow", "none", 1, 1),
+    "TensorFlow, one device, reversed batches": ("tensorflow", "reversed", 1, 1),
     "TensorFlow, MirroredStrategy, 2 devices": ("tensorflow", "data", 1, 2),
     "PyTorch, one process": ("torch", "none", 1, 1),
+    "PyTorch, one process, reversed batches": ("torch", "reversed", 1, 1),
     "PyTorch, DistributedDataParallel, 2 processes": ("torch", "data", 2, 1),
 }
 
@@ -46,13 +50,16 @@ def branch(estimator, scale):
     return f"{estimator}_{scale}"
 
 
-def data():
+def data(kind):
     import numpy as np
 
     random = np.random.default_rng(SEED)
     x = random.normal(size=(SAMPLES, FEATURES)).astype("float32")
     hidden = np.maximum(x @ random.choice([-1.0, 0.0, 1.0], (FEATURES, UNITS)), 0)
     y = (hidden @ random.normal(size=(UNITS, 1)) / UNITS).astype("float32")
+    if kind == "reversed":
+        order = np.arange(SAMPLES).reshape(-1, BATCH)[:, ::-1].ravel()
+        x, y = x[order], y[order]
     return x, y
 
 
@@ -82,12 +89,14 @@ def train_with_fit(kind, index, processes, devices, steps):
 
     scope, batch = contextlib.nullcontext(), BATCH
     part = slice(None)
-    if keras.backend.backend() == "jax" and kind != "none":
+    if kind in ("none", "reversed"):
+        pass
+    elif keras.backend.backend() == "jax":
         distribute_jax(kind)
         if kind == "data":
             batch = BATCH // processes
             part = rows_of(index, processes)
-    elif kind != "none":
+    else:
         import tensorflow as tf
 
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -100,7 +109,7 @@ def train_with_fit(kind, index, processes, devices, steps):
     with scope:
         model = network()
         model.compile(keras.optimizers.Adam(0.01), "mse")
-    x, y = data()
+    x, y = data(kind)
     y = dict.fromkeys(model.output_names, y[part])
     epochs = -(-steps * BATCH // SAMPLES)
     options = {"steps_per_epoch": steps} if epochs == 1 else {}
@@ -132,7 +141,7 @@ def distribute_jax(kind):
     keras.distribution.set_distribution(distribution)
 
 
-def train_with_loop(index, processes, steps):
+def train_with_loop(kind, index, processes, steps):
     """Train with PyTorch's own loop, as Keras's guide on DistributedDataParallel does."""
     import torch
 
@@ -140,7 +149,7 @@ def train_with_loop(index, processes, steps):
     replica = torch.nn.parallel.DistributedDataParallel(model) if processes > 1 else model
     trained = [v.value for v in model.trainable_variables]
     optimizer = torch.optim.Adam(trained, 0.01, eps=1e-7)
-    x, y = (torch.from_numpy(array) for array in data())
+    x, y = (torch.from_numpy(array) for array in data(kind))
     for step in range(steps):
         first = step * BATCH % SAMPLES
         begin = first + index * BATCH // processes
@@ -170,7 +179,7 @@ def work(engine, index, address, steps, file):
             torch.distributed.init_process_group(
                 "gloo", init_method=f"tcp://{address}", rank=index, world_size=processes
             )
-        model = train_with_loop(index, processes, steps)
+        model = train_with_loop(kind, index, processes, steps)
     else:
         model = train_with_fit(kind, index, processes, devices, steps)
     write(model, kind, file)

@@ -1,7 +1,9 @@
 """A run on several devices ends with the weights that it has on one."""
 
 import collections
+import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ from conftest import gradient_to, numpy, on_one_backend
 from quantal._core import parameter as parameters
 from quantal._core import processes
 from quantal._core.tensors import backend
-from repository import SOURCE
+from repository import ROOT, SOURCE
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
 

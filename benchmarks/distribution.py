@@ -310,7 +310,7 @@ def markdown(table, steps):
         f"{os.cpu_count()} cores, seed {SEED}:",
         "",
         "| estimator | scale | " + " | ".join(columns) + " |",
-        "|---|---" * 1 + "|---" * len(columns) + "|",
+        "|---" * (2 + len(columns)) + "|",
     ]
     for estimator in ESTIMATORS:
         for scale in SCALES:

@@ -190,6 +190,23 @@ def test_a_tensor_that_is_computed_once_is_no_part_of_a_matrix_product():
     assert "multiply(" not in kept.split(" dot(")[0]
 
 
+@pytest.mark.skipif(backend.name() != "jax", reason="XLA fuses so")
+def test_a_large_tensor_that_is_computed_once_is_no_part_of_another_loop():
+    # A product with each of eight rows computed it eight times.
+    import jax
+
+    x, w = (jax.ShapeDtypeStruct((*rows, 2**16), "float32") for rows in ((8,), ()))
+
+    def has_branch(wrap):
+        total = jax.jit(lambda x, w: ops.sum(x * wrap(w * w + 1.0)))
+        return " conditional(" in total.lower(x, w).compile().as_text()
+
+    assert has_branch(backend.computed_once)
+    assert not has_branch(lambda weight: weight)
+    numbers = np.float32([np.nan, -1.5, np.inf, 0] * 2**14)
+    np.testing.assert_array_equal(numpy(backend.computed_once(tensor(numbers))), numbers)
+
+
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_tensor_that_is_computed_once_stays_itself(compile):
     x = np.float32([-1.5, 0.0, np.inf, np.nan])

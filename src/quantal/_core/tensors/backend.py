@@ -473,13 +473,18 @@ def custom_gradient(function: Function) -> Function:
     return applied
 
 
+FEWEST_OF_A_BRANCH = 2**16
+"""From so many elements on a branch costs less than to compute them more than once."""
+
+
 def computed_once(tensor: Tensor) -> Tensor:
     """Return the tensor, and let XLA compute it before anything else uses it.
 
     XLA for processors takes sums and products of numbers into a matrix product that uses them,
     and then computes them anew for each number of the result: that took twenty times as long.
-    It takes no selection into one; an optimization barrier is gone before. The other backends
-    compute every tensor once.
+    It takes no selection into one; an optimization barrier is gone before. Into other loops it
+    takes selections, too, but no branch: the weight of a large multiplier was computed once for
+    each sample. The other backends compute every tensor once.
     """
     if keras.config.backend() != "jax":
         return tensor
@@ -492,7 +497,16 @@ def _selected_in_jax() -> Function:
 
     @jax.custom_jvp
     def selected(tensor: Tensor) -> Tensor:
+        if tensor.size < FEWEST_OF_A_BRANCH:
+            return select(tensor)
+        return jax.lax.platform_dependent(tensor, cpu=branched, default=select)
+
+    def select(tensor: Tensor) -> Tensor:
         return jax.numpy.where(jax.numpy.isnan(tensor), jax.numpy.nan, tensor)
+
+    def branched(tensor: Tensor) -> Tensor:
+        # Both branches return the tensor, which the compiler does not see.
+        return jax.lax.cond(tensor.ravel()[0] > 0, select, lambda x: x, tensor)
 
     # The derivative is exactly 1, without another look at the numbers.
     selected.defjvp(lambda primals, tangents: (selected(*primals), *tangents))

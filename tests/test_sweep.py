@@ -488,10 +488,13 @@ def test_a_vector_ends_the_same_however_busy_the_machine_is(monkeypatch):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse")
     x, y = sweeping.data()
-    quantal.sweep(model, x, y[:, :1], values=["binary"], epochs=1, verbose=0)
-    (arguments,) = finishes
-    assert arguments["polish"].seconds is None
-    assert arguments["polish"].evaluations <= 2000
+    for rates in (None, [0.001]):
+        settings = {"learning_rates": rates, "epochs": 1, "verbose": 0}
+        quantal.sweep(model, x, y[:, :1], values=["binary"], **settings)
+    assert all(arguments["polish"].seconds is None for arguments in finishes)
+    assert all(arguments["polish"].evaluations <= 2000 for arguments in finishes)
+    # A rate that the sweep compares is one that somebody chose.
+    assert [arguments["falling_rate"] for arguments in finishes] == [True, False]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # keras_tuner on new Pythons

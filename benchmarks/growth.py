@@ -10,7 +10,7 @@ values, K from 2 to 65,536 with 10^6 elements. Each work is repeated until a qua
 has passed.
 
 The second draws the rows, and prints a table of exponents. For n: the slope of a line through the
-logarithms, of times less that of 10^3 elements, which is mostly overhead, from ten times that on.
+logarithms, of times less that of 10^3 elements, which is mostly overhead, from three times that on.
 For K: the slope over all K from 16 on; the logarithm of K itself has the slope 0.16 there, and
 what is linear has 1.
 """
@@ -32,11 +32,14 @@ LENGTH, ELEMENTS = 256, 10**6
 SECONDS, MOST_ROUNDS = 0.25, 50
 """A work is repeated until so many seconds have passed, at least thrice, at most so often."""
 
-OVERHEAD = 10.0
+OVERHEAD = 3.0
 """From so many times the time of the smallest size on, a work is fitted."""
 
 SHORTEST = 16
 """From this length on growth with K is fitted: shorter lists have another form."""
+
+GUIDE = 6e-10
+"""The gray line of the picture takes so many seconds an element: it lies below the others."""
 
 WORKS = ("projection", "step", "codes", "save", "load", "nearest in NumPy", "list")
 
@@ -179,10 +182,10 @@ def draw(curves, path, by):
         axis.grid(alpha=0.3)
     kind = "processor time" if by == "processor" else f"the {by} round"
     axes[0].set_ylabel(f"seconds, {kind}")
-    low, high = axes[0].get_xlim()
-    guide = np.array([max(low, 1e4), high])
-    axes[0].loglog(guide, guide * 1e-10, color="gray", linewidth=1)
-    axes[0].annotate("linear", (guide[1], guide[1] * 1e-10), color="gray", ha="right", va="top")
+    guide = np.array([3e4, axes[0].get_xlim()[1]])
+    axes[0].loglog(guide, guide * GUIDE, color="gray", linewidth=1)
+    axes[0].annotate(" linear", (guide[0], guide[0] * GUIDE), color="gray", va="top")
+    axes[0].set_ylim(bottom=1e-5)
     lines = [plt.Line2D([], [], color=color, label=work) for work, color in colors.items()]
     shown = {backend for _, _, backend in curves}
     lines += [plt.Line2D([], [], color="black", linestyle=style, label=backend)

@@ -43,7 +43,7 @@ def scalars_of(tensor: Tensor) -> list[Scalar]:
         return list(tensor)
     if not are_read(tensor):
         return [tensor[index] for index in range(tensor.shape[0])]
-    return tensor.tolist()  # type: ignore[no-any-return]
+    return tensor.tolist()
 
 
 def scalar_of(tensor: Tensor) -> Scalar:

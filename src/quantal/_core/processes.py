@@ -10,6 +10,7 @@ A program of one process, and one that uses neither framework, decides for itsel
 """
 
 import collections
+import dataclasses
 import datetime
 import hashlib
 import os
@@ -17,7 +18,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +31,8 @@ _calls: collections.Counter[str] = collections.Counter()
 """How often this process has asked for each decision: all processes count alike."""
 
 
-class Group(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Group:
     """A group of processes runs one program.
 
     Attributes:
@@ -168,10 +170,9 @@ def _group() -> Group | None:
     jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
     if jax is not None and jax.distributed.is_initialized():
         return _group_of_jax()
-    is_available = torch is not None and torch.distributed.is_available()
-    if is_available and torch.distributed.is_initialized():
-        return _group_of_torch()
-    return None
+    if torch is None or not torch.distributed.is_available():
+        return None
+    return _group_of_torch() if torch.distributed.is_initialized() else None
 
 
 def _group_of_jax() -> Group:

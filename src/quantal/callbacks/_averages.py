@@ -121,8 +121,8 @@ class Averages:
         """Write the averages into a folder, as of the end of so many epochs."""
         content = io.BytesIO()
         arrays = {str(i): whole_array(a) for i, a in enumerate(self._averages)}
-        counts = np.array([epochs, self._step, self._weight])
-        np.savez(content, **{_COUNTS: counts, **arrays})
+        arrays[_COUNTS] = np.array([epochs, self._step, self._weight])
+        np.savez(content, allow_pickle=False, **arrays)
 
         def write() -> None:
             os.makedirs(folder, exist_ok=True)

@@ -52,6 +52,7 @@ class KeepBest(keras.callbacks.EarlyStopping):
         super().__init__(monitor, patience=math.inf, mode=mode, restore_best_weights=True)
         self.data = data
         self.batch_size = batch_size
+        self.best_weights: list[NDArray[Any]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Judge the epoch's weights."""

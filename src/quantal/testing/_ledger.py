@@ -144,7 +144,7 @@ class Ledger:
     def _record(self, use: Use) -> None:
         # A loop over time uses the same kernel at every step.
         paths = tuple(parameter.path for parameter in use.parameters)
-        digest = hashlib.blake2b(np.ascontiguousarray(use.value).view(np.uint8)).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(use.value).view(np.uint8).data).digest()
         key = (use.operation, paths, use.dtype, use.value.shape, digest)
         if key not in self._known:
             self._known.add(key)

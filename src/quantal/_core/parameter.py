@@ -505,7 +505,7 @@ class Parameter:
             value = projection.with_entries(value, latent)  # type: ignore[attr-defined]
         if self.scale_state is not None:
             value = self.scale_state.apply(value, latent, projection)
-        return computed_once(value)
+        return computed_once(value, training)
 
     def advance(self) -> None:
         """Move the estimator's state, and what it computes, on by a training step.

@@ -477,7 +477,7 @@ FEWEST_OF_A_BRANCH = 2**16
 """From so many elements on a branch costs less than to compute them more than once."""
 
 
-def computed_once(tensor: Tensor) -> Tensor:
+def computed_once(tensor: Tensor, in_training: bool = True) -> Tensor:
     """Return the tensor, and let XLA compute it before anything else uses it.
 
     XLA for processors takes sums and products of numbers into a matrix product that uses them,
@@ -485,19 +485,23 @@ def computed_once(tensor: Tensor) -> Tensor:
     It takes no selection into one; an optimization barrier is gone before. Into other loops it
     takes selections, too, but no branch: the weight of a large multiplier was computed once for
     each sample. The other backends compute every tensor once.
+
+    Args:
+        tensor: A tensor.
+        in_training: Whether a branch is allowed; what is exported has none.
     """
     if keras.config.backend() != "jax":
         return tensor
-    return _selected_in_jax()(tensor)
+    return _selected_in_jax(in_training)(tensor)
 
 
 @functools.cache
-def _selected_in_jax() -> Function:
+def _selected_in_jax(in_training: bool) -> Function:
     import jax
 
     @jax.custom_jvp
     def selected(tensor: Tensor) -> Tensor:
-        if tensor.size < FEWEST_OF_A_BRANCH:
+        if not in_training or tensor.size < FEWEST_OF_A_BRANCH:
             return select(tensor)
         return jax.lax.platform_dependent(tensor, cpu=branched, default=select)
 

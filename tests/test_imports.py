@@ -79,7 +79,10 @@ def loaded_by(statement):
 
 def test_importing_quantal_loads_no_framework():
     assert loaded_by("import quantal; quantal.Values('nf4').codes([0.3])") == "[]"
-    assert loaded_by("import quantal.objectives, quantal.schedules, quantal.plots") == "[]"
+    assert (
+        loaded_by("import quantal.objectives, quantal.schedules, quantal.plots, quantal.runtime")
+        == "[]"
+    )
 
 
 @pytest.mark.product

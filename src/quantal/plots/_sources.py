@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.table import shortened
-from quantal._core.tensors.backend import whole_array
 from quantal._core.views import Views
 
 if TYPE_CHECKING:
@@ -243,6 +242,8 @@ def numbers_of(tensor: Any) -> Any:
         return vector
     if "keras" in sys.modules:
         from keras import KerasTensor, Variable, ops
+
+        from quantal._core.tensors.backend import whole_array
 
         if isinstance(tensor, Variable) or ops.is_tensor(tensor):
             if isinstance(tensor, KerasTensor):

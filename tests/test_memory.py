@@ -24,17 +24,9 @@ SIDE, LENGTH = 3163, 256
 MOST_OF_A_FLOAT_LAYER = 2.0
 """Measured with Adam: 1.3 times a float layer on PyTorch, 1.6 on JAX, 1.9 on TensorFlow."""
 
-WORKS = {
-    "assert_listed": 0.3,
-    "summary": 0.5,
-    "save": 0.5,
-    "load": 1.6,
-    "bake": 1.6,
-    "finalize": 1.6,
-    "discretize": 1.6,
-}
-"""The most that a kind of work takes above what was there, in multiples of the weights. Three and
-more of them return another model: they take its weights, too."""
+MOST_OF_ASSERT_LISTED = 0.3
+"""The most that `assert_listed` takes above a model that exists, in multiples of its weights:
+measured 0.27 on JAX, 0.06 on TensorFlow, and 0.21 on PyTorch with half as many kernels."""
 
 
 @on_linux
@@ -66,10 +58,9 @@ def test_training_on_every_backend():
 
 @on_linux
 @pytest.mark.slow
-@pytest.mark.parametrize("work", WORKS)
-def test_work_on_a_large_model(work):
-    most = peak(work, 48, 1024, 16)
-    assert most < WORKS[work], most
+def test_assert_listed_of_a_large_model():
+    most = peak("assert_listed", 48, 1024, 16)
+    assert most < MOST_OF_ASSERT_LISTED, most
 
 
 @on_one_backend

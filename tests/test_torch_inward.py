@@ -69,6 +69,14 @@ def test_a_nan_latent_shows_in_the_value_and_keeps_its_gradient():
     np.testing.assert_array_equal(x.grad.numpy(), [-1, 0])
 
 
+@pytest.mark.parametrize("outside", [9.0, -9.0])
+def test_a_latent_beyond_one_end_alone_is_seen(outside):
+    x = leaf([outside, 0.25])
+    sign = np.sign(outside)
+    special(ops.ones_like(x), x).backward(ops.convert_to_tensor(np.float32([-sign, -sign])))
+    np.testing.assert_array_equal(x.grad.numpy(), [0, -sign])
+
+
 def test_no_latents_have_no_gradient():
     x = leaf(np.zeros((0, 3)))
     special(ops.ones_like(x), x).sum().backward()

@@ -9,6 +9,7 @@ from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of,
 from quantal._core.numbers.fitting import least_squares_scale, mean_absolute_scale, mean_magnitude
 from quantal._core.scale import METHODS, rounded_to_powers
 from quantal._core.tensors.latent_units import LatentUnits
+from quantal._core.tensors.scaled import scaled
 from quantal.layers._channels import output_axes
 
 ROWS = Values([[1, -1, 0.5], [0.25, 3, -2], [0, 1, 2], [-1, 0, 1]])
@@ -729,3 +730,35 @@ def test_every_scale_trains_under_the_compiler_of_pytorch(random):
     for old, parameter in zip(before, parameters_of(model), strict=True):
         assert not np.array_equal(old, numpy(parameter.scale_state.relative))
         testing.assert_members(parameter.listed_values, parameter.values)
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="the other backends have own forms")
+@pytest.mark.parametrize("shape", [(3, 5), (256, 512), (5, 3, 256, 64)])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("ends", ["floats", "tensors"])
+def test_a_scaled_value_has_the_gradient_of_the_general_form(shape, per_channel, ends, random):
+    import jax
+
+    def general(value, damped, latent, low, high):
+        inside = (latent >= low) & (latent <= high)
+        slope = jax.lax.stop_gradient(value) - jax.numpy.where(inside, latent, 0.0)
+        return 0.5 * value + slope * (damped - jax.lax.stop_gradient(damped))
+
+    def own(value, damped, latent, low, high):
+        return scaled(value, ops.full_like(damped, 0.5), latent, damped, low, high)
+
+    factors = (1,) * (len(shape) - 1) + shape[-1:] if per_channel else ()
+    value, latent, upstream = (random.normal(size=shape).astype("float32") for _ in range(3))
+    damped = random.uniform(0.5, 1, factors).astype("float32")
+    low, high = (-1.0, 0.5) if ends == "floats" else (np.float32([-1.0]), np.float32([0.5]))
+    gradients = []
+    for function in (general, own):
+        result, pull_back = jax.vjp(
+            lambda *pair, function=function: function(*pair, latent, low, high), value, damped
+        )
+        np.testing.assert_array_equal(result, 0.5 * value)
+        gradients.append(pull_back(upstream))
+    for one, other in zip(*gradients, strict=True):
+        assert one.shape == other.shape
+        scale_of_sums = np.sqrt(value.size / max(damped.size, 1))
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale_of_sums)

@@ -15,6 +15,7 @@ from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import as_if, inward
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.projection import Projection
+from quantal._core.tensors.scaled import scaled
 from quantal._core.tensors.step_functions import StepFunction
 from quantal._core.tensors.torch_scaled import plain_scaled
 from quantal._core.types import Tensor
@@ -91,6 +92,8 @@ class ScaleState:
         damped = self.start * self._damped(math.prod(value.shape), projection)
         if keras.config.backend() == "torch" and is_plain(value) and is_plain(latent):
             return plain_scaled(value, scale, latent, damped, low, high)
+        if keras.config.backend() == "jax":
+            return scaled(value, scale, latent, damped, low, high)
         latent = ops.stop_gradient(latent)
         inside = ops.logical_and(latent >= low, latent <= high)
         slope = ops.stop_gradient(value) - ops.where(inside, latent, 0.0)

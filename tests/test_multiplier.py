@@ -53,7 +53,7 @@ def test_what_the_layer_multiplies_by_in_training_is_listed(dtype):
 def test_the_usual_line_is_caught(monkeypatch):
     stop = keras.ops.stop_gradient
     monkeypatch.setattr(
-        estimators._hardening, "as_if_inward", lambda value, x, low, high: x + stop(value - x)
+        estimators.settling, "as_if_pulled", lambda value, x, *others: x + stop(value - x)
     )
     layer = LearnableMultiplier(NAMED["tenths"], kernel_initializer="random_normal")
     with pytest.raises(AssertionError, match="not in"):

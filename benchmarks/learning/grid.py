@@ -120,7 +120,7 @@ class Trainer:
             return run._replace(latent=run.optimized)
         moved = run.optimized - run.last
         move = self.estimator.effective_move(moved, run.traces, run.state)
-        after = (run.latent + move.latent, list(move.traces), move.state)
+        after = (run.latent + move.latent, list(move.traces), jax.numpy.asarray(move.state))
         has_moved = (moved != 0).any()
         latent, traces, state = jax.tree.map(
             lambda new, old: jax.numpy.where(has_moved, new, old),

@@ -446,6 +446,13 @@ def transforms_in_torch() -> bool:
     )
 
 
+def is_traced_in_torch() -> bool:
+    """Return whether `torch.jit.trace` writes a file's program of what is computed now."""
+    import torch
+
+    return not torch.compiler.is_compiling() and torch.jit.is_tracing()
+
+
 # Here and not when it is needed, since PyTorch's compiler warns of a cached function.
 _gradient_class: Any = custom_gradient_class() if keras.config.backend() == "torch" else None
 
@@ -463,10 +470,9 @@ def custom_gradient(function: Function) -> Function:
     """
     if keras.config.backend() != "torch":
         return ops.custom_gradient(function)
-    import torch
 
     def applied(*arguments: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling() and torch.jit.is_tracing():
+        if is_traced_in_torch() or _compiles_without_gradient(arguments):
             return function(*arguments)[0]
         return _gradient_class.apply(function, *arguments)
 
@@ -593,6 +599,15 @@ def taken(table: Tensor, positions: Tensor) -> Tensor:
 
         return tensorflow.gather(table, positions)
     return ops.take(table, positions)
+
+
+def _compiles_without_gradient(tensors: tuple[Tensor, ...]) -> bool:
+    """Return whether PyTorch compiles a call that nobody differentiates: it fails at gradients."""
+    import torch
+
+    if not torch.compiler.is_compiling():
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
 def eager_section() -> AbstractContextManager[Any]:

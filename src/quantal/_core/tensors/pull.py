@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.tensors.backend import custom_gradient
+from quantal._core.tensors.backend import custom_gradient, is_traced_in_torch
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, as_if, inward, pulled, without_outward
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.scalars import Scalar, total
@@ -38,7 +38,8 @@ def as_if_pulled(
     >>> float(as_if_pulled(ops.ones(()), ops.zeros(()), ops.ones(()), 0.5, -1.0, 1.0))
     1.0
     """
-    if not isinstance(low, float):
+    is_traced = keras.config.backend() == "torch" and is_traced_in_torch()
+    if is_traced or not isinstance(low, float):
         return as_if(value, inward(pulled(x, strength * direction), low, high))
     is_number = isinstance(strength, float)
     if keras.config.backend() == "torch" and is_number and is_plain(x) and is_plain(value):

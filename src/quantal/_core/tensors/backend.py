@@ -480,7 +480,8 @@ def custom_gradient(function: Function) -> Function:
 
 
 FEWEST_OF_A_BRANCH = 2**16
-"""From so many elements on a branch costs less than to compute them more than once."""
+"""From so many elements on a branch costs a vector less than to compute it more than once. A matrix
+is used in products, which take no selection; a branch is one more copy of it."""
 
 
 def computed_once(tensor: Tensor, in_training: bool = True) -> Tensor:
@@ -507,7 +508,8 @@ def _selected_in_jax(in_training: bool) -> Function:
 
     @jax.custom_jvp
     def selected(tensor: Tensor) -> Tensor:
-        if not in_training or tensor.size < FEWEST_OF_A_BRANCH:
+        is_vector = max(tensor.shape, default=0) == tensor.size
+        if not (in_training and is_vector) or tensor.size < FEWEST_OF_A_BRANCH:
             return select(tensor)
         return jax.lax.platform_dependent(tensor, cpu=branched, default=select)
 

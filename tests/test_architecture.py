@@ -16,8 +16,9 @@ ORDER = """
 _core                   types by_identity table views processes
 _core.numbers           presets series checks entropy k_means values crossings fitting
 _core.numbers           calibration knapsack
-_core.tensors           torch_gradient backend scalars constants plain_torch step_functions
-_core.tensors           step_table blocks torch_inward torch_scaled torch_rows scaled gradients
+_core.tensors           torch_gradient backend distributed computed_once scalars
+_core.tensors           constants plain_torch step_functions step_table blocks
+_core.tensors           torch_inward torch_scaled torch_rows scaled gradients
 _core.tensors           cheapest_form row_steps gaps projection torch_pull pull latent_units
 _core.tensors           kept fused
 _core                   keras_internals companion estimator effective_latent scale

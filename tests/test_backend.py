@@ -9,6 +9,7 @@ from keras import ops
 
 from conftest import numpy
 from quantal._core.tensors import backend
+from quantal._core.tensors.computed_once import computed_once
 
 COMPILERS = [backend.compiled, backend.graph]
 
@@ -185,7 +186,7 @@ def test_a_tensor_that_is_computed_once_is_no_part_of_a_matrix_product():
         parts = mean.lower(*tensors).compile().as_text().split("\n\n")
         return [part for part in parts if " dot(" in part]
 
-    (fused,), (kept,) = products(lambda weight: weight), products(backend.computed_once)
+    (fused,), (kept,) = products(lambda weight: weight), products(computed_once)
     assert "multiply(" in fused.split(" dot(")[0]
     assert "multiply(" not in kept.split(" dot(")[0]
 
@@ -201,17 +202,17 @@ def test_a_large_tensor_that_is_computed_once_is_no_part_of_another_loop():
         total = jax.jit(lambda x, w: ops.sum(x * wrap(w * w + 1.0)))
         return " conditional(" in total.lower(x, w).compile().as_text()
 
-    assert has_branch(backend.computed_once)
+    assert has_branch(computed_once)
     assert not has_branch(lambda weight: weight)
     numbers = np.float32([np.nan, -1.5, np.inf, 0] * 2**14)
-    np.testing.assert_array_equal(numpy(backend.computed_once(tensor(numbers))), numbers)
+    np.testing.assert_array_equal(numpy(computed_once(tensor(numbers))), numbers)
 
 
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_tensor_that_is_computed_once_stays_itself(compile):
     x = np.float32([-1.5, 0.0, np.inf, np.nan])
-    np.testing.assert_array_equal(numpy(backend.computed_once(tensor(x))), x)
-    gradient = backend.gradient_of(lambda x: 3 * backend.computed_once(x), x, compile)
+    np.testing.assert_array_equal(numpy(computed_once(tensor(x))), x)
+    gradient = backend.gradient_of(lambda x: 3 * computed_once(x), x, compile)
     np.testing.assert_array_equal(gradient, [3, 3, 3, 3])
-    double = backend.vectorize(lambda points: backend.computed_once(points[0] * 2))
+    double = backend.vectorize(lambda points: computed_once(points[0] * 2))
     np.testing.assert_array_equal(numpy(double([tensor(x[:2])])), [-3, 0])

@@ -17,7 +17,7 @@ from quantal._command.errors import Unfit
 from quantal._command.scores import Scores, baseline_of, outputs_of, scores_of
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.discretize import discretize
 from quantal._models.table_features import TableFeatures
 from quantal._models.walk import is_container, outermost_layers

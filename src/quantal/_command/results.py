@@ -32,7 +32,7 @@ from quantal._command.scores import answers_of, probability_columns
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._core.table import Column, Table
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.views import Views
 from quantal._optimize.interruption import stop_requests
 from quantal._storage.atomic import folder_beside, move_files

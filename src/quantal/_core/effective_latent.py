@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import without_autocast
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.scalars import Scalar, scalar_of, scalars_of, select, tensor_of, total
 from quantal._core.types import Tensor

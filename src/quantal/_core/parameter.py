@@ -31,13 +31,9 @@ from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import (
-    computed_once,
-    has_numbers,
-    whole,
-    whole_array,
-    with_mean_gradient,
-)
+from quantal._core.tensors.backend import has_numbers
+from quantal._core.tensors.computed_once import computed_once
+from quantal._core.tensors.distributed import whole, whole_array, with_mean_gradient
 from quantal._core.tensors.fused import FusedFunction
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor

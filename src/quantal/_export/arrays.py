@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._export.target import Written
 from quantal._storage.names import unused_name
 

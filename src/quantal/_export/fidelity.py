@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._export.inputs import inputs_of
 from quantal._export.precision import computes_in_float32, in_float32
 from quantal._export.report import Figures, Report, size_of

@@ -6,7 +6,7 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 
 
 def check_numbers(model: keras.Model) -> None:

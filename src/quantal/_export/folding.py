@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._export.precision import in_float32
 from quantal._models.bake import plain_clone
 from quantal._models.finalize import trainable

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta)

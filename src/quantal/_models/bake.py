@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable

@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.processes import check_alike
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 
 Data = tuple[Any, Any, Any]

@@ -19,7 +19,7 @@ from quantal._core.keras_internals import (
     untrack,
 )
 from quantal._core.parameter import parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.kept_class import (
     class_of,
     containers_of,

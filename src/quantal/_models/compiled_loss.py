@@ -14,7 +14,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import weights_replaced
 from quantal._models.named_metric import NamedMetric

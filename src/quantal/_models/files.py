@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantal._core.keras_internals import names_from_the_start
 from quantal._core.parameter import Parameter
 from quantal._core.processes import written_once
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.config_limits import check_config
 from quantal._models.layer_state import (
     assets_of,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.calibration import Floats
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.calibration.calibrate import (
     OneKernel,
     Target,

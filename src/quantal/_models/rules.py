@@ -20,7 +20,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import parameters_of
 from quantal._core.scale import Scale, resolve_scale
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.walk import outermost_layers, paths_of, weights_of
 from quantal.estimators.policy import parse
 from quantal.layers._channels import fan_in, owner_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.table import Table, frame
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.views import Views
 from quantal._models.files import check_loadable, contents_of
 from quantal._models.multiplications import KINDS, kind_of_product, multiplications_of

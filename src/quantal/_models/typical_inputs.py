@@ -9,7 +9,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from quantal._core.keras_internals import flatten_layers, inputs_of_graph, nodes_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.inputs import Array, inputs_like, symbolic_inputs
 from quantal._models.walk import is_container
 from quantal.layers.discrete import unwrapped

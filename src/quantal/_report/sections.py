@@ -6,7 +6,7 @@ from typing import Any
 
 from quantal._core.parameter import Parameter
 from quantal._core.table import Column, Table
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.summary import Summary
 from quantal._report.pictures import figure_of
 from quantal.plots.latents import plot_latents

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._storage.codes import Packed
 from quantal._storage.packing import pack, unpack
 

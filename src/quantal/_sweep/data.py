@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 
 DEFAULT_SHARE = 0.2
 """The share of the samples that is held out where no validation data are given."""

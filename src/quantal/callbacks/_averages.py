@@ -14,7 +14,8 @@ from quantal._core.effective_latent import EffectiveLatent, function_of
 from quantal._core.keras_internals import present_state, trained_values
 from quantal._core.parameter import parameters_of
 from quantal._core.processes import written_once
-from quantal._core.tensors.backend import graph, whole_array
+from quantal._core.tensors.backend import graph
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._storage.archive import read_archive
 from quantal._storage.atomic import replace_file

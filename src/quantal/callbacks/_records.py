@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 
 
 class EpochNumbers(NamedTuple):

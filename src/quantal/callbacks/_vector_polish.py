@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import Fit, batches_of_fit
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import all_samples, whole_array
+from quantal._core.tensors.distributed import all_samples, whole_array
 from quantal._optimize.budget import Budget
 from quantal._optimize.polish.polish import polish
 from quantal._optimize.polish.report import PolishReport

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal.callbacks._parameters import all_parameters
 
 

@@ -7,7 +7,7 @@ import keras
 from numpy.typing import NDArray
 
 from quantal._core.processes import agreed
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 
 
 class KeepBest(keras.callbacks.EarlyStopping):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal.callbacks._parameters import required_parameters
 
 

@@ -23,7 +23,7 @@ from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of, paths_in_layouts
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve

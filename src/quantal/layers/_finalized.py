@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import own_variables
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._storage import packing
 from quantal._storage.record import Record, record_of, restore
 

@@ -22,7 +22,8 @@ from quantal._core.numbers.values import Values
 from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.scale import Scale
 from quantal._core.scale_state import nearest_powers
-from quantal._core.tensors.backend import concrete_section, eager_section, whole_array
+from quantal._core.tensors.backend import concrete_section, eager_section
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 
 FirstScale = Callable[[], Any]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import LATENT_SUFFIX
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal.layers._discrete_layer import DiscreteLayer
 
 # By the identity of the latents, which a wrapper that lives keeps alive.

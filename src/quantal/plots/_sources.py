@@ -243,7 +243,7 @@ def numbers_of(tensor: Any) -> Any:
     if "keras" in sys.modules:
         from keras import KerasTensor, Variable, ops
 
-        from quantal._core.tensors.backend import whole_array
+        from quantal._core.tensors.distributed import whole_array
 
         if isinstance(tensor, Variable) or ops.is_tensor(tensor):
             if isinstance(tensor, KerasTensor):

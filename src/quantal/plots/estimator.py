@@ -126,7 +126,7 @@ def curves_of(estimator: Any, values: Values, latents: NDArray[np.float32]) -> l
     from keras import ops
 
     from quantal._core.estimator import Estimator
-    from quantal._core.tensors.backend import whole_array
+    from quantal._core.tensors.distributed import whole_array
     from quantal._core.tensors.projection import projection_of
     from quantal.estimators import registry
     from quantal.estimators.mean_field import MeanField
@@ -169,7 +169,8 @@ def _states_of(estimator: Any) -> dict[str, Any]:
 def _curve(label: str, function: Function, latents: NDArray[np.float32], draws: int = 1) -> Curve:
     from keras import ops
 
-    from quantal._core.tensors.backend import gradient_of, whole_array
+    from quantal._core.tensors.backend import gradient_of
+    from quantal._core.tensors.distributed import whole_array
 
     drawn = np.tile(latents, (draws, 1))
     values = whole_array(function(ops.convert_to_tensor(drawn)))

@@ -38,7 +38,7 @@ from quantal._core.keras_internals import flatten_layers
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
 from quantal.testing.edge_cases import edge_cases

@@ -5,7 +5,6 @@ vectorization to each of them. Whatever needs these asks here and names no frame
 """
 
 import contextlib
-import functools
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from quantal._core.processes import count
 from quantal._core.tensors.torch_gradient import custom_gradient_class
 from quantal._core.types import Tensor
 
@@ -340,82 +338,6 @@ def _gradient_in_torch(function: Function, point: NDArray[Any], compile: bool) -
     return None if result is None else result.cpu().numpy()
 
 
-def whole_array(tensor: Any) -> NDArray[Any]:
-    """Return the numbers of a tensor or variable as a NumPy array, whole on every process.
-
-    JAX spreads an array over the devices of several processes, none of which has all of it
-    (`keras.distribution.ModelParallel`). Then all processes have to ask for it together. Whatever
-    reads numbers of variables asks here.
-
-    Args:
-        tensor: A tensor, a variable, or what `keras.ops.convert_to_numpy` accepts.
-    """
-    return ops.convert_to_numpy(whole(tensor))
-
-
-def whole(tensor: Any) -> Any:
-    """Return a tensor with all its numbers on every process; nearly always that is the tensor.
-
-    Args:
-        tensor: A tensor or a variable. Within a compiler's trace it is returned as it is.
-    """
-    if keras.config.backend() != "jax":
-        return tensor
-    import jax
-
-    value = tensor.value if isinstance(tensor, keras.Variable) else tensor
-    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer):
-        return tensor
-    if value.is_fully_addressable or value.is_fully_replicated:
-        return tensor
-    sharding = value.sharding
-    if not isinstance(sharding, jax.sharding.NamedSharding):
-        from jax.experimental import multihost_utils
-
-        return multihost_utils.process_allgather(value, tiled=True)
-    everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.jit(_same, out_shardings=everywhere)(value)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def spread(batch: Any) -> Any:
-    """Return a batch as `fit` gives it to a model: over the devices of all processes, if several.
-
-    Args:
-        batch: A structure of tensors or arrays, samples first: this process's part of the batch.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None or count() == 1:
-        return batch
-    import jax
-
-    def placed(array: Any) -> Tensor:
-        layout = distribution.get_data_layout(array.shape).backend_layout
-        return jax.make_array_from_process_local_data(layout, ops.convert_to_numpy(array))
-
-    return keras.tree.map_structure(placed, batch, none_is_leaf=False)
-
-
-def all_samples(data: Any) -> Any:
-    """Return the samples that the processes of a distribution have together, in each of them.
-
-    Args:
-        data: A structure of NumPy arrays, samples first: this process's part, as many samples as
-            every other one has. All processes have to ask together.
-    """
-    if keras.distribution.distribution() is None or count() == 1:
-        return data
-    from jax.experimental import multihost_utils
-
-    def gathered(array: Any) -> NDArray[Any]:
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-
-    return keras.tree.map_structure(gathered, data, none_is_leaf=False)
-
-
 def has_numbers(tensor: Tensor) -> bool:
     """Return whether a tensor has numbers, and is no symbol within a compiler's trace."""
     backend = keras.config.backend()
@@ -477,108 +399,6 @@ def custom_gradient(function: Function) -> Function:
         return _gradient_class.apply(function, *arguments)
 
     return applied
-
-
-FEWEST_OF_A_BRANCH = 2**16
-"""From so many elements on a branch costs a vector less than to compute it more than once. A matrix
-is used in products, which take no selection; a branch is one more copy of it."""
-
-
-def computed_once(tensor: Tensor, in_training: bool = True) -> Tensor:
-    """Return the tensor, and let XLA compute it before anything else uses it.
-
-    XLA for processors takes sums and products of numbers into a matrix product that uses them,
-    and then computes them anew for each number of the result: that took twenty times as long.
-    It takes no selection into one; an optimization barrier is gone before. Into other loops it
-    takes selections, too, but no branch: the weight of a large multiplier was computed once for
-    each sample. The other backends compute every tensor once.
-
-    Args:
-        tensor: A tensor.
-        in_training: Whether a branch is allowed; what is exported has none.
-    """
-    if keras.config.backend() != "jax":
-        return tensor
-    return _selected_in_jax(in_training)(tensor)
-
-
-@functools.cache
-def _selected_in_jax(in_training: bool) -> Function:
-    import jax
-
-    @jax.custom_jvp
-    def selected(tensor: Tensor) -> Tensor:
-        is_vector = max(tensor.shape, default=0) == tensor.size
-        if not (in_training and is_vector) or tensor.size < FEWEST_OF_A_BRANCH:
-            return select(tensor)
-        return jax.lax.platform_dependent(tensor, cpu=branched, default=select)
-
-    def select(tensor: Tensor) -> Tensor:
-        return jax.numpy.where(jax.numpy.isnan(tensor), jax.numpy.nan, tensor)
-
-    def branched(tensor: Tensor) -> Tensor:
-        # Both branches return the tensor, which the compiler does not see.
-        return jax.lax.cond(tensor.ravel()[0] > 0, select, lambda x: x, tensor)
-
-    # The derivative is exactly 1, without another look at the numbers.
-    selected.defjvp(lambda primals, tangents: (selected(*primals), *tangents))
-    return selected
-
-
-def with_mean_gradient(tensor: Tensor) -> Tensor:
-    """Return the tensor, whose gradient becomes the mean of those of all replicas of the model.
-
-    TensorFlow's strategies and PyTorch's DistributedDataParallel take the mean of the gradients to
-    variables. A gradient that an estimator transforms by its sign or its size has to be that of the
-    whole batch before it is transformed, as it is on one device; then all replicas give the same.
-    JAX computes one program for all devices, whose gradients are those of the whole batch.
-    """
-    mean = _mean_over_replicas()
-    if mean is None:
-        return tensor
-
-    @custom_gradient
-    def same(x: Tensor) -> Any:
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> Tensor:
-            # Adding zeros makes TensorFlow's sparse gradients (of an Embedding) dense.
-            return mean(ops.add(arguments[0] if upstream is None else upstream, ops.zeros_like(x)))
-
-        return ops.add(x, ops.zeros_like(x)), gradient
-
-    return same(tensor)
-
-
-def _mean_over_replicas() -> Function | None:
-    """Return the function that takes the mean over replicas; None where there is one model."""
-    backend = keras.config.backend()
-    if backend == "tensorflow":
-        import tensorflow
-
-        context = tensorflow.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
-            return None
-        return lambda tensor: context.all_reduce(tensorflow.distribute.ReduceOp.MEAN, tensor)
-    if backend == "torch":
-        return _mean_over_processes_in_torch()
-    return None
-
-
-def _mean_over_processes_in_torch() -> Function | None:
-    """Return the function that takes the mean over the processes of the call's replicated model."""
-    import torch
-
-    if torch.compiler.is_compiling() or not torch.distributed.is_available():
-        return None
-    model = torch.nn.parallel.DistributedDataParallel._active_ddp_module
-    if model is None or torch.distributed.get_world_size(model.process_group) == 1:
-        return None
-
-    def mean(tensor: Tensor) -> Tensor:
-        total = tensor.detach().clone()
-        torch.distributed.all_reduce(total, group=model.process_group)
-        return total / torch.distributed.get_world_size(model.process_group)
-
-    return mean
 
 
 def taken(table: Tensor, positions: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 
 from keras import ops
 
-from quantal._core.tensors.backend import computed_once, custom_gradient
+from quantal._core.tensors.backend import custom_gradient
+from quantal._core.tensors.computed_once import computed_once
 from quantal._core.types import Tensor
 
 _PARTS = 8

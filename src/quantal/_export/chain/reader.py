@@ -10,7 +10,7 @@ from keras import activations, layers
 from numpy.typing import NDArray
 
 from quantal._core.keras_internals import call_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._export.chain.geometry import counts_padding, repeating_part, window_of
 from quantal._export.chain.steps import (
     FUNCTIONS,

@@ -28,7 +28,7 @@ from quantal._core.numbers.calibration import (
     damped,
 )
 from quantal._core.parameter import Calibration, Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.calibration.flow import (
     Flow,
     Kernel,

@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, products_replaced
 from quantal._core.numbers.calibration import Floats
-from quantal._core.tensors.backend import (
-    has_numbers,
-    loops_unrolled,
-    whole_array,
-    without_gradients,
-)
+from quantal._core.tensors.backend import has_numbers, loops_unrolled, without_gradients
+from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._models.calibration.products import Call, Layout, product_of
 from quantal._models.calibration.samples import Samples

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.walk import check_model
 from quantal.objectives.problem import Floats
 

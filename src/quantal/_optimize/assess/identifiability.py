@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._models.compiled_loss import CompiledLoss
 from quantal._models.walk import outermost_layers
 from quantal._optimize.assess.assessment import Absorption

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._optimize.budget import Spending
 from quantal._optimize.interruption import interrupts_ignored
 from quantal._optimize.polish.ranked_loss import RankedLoss

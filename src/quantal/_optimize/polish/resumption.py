@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.parameter import Parameter
-from quantal._core.tensors.backend import whole_array
+from quantal._core.tensors.distributed import whole_array
 from quantal._optimize.checkpoint import Checkpoint, distinct, fingerprint
 from quantal._optimize.polish.ascending_lists import AscendingLists
 from quantal._optimize.polish.state import PolishState

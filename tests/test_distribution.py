@@ -15,7 +15,7 @@ import quantal
 from conftest import gradient_to, numpy, on_one_backend
 from quantal._core import parameter as parameters
 from quantal._core import processes
-from quantal._core.tensors import backend
+from quantal._core.tensors import distributed
 from repository import ROOT, SOURCE
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
@@ -79,7 +79,7 @@ def test_a_gradient_is_the_mean_over_replicas_before_it_is_transformed(monkeypat
 
     whole = gradient(-3.0)
     # This replica has the gradient 1, and the mean over all is -3.
-    monkeypatch.setattr(backend, "_mean_over_replicas", lambda: lambda tensor: -3.0 * tensor)
+    monkeypatch.setattr(distributed, "_mean_over_replicas", lambda: lambda tensor: -3.0 * tensor)
     np.testing.assert_allclose(gradient(1.0), whole, rtol=1e-6)
     assert not np.allclose(whole, -3.0 * np.ones(2))  # It is no linear function of the gradient.
 

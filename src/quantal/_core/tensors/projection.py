@@ -95,6 +95,7 @@ class FixedProjection:
         self.normalized = ((ascending - self.middle) / self.mean_gap).tolist()
 
     def around(self, x: Tensor) -> Gap:
+        """Return the gaps around elements with the nearest values: one search for all three."""
         if self._gaps is not None:
             return self._gaps.around(x)
         if self._length <= 2:
@@ -152,6 +153,7 @@ class RowsProjection:
         return along(ops.stop_gradient(self._ascending())[:, index], self._axis, self._rank)
 
     def around(self, x: Tensor) -> Gap:
+        """Return the gaps around elements with the nearest values: a search for each."""
         return Gap(self.lower(x), self.upper(x), self.nearest(x))
 
     @property

@@ -70,7 +70,8 @@ _export.c               text encoding definitions program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity
 _export                 export
-runtime                 _layout _vector_code _kernels _machine_code _threads _matrices
+runtime                 _layout _vector_code _chunks _table_kernel _block_kernels _kernels
+runtime                 _machine_code _threads _matrices
 runtime                 _functions _steps _stored _machine _layers _chain network loading
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 laws

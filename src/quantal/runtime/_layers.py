@@ -214,7 +214,6 @@ class LayerReader:
         if len(table.shape) != 2:
             raise _mismatch(table, self.shape)
         if table.codes is None or table.values is None or table.axis not in (None, 0, -2):
-            # A list of 65,536 values is the longest; other tables have their numbers.
             raise LayerError("whose embeddings are on no list, or have one for each column")
         rows = PackedRows(table.codes, np.atleast_2d(table.values))
         scale = np.float32(1) if table.scale is None else table.scale

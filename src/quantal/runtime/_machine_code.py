@@ -17,7 +17,9 @@ _SPEED_LEVEL = 2
 
 
 class Kernels(NamedTuple):
-    """The kernels for one number of tiles; see `_kernels` for their arguments.
+    """The kernels for one number of tiles.
+
+    `_table_kernel` and `_block_kernels` say what their arguments are.
 
     Calling them releases Python's lock, so threads run them side by side.
 

@@ -39,7 +39,7 @@ estimators              mean_field registry policy
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _attributes _weight_arrays _listed_count
 layers                  _discrete_layer _wrappers
-layers                  multiplier discrete
+layers                  multiplier discrete _activation_scale activation
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
 _models                 inputs

@@ -28,6 +28,7 @@ from ._optimize.polish.polish import polish as polish
 from ._optimize.search.search import search as search
 from ._report.report import report as report
 from ._sweep.sweep import sweep as sweep
+from .layers.activation import DiscreteActivation as DiscreteActivation
 from .layers.discrete import Discrete as Discrete
 from .layers.multiplier import LearnableMultiplier as LearnableMultiplier
 

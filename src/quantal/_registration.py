@@ -12,6 +12,7 @@ import sys
 import wrapt
 
 _MODULES_WITH_CLASSES = (
+    "quantal.layers.activation",
     "quantal.layers.discrete",
     "quantal.layers.multiplier",
     "quantal.regularizers",

@@ -16,6 +16,9 @@ from quantal._core.numbers.values import Values
 
 METHODS = ("learned", "least_squares", "mean_absolute")
 
+PERCENTILE = "percentile"
+"""The method that is for activations alone."""
+
 AUTO = "auto"
 """The identifier that leaves the scale to `resolve_scale`."""
 
@@ -34,6 +37,7 @@ class Scale:
     | `"learned"` | trained with LSQ's gradient `ds = g (P - (u / s) [low <= u / s <= high])`, times `1 / sqrt(N max abs(v))` |
     | `"least_squares"` | in every training step one step towards the optimum: `s = sum u P / sum P^2` |
     | `"mean_absolute"` | in every training step `mean(abs(u))` over the mean magnitude of the nonzero values |
+    | `"percentile"` | for `DiscreteActivation` alone: a thousandth of the inputs lies beyond the list's ends |
 
     The gradient to the weights is the estimator's in all of them, as if `s` were
     constant. Optimizers see a learned scale relative to its start, so an Adam step of
@@ -66,11 +70,12 @@ class Scale:
     power_of_two: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        if self.method not in (*METHODS, PERCENTILE):
             raise ValueError(
                 f"scale is {self.method!r}. Expected None (the values as listed), "
                 f"{', '.join(repr(method) for method in METHODS)}, or a quantal.Scale; layers "
-                "and discretize also take 'auto'. Leave it out to keep the list."
+                "and discretize also take 'auto', activations 'percentile'. Leave it out to keep "
+                "the list."
             )
         axis = self.axis
         if isinstance(axis, Sequence) and not isinstance(axis, str):
@@ -196,6 +201,9 @@ def resolve_scale(
         values: The list.
         axis: The axis of the scale that `"auto"` gives.
 
+    Raises:
+        ValueError: The method is for activations alone.
+
     >>> resolve_scale("auto", Values("ternary"))
     Scale(method='learned', axis='output', power_of_two=False)
     >>> resolve_scale("auto", Values([0.3, -0.7])) is None
@@ -204,6 +212,12 @@ def resolve_scale(
     scale = parse_scale(identifier)
     if isinstance(scale, str):
         return Scale("learned", axis) if has_natural_unit(values) else None
+    if scale is not None and scale.method == PERCENTILE:
+        raise ValueError(
+            "scale is 'percentile' for weights. Expected 'learned', 'least_squares', "
+            "'mean_absolute' or None: a percentile follows what flows through the network. Give "
+            "it to quantal.DiscreteActivation."
+        )
     return scale
 
 

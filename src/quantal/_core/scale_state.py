@@ -1,6 +1,7 @@
 """The state of a scale: its variables, its value, its gradient and its steps."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,18 +79,23 @@ class ScaleState:
             return _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
         return self.value() / ops.convert_to_tensor(self.start)
 
-    def apply(self, value: Tensor, latent: Tensor, projection: Projection) -> Tensor:
+    def apply(
+        self, value: Tensor, latent: Tensor, projection: Projection, elements: Any = None
+    ) -> Tensor:
         """Compute `scale * value`, with the gradient to both.
 
         Args:
             value: The estimator's result, with its gradient.
             latent: The latent in list units, as the estimator saw it.
             projection: The list.
+            elements: The number of elements by which a learned scale's gradient is damped, where
+                it is not that of `value`: an integer, or a float32 tensor.
         """
         scale, low, high = self.value(), projection.low, projection.high
         if self.scale.method != "learned":
             return scale * value
-        damped = self.start * self._damped(math.prod(value.shape), projection)
+        elements = math.prod(value.shape) if elements is None else elements
+        damped = self.start * self._damped(elements, projection)
         if keras.config.backend() == "torch" and is_plain(value) and is_plain(latent):
             return plain_scaled(value, scale, latent, damped, low, high)
         if keras.config.backend() == "jax":
@@ -124,7 +130,7 @@ class ScaleState:
         moving = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
         return as_if(ops.ones_like(value), moving / value)
 
-    def _damped(self, elements: int, projection: Projection) -> Tensor:
+    def _damped(self, elements: Any, projection: Projection) -> Tensor:
         """Return the relative scale times LSQ's damping, with the gradient to it."""
         elements_of_scale = elements / max(math.prod(self.relative.shape), 1)
         largest = ops.maximum(ops.abs(projection.low), ops.abs(projection.high))

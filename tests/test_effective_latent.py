@@ -178,6 +178,14 @@ def test_calls_between_steps_move_nothing():
     assert moves(model) == 3
 
 
+def test_a_call_in_training_may_come_before_a_run():
+    model = multiplier("sgd")
+    x, y = rows()[:2]
+    model(x[:4], training=True)
+    # JAX gives the variables' arrays to the compiled step: two may not share one.
+    assert np.isfinite(model.fit(x, y, epochs=1, verbose=0).history["loss"]).all()
+
+
 def test_a_paced_run_counts_calls():
     x, y, _ = rows(count=96)
     model = multiplier(keras.optimizers.SGD(0.1, gradient_accumulation_steps=3), seed=1)

@@ -147,7 +147,8 @@ class EffectiveLatent:
             followed: What `followed` returned.
         """
         self._value.assign(ops.stop_gradient(followed.latent))
-        self._last.assign(followed.optimized)
+        # A copy: JAX's compiled steps take no array that two variables share.
+        self._last.assign(ops.copy(followed.optimized))
         self._follows.assign(ops.ones((), "float32"))
         for variable, trace in zip(self._traces, followed.traces, strict=True):
             variable.assign(trace)

@@ -20,7 +20,7 @@ _core.tensors           torch_gradient backend distributed computed_once scalars
 _core.tensors           constants plain_torch step_functions step_table blocks
 _core.tensors           torch_inward torch_scaled torch_rows scaled gradients
 _core.tensors           cheapest_form row_steps gaps projection torch_pull pull latent_units
-_core.tensors           kept fused
+_core.tensors           level_noise kept fused
 _core                   keras_internals companion estimator effective_latent scale
 _core                   scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container entries archive

@@ -38,6 +38,7 @@ from quantal._core.tensors.fused import FusedFunction
 from quantal._core.tensors.gradients import as_if
 from quantal._core.tensors.kept import KeptTensor
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
+from quantal._core.tensors.level_noise import LevelNoise
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
 from quantal._core.types import Tensor
 from quantal._core.weight_scope import replacement_of
@@ -86,7 +87,7 @@ class Parameter:
         entries: For a learnable list, the trainable float32 variable of its numbers in
             latent units, in the shape of the list; None for a fixed list.
         seed: The seed generator of the layer, for an estimator that draws random
-            numbers; None for others.
+            numbers and for a list with noise; None for others.
         effective: The effective latent of an estimator with steps of its own; None for
             others.
 
@@ -123,6 +124,7 @@ class Parameter:
         self._entry_units = entry_units(values)
         self._sources = [latent, *self.other_variables]
         self._kept, self._fused = KeptTensor(), FusedFunction()
+        self._noise = None if values.noise is None else LevelNoise(values)
         self.calibration: Calibration | None = None
         self.choice: Choice | None = None
         # Created here, outside any compiler's trace.
@@ -220,7 +222,7 @@ class Parameter:
         layer that shares it, trains the parameter. Within the call of a Keras layer that
         trains, a soft estimator gives its soft values here, as the layer itself
         computes with them; everywhere else the values are listed ones. An estimator that draws
-        random numbers draws new ones for each use.
+        random numbers, and a list with noise, draw new ones for each use.
 
         >>> import keras, quantal
         >>> layer = quantal.LearnableMultiplier([1, -1], scale="learned")
@@ -432,9 +434,9 @@ class Parameter:
         the weight of inference is computed once and kept until a variable changes: do not
         change the tensor in place.
 
-        Only if asked it moves state and scale, as `advance` does. A random estimator draws from
-        the layer's seed generator. Within `weights_replaced` the weight is the tensor
-        given there, times the scale.
+        Only if asked it moves state and scale, as `advance` does. A random estimator, and in
+        training a list with noise, draw from the layer's seed generator. Within
+        `weights_replaced` the weight is the tensor given there, times the scale.
 
         Args:
             training: Whether the estimator may show what training sees, such as soft
@@ -452,6 +454,8 @@ class Parameter:
             weight, followed = self._compute_in_training()
             if not self.estimator.random:  # Whose derivative is that of each replica's own draw.
                 weight = with_mean_gradient(weight)
+            if self._noise is not None:
+                weight = computed_once(weight + self._drawn_noise(self._noise, followed))
             if advance:
                 self._advance(followed)
             return weight
@@ -490,18 +494,30 @@ class Parameter:
 
     def _compute(self, training: bool = False, followed: Followed | None = None) -> Tensor:
         projection, followed = self._projection(), followed or self._followed()
+        latent = self._latent_of(followed)
         if followed is None:
             state = None if self.state is None else ops.convert_to_tensor(self.state)
-            latent = self.latent_in_list_units
         else:
             state = followed.state
-            latent = self._to_list_units(self._units.values_of(followed.latent))
         value = self.estimator.forward(latent, projection, training, state, self.seed)
         if self.entries is not None:
             value = projection.with_entries(value, latent)  # type: ignore[attr-defined]
         if self.scale_state is not None:
             value = self.scale_state.apply(value, latent, projection)
         return computed_once(value, training)
+
+    def _latent_of(self, followed: Followed | None) -> Tensor:
+        """Return the latent in list units, of an effective latent where there is one."""
+        if followed is None:
+            return self.latent_in_list_units
+        return self._to_list_units(self._units.values_of(followed.latent))
+
+    def _drawn_noise(self, noise: LevelNoise, followed: Followed | None) -> Tensor:
+        """Return the noise of the values that the elements have now, times the scale."""
+        with without_autocast():
+            latent = ops.stop_gradient(self._latent_of(followed))
+            drawn = noise.draw(latent, self._projection(), self.seed)
+            return drawn if self.scale_state is None else self.scale_state.value() * drawn
 
     def advance(self) -> None:
         """Move the estimator's state, and what it computes, on by a training step.
@@ -528,7 +544,8 @@ class Parameter:
         """Return mean and variance of a weight whose elements are random, with gradients.
 
         It is for a parameter with the estimator `MeanField`; both are float32, in the
-        latent's shape.
+        latent's shape. The noise of a list is a part of the variance: that of the value which is
+        the nearest now.
         """
         latent, projection, scale = self._latent_in_start_units(), self._projection(), None
         if self.scale_state is not None:
@@ -536,6 +553,9 @@ class Parameter:
             scale, relative = self.scale_state.differentiable(elements, projection)
             latent = latent * (1.0 / relative)
         mean, variance = self.estimator.moments(latent, projection)  # type: ignore[attr-defined]
+        if self._noise is not None:
+            deviation = self._noise.deviations(ops.stop_gradient(latent), projection)
+            variance = variance + deviation * deviation
         return (mean, variance) if scale is None else (scale * mean, scale * scale * variance)
 
     def _check(self, what: str, numbers: Any, positive: bool = False) -> None:

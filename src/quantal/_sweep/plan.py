@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quantal._core.estimator import Estimator
-from quantal._core.numbers.values import Values
+from quantal._core.numbers.values import Values, noise_name
 from quantal.estimators.policy import AUTO, parse
 
 FREE = "float"
@@ -140,9 +140,11 @@ def _name(rule: Any) -> str:
         return str(getattr(rule, "__name__", type(rule).__name__))
     numbers = Values.get(rule)
     learned = " learned" if numbers.learnable else ""
+    noise = "" if numbers.noise is None else f" {noise_name(numbers.noise)}"
     if numbers.channels is None and len(numbers) <= MOST_NUMBERS:
-        return "[" + ", ".join(f"{number:.4g}" for number in numbers.tolist()) + "]" + learned
-    return f"{len(numbers)}{learned} values from {numbers.low:.4g} to {numbers.high:.4g}"
+        spelled = ", ".join(f"{number:.4g}" for number in numbers.tolist())
+        return f"[{spelled}]{learned}{noise}"
+    return f"{len(numbers)}{learned} values from {numbers.low:.4g} to {numbers.high:.4g}{noise}"
 
 
 def _canonical(rule: Any, name: str) -> Any:
@@ -161,7 +163,8 @@ def _canonical(rule: Any, name: str) -> Any:
         return f"{name}: {getattr(rule, '__module__', '')}.{word}"
     if isinstance(rule, (Values, list, tuple, np.ndarray)):
         values = Values.get(rule)
-        return [values.tolist(), values.learnable, values.axis]
+        noise = [] if values.noise is None else [values.noise.tolist()]
+        return [values.tolist(), values.learnable, values.axis, *noise]
     return repr(rule)
 
 

@@ -68,7 +68,8 @@ class DiscreteLayer(keras.layers.Layer):
         self.discrete_parameters = None
         is_random = isinstance(self.estimator, Estimator) and self.estimator.random
         # Owned by the layer, so that Keras tracks its state in compiled steps.
-        self.seed_generator = keras.random.SeedGenerator(seed) if is_random else None
+        draws = is_random or self.values.noise is not None
+        self.seed_generator = keras.random.SeedGenerator(seed) if draws else None
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for saving."""

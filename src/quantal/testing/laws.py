@@ -127,8 +127,8 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     of the list, times the scale where there is one, rounded once to the dtype in which
     a layer computes; and every latent must have been used.
 
-    A soft estimator passes in inference only. Weights are checked one after another, so that a
-    large model needs little memory besides its own.
+    A soft estimator, and a list with noise, pass in inference only. Weights are checked one after
+    another, so that a large model needs little memory besides its own.
 
     Args:
         model: A built model or layer.
@@ -188,6 +188,17 @@ def _problem_of(use: Use, halves: set[str]) -> str | None:
     return (
         f"{others.size} of {use.value.size} numbers with which {paths} met the data in "
         f"{use.operation} ({use.dtype}) are not in {parameter.values}{scaled}: {others[:SHOWN]}"
+        f"{_why(parameter)}"
+    )
+
+
+def _why(parameter: Parameter) -> str:
+    """Return what a list with noise says of numbers that are not in it; nothing for others."""
+    if parameter.values.noise is None:
+        return ""
+    return (
+        ". In training a list with noise gives numbers around its values, unless the layer is "
+        "frozen. Check inference, with training=False, where all are listed"
     )
 
 

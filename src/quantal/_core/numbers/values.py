@@ -19,6 +19,7 @@ from quantal._core.numbers.checks import (
     checked_axis,
     checked_codes,
     checked_list,
+    checked_noise,
 )
 from quantal._core.numbers.entropy import entropy
 from quantal._core.numbers.k_means import k_means
@@ -48,19 +49,27 @@ class Values:
         learnable: Whether training moves the list's entries, too. Then the numbers
             here are where they start, and a parameter's `values` are where they are now.
         axis: The axis of the weight that holds the channels, for lists per channel.
+        noise: The standard deviation with which a device writes its values, in the units of
+            the list: one number, or one for each value. In training each element then is its
+            value plus a normal number of that size, drawn anew in each call, with the gradient
+            that it has without; so training comes to weights that bear it. Inference, codes,
+            files and exports have the listed values themselves. 0 for none.
 
     Attributes:
         low: The smallest value, of all channels.
         high: The largest value, of all channels.
         learnable: Whether training moves the entries.
         axis: The axis of the channels.
+        noise: The standard deviation of each value, float32 in the shape of `numbers`; None
+            without noise.
 
     Raises:
         TypeError: The list holds booleans, complex numbers, strings or other things
             that are not real numbers.
         ValueError: The list is empty, too long or not one-dimensional, holds NaN,
             infinity, a duplicate, two numbers that are the same in float32, or a
-            number beyond float32's normal range; or the preset is not known.
+            number beyond float32's normal range; the preset is not known; or the noise is
+            negative, not finite or not of the list's length.
 
     Example:
     >>> values = Values([1, -1, 0.5, -0.5])
@@ -73,7 +82,12 @@ class Values:
     """
 
     def __init__(
-        self, values: "ValuesLike", *, learnable: bool | None = None, axis: int | None = None
+        self,
+        values: "ValuesLike",
+        *,
+        learnable: bool | None = None,
+        axis: int | None = None,
+        noise: ArrayLike | None = None,
     ) -> None:
         if isinstance(values, str):
             values = presets.numbers_of(values)
@@ -81,15 +95,24 @@ class Values:
             numbers = values.numbers
             learnable = values.learnable if learnable is None else learnable
             axis = values.axis if axis is None else axis
+            noise = values.noise if noise is None else noise
         else:
             numbers = checked_list(values)
-        self._set(numbers, bool(learnable), checked_axis(-1 if axis is None else axis))
+        deviations = checked_noise(noise, numbers.shape)
+        self._set(numbers, bool(learnable), checked_axis(-1 if axis is None else axis), deviations)
 
-    def _set(self, numbers: NDArray[np.float32], learnable: bool, axis: int) -> None:
+    def _set(
+        self,
+        numbers: NDArray[np.float32],
+        learnable: bool,
+        axis: int,
+        noise: NDArray[np.float32] | None,
+    ) -> None:
         numbers.flags.writeable = False
         self._numbers = numbers
         self.learnable = learnable
         self.axis = axis
+        self.noise = noise
         # Plain floats from the start: compilers that trace Python see constants.
         self.low, self.high = float(numbers.min()), float(numbers.max())
 
@@ -234,7 +257,8 @@ class Values:
                 "several may have different lengths. Take the numbers apart."
             )
         numbers = series.between(self.numbers, low, high)
-        return type(self)(numbers, learnable=self.learnable)
+        noise = None if self.noise is None else self.noise[self.codes(numbers)]
+        return type(self)(numbers, learnable=self.learnable, noise=noise)
 
     @classmethod
     def k_means(
@@ -427,8 +451,10 @@ class Values:
 
     def get_config(self) -> Any:
         """Return what JSON can hold: the numbers, or a dict of the constructor's arguments."""
-        if self.learnable or self.channels is not None:
-            return {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
+        noise = {} if self.noise is None else {"noise": _fewest(self.noise)}
+        if self.learnable or self.channels is not None or noise:
+            config = {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
+            return {**config, **noise}
         return self.tolist()
 
     def moved(self, numbers: ArrayLike) -> Self:
@@ -438,7 +464,10 @@ class Values:
         them goes to the one that is earlier in the user's order, all else to the later.
         """
         moved = type(self).__new__(type(self))
-        moved._set(np.array(numbers, np.float32), self.learnable, self.axis)
+        numbers = np.array(numbers, np.float32)
+        # The list of one channel alone is for fitting, which knows no noise.
+        noise = self.noise if numbers.shape == self._numbers.shape else None
+        moved._set(numbers, self.learnable, self.axis, noise)
         return moved
 
     def check_channels(self, shape: Sequence[int]) -> None:
@@ -476,6 +505,7 @@ class Values:
             and np.array_equal(self._numbers, other._numbers)
             and self.learnable == other.learnable
             and (self.channels is None or self.axis == other.axis)
+            and _are_equal(self.noise, other.noise)
         )
 
     def __hash__(self) -> int:
@@ -485,13 +515,17 @@ class Values:
         # Copies of NumPy arrays are writeable.
         self.__dict__.update(state)
         self._numbers.flags.writeable = False
+        if self.noise is not None:
+            self.noise.flags.writeable = False
 
     def __repr__(self) -> str:
         if self.channels is None and len(self) <= 16:
-            return f"Values({self.tolist()}{', learnable=True' if self.learnable else ''})"
+            noise = "" if self.noise is None else f", noise={_fewest(self.noise)}"
+            return f"Values({self.tolist()}{', learnable=True' if self.learnable else ''}{noise})"
         kind = "learnable " if self.learnable else ""
         channels = "" if self.channels is None else f" for each of {self.channels} channels"
-        return f"<Values: {len(self)} {kind}from {self.low:g} to {self.high:g}{channels}>"
+        noise = "" if self.noise is None else f", {noise_name(self.noise)}"
+        return f"<Values: {len(self)} {kind}from {self.low:g} to {self.high:g}{channels}{noise}>"
 
 
 def short_name(values: Values) -> str:
@@ -501,6 +535,8 @@ def short_name(values: Values) -> str:
     ['ternary', '1, -1, 0.5', 'powers_of_two:4']
     >>> short_name(Values([1, 2, 5, 10, 20], learnable=True))
     '5 values, learned'
+    >>> short_name(Values("ternary", noise=0.05))
+    'ternary, noise 0.05'
     """
     if values.channels is not None:
         name = f"{len(values)} values a channel"
@@ -512,7 +548,28 @@ def short_name(values: Values) -> str:
             name = ", ".join(f"{number:g}" for number in values.tolist())
         else:
             name = f"{len(values)} values"
-    return f"{name}, learned" if values.learnable else name
+    name = f"{name}, learned" if values.learnable else name
+    return name if values.noise is None else f"{name}, {noise_name(values.noise)}"
+
+
+def noise_name(noise: NDArray[np.float32]) -> str:
+    """Return what the noise of a list is called on a line: its deviation, or their range."""
+    low, high = float(noise.min()), float(noise.max())
+    return f"noise {high:g}" if low == high else f"noise {low:g} to {high:g}"
+
+
+def _fewest(noise: NDArray[np.float32]) -> Any:
+    """Return one float for all deviations where they are equal, else the list of them."""
+    rows = [[float(str(number)) for number in row] for row in np.atleast_2d(noise)]
+    if (noise == noise.flat[0]).all():
+        return rows[0][0]
+    return rows[0] if noise.ndim == 1 or (noise == noise[0]).all() else rows
+
+
+def _are_equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
 
 
 ValuesLike = Values | str | Iterable[float] | Iterable[Iterable[float]] | NDArray[Any]

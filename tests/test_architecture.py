@@ -65,8 +65,9 @@ callbacks               _parameters _averages freezing keeping lists pacing stat
 callbacks               _falling_rate _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor target precision
 _export                 folding
-_export.chain           steps geometry weights reader
-_export.c               text encoding definitions program
+_export.graph           steps geometry weights builder activations linear pooling arranging
+_export.graph           combining folding reader
+_export.c               text encoding definitions memory calls program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity
 _export                 export

@@ -12,8 +12,8 @@ from keras import layers, ops
 import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
-from quantal._export.c.program import EXPRESSIONS
-from quantal._export.chain.steps import FUNCTIONS
+from quantal._export.c.calls import EXPRESSIONS
+from quantal._export.graph.steps import FUNCTIONS
 
 # The C is the same from every backend; its reader of Keras models is what may differ.
 pytestmark = pytest.mark.product
@@ -291,6 +291,186 @@ def test_models_of_other_kinds(tmp_path, random):
     assert "memcpy" in assert_same(chain_model((2, 3), layers.Flatten()), tmp_path, random)
 
 
+def on_images(*branches, shape=(5, 6, 4)):
+    """A model of one image, whose outputs are those of the branches."""
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, [branch(inputs) for branch in branches])
+
+
+def residual():
+    """A block with a shortcut, whose normalization is read twice, and one that is read once."""
+
+    def block(x):
+        normal = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x))
+        y = layers.ReLU()(normal)
+        y = layers.BatchNormalization()(Discrete(layers.Conv2D(4, 1), "ternary")(y))
+        return layers.Add()([y, normal, x])
+
+    return on_images(block)
+
+
+def operating():
+    """Operations of tensors and numbers, as `keras.applications` has them, and of tensors."""
+
+    def branch(x):
+        y = layers.ReLU(6.0)(x + 3.0) * (1 / 6)
+        z = (2.0 - x) / 4.0 - 1.0
+        return layers.Flatten()((y - z) * x + y / (z * z + 1.0))
+
+    return on_images(branch)
+
+
+def squeezing():
+    """Sources that are broadcast: numbers of channels, of positions, of rows, and one number."""
+
+    def branch(x):
+        channels = layers.Dense(4, activation="sigmoid")(
+            layers.GlobalAveragePooling2D(keepdims=True)(x)
+        )
+        positions = layers.Conv2D(1, 1)(x)
+        rows = layers.Reshape((5, 1, 4))(layers.Dense(20)(layers.Flatten()(x)))
+        number = layers.Reshape((1, 1, 1))(layers.Dense(1)(layers.Flatten()(x)))
+        y = layers.Multiply()([layers.Subtract()([x, positions]), channels])
+        return layers.Maximum()([layers.Average()([y, rows]), layers.Minimum()([x, number])])
+
+    return on_images(branch)
+
+
+def moving():
+    """What moves numbers about."""
+    branches = [
+        lambda x: layers.Cropping2D(((1, 2), (0, 3)))(layers.ReLU()(x)),
+        lambda x: layers.ZeroPadding2D(((1, 2), (0, 3)))(layers.ReLU()(x)),
+        lambda x: layers.UpSampling2D((2, 3))(x),
+        lambda x: layers.UpSampling2D((3, 2), interpolation="bilinear")(x),
+        lambda x: layers.Permute((3, 1, 2))(x),
+        lambda x: layers.Permute((2, 1, 3))(layers.ReLU()(x)),
+        lambda x: layers.Concatenate()([x, layers.ReLU()(x), x]),
+        lambda x: layers.Concatenate(axis=1)([x, layers.ZeroPadding2D((1, 0))(x)]),
+        lambda x: layers.RepeatVector(3)(layers.Flatten()(x)),
+        lambda x: layers.ZeroPadding1D(2)(layers.Reshape((30, 4))(x)),
+        lambda x: layers.Cropping1D((1, 2))(layers.Reshape((30, 4))(x)),
+        lambda x: layers.UpSampling1D(2)(layers.Reshape((30, 4))(x)),
+    ]
+    return on_images(*branches)
+
+
+def convolving():
+    """Convolutions of other kinds."""
+    branches = [
+        lambda x: layers.Conv2D(3, 3, strides=2)(layers.ZeroPadding2D(((1, 0), (2, 1)))(x)),
+        lambda x: layers.DepthwiseConv2D(3)(layers.ZeroPadding2D(1)(x)),
+        lambda x: layers.SeparableConv2D(5, 3, depth_multiplier=2, padding="same")(x),
+        lambda x: layers.SeparableConv1D(5, 3, activation="relu")(layers.Reshape((30, 4))(x)),
+        lambda x: Discrete(layers.Conv2DTranspose(3, 3, strides=2, padding="same"), "nf4")(x),
+        lambda x: layers.Conv2DTranspose(3, (4, 2), strides=(2, 3), activation="relu")(x),
+        lambda x: layers.Conv2DTranspose(2, 3, dilation_rate=2, padding="same")(x),
+        lambda x: layers.Conv1DTranspose(2, 4, strides=2, padding="same")(
+            layers.Reshape((30, 4))(x)
+        ),
+    ]
+    return on_images(*branches)
+
+
+def several():
+    """Several inputs and outputs: an output that another layer reads, twice the same, an input."""
+    first, second = keras.Input((3,)), keras.Input((2, 2))
+    x = layers.Dense(5, activation="tanh")(first)
+    y = layers.Dense(4)(layers.Concatenate()([x, layers.Flatten()(second)]))
+    return keras.Model([first, second], [layers.ReLU()(y), y, x, second, x])
+
+
+def nesting():
+    """A model that is called twice, within a model, and a layer that is shared by both."""
+    shared = layers.Dense(3, activation="sigmoid")
+    a, b = keras.Input((3,)), keras.Input((3,))
+    inner = keras.Model([a, b], [layers.Add()([shared(a), b]), layers.Multiply()([a, b])])
+    x, y = keras.Input((3,)), keras.Input((3,))
+    total, product = inner([x, shared(y)])
+    sequence = chain_model((3,), layers.Dense(3), layers.ReLU())
+    return keras.Model([x, y], inner([sequence(total), product]))
+
+
+GRAPHS = {
+    model.__name__: model
+    for model in (residual, operating, squeezing, moving, convolving, several, nesting)
+}  # fmt: skip
+
+
+def computed_of_all(sources, inputs, tmp_path):
+    """What the programs make of their samples, an array of floats for each program."""
+    lines, includes = [], []
+    for source, arrays in zip(sources, inputs, strict=True):
+        text, name = source.with_suffix(".h").read_text(), source.stem.upper()
+        includes.append(f'#include "{source.with_suffix(".h").name}"\n')
+        outputs = re.findall(rf"define ({name}_OUTPUT\w*_SIZE)", text)
+        ins, outs = ([f"{kind}{i}" for i in range(len(all_of))] for kind, all_of in
+                     (("in", arrays), ("out", outputs)))  # fmt: skip
+        sizes = [array[0].size for array in arrays]
+        declared = [f"{n}[{s}]" for n, s in zip([*ins, *outs], [*sizes, *outputs], strict=True)]
+        lines.append(f"    for (int n = 0; n < {len(arrays[0])}; n++) {{\n")
+        lines.append(f"        static float {', '.join(declared)};\n")
+        lines += [f"        if (!fread({n}, sizeof {n}, 1, stdin)) return 1;\n" for n in ins]
+        lines.append(f"        {source.stem}_predict({', '.join([*ins, *outs])});\n")
+        lines += [f"        fwrite({n}, sizeof {n}, 1, stdout);\n" for n in outs]
+        lines.append("    }\n")
+    main, program = tmp_path / "main.c", tmp_path / "program"
+    body = "".join(lines)
+    main.write_text(
+        f"#include <stdio.h>\n{''.join(includes)}int main(void)\n{{\n{body}    return 0;\n}}\n"
+    )
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    files = [*map(str, sources), str(main), "-o", str(program), "-lm"]
+    subprocess.run(["gcc", "-O1", *WARNINGS, *checks, *files], check=True, timeout=120)
+    samples = b"".join(
+        np.ascontiguousarray(array[n], np.float32).tobytes()
+        for arrays in inputs
+        for n in range(len(arrays[0]))
+        for array in arrays
+    )
+    run = subprocess.run([program], input=samples, capture_output=True, check=True, timeout=60)
+    return np.frombuffer(run.stdout, np.float32)
+
+
+def assert_all_same(models, tmp_path, random, samples=3):
+    """The programs of models, compiled into one, and the models agree; the sources are returned.
+
+    Args:
+        models: Models by the names of their files.
+    """
+    sources, inputs, expected = [], [], []
+    for name, model in models.items():
+        randomize(model, random)
+        shapes = [(samples, *tensor.shape[1:]) for tensor in model.inputs]
+        arrays = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+        outputs = keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))
+        sources.append(quantal.export(model, tmp_path / f"{name}.c", check=False).paths[0])
+        inputs.append(arrays)
+        expected.append([numpy(output).reshape(samples, -1) for output in outputs])
+    results, start = computed_of_all(sources, inputs, tmp_path), 0
+    for name, outputs in zip(models, expected, strict=True):
+        for n in range(samples):
+            for index, output in enumerate(outputs):
+                end = start + output.shape[1]
+                difference = np.abs(results[start:end] - output[n]).max()
+                assert difference <= 1e-5 * np.abs(output).max(), (name, index)
+                start = end
+    assert start == len(results)
+    return {name: source.read_text() for name, source in zip(models, sources, strict=True)}
+
+
+@needs_gcc
+def test_graphs(tmp_path, random):
+    texts = assert_all_same({name: build() for name, build in GRAPHS.items()}, tmp_path, random)
+    # A normalization is part of the product before it, unless something else reads between.
+    assert len(re.findall(r"^    product_", texts["residual"], re.MULTILINE)) == 2
+    # Zeros around an image are a step only where no convolution follows.
+    assert re.search(r"^    pad_", texts["moving"], re.MULTILINE)
+    assert not re.search(r"^    pad_", texts["convolving"], re.MULTILINE)
+    assert "const float *input_1, const float *input_2, float *output_1" in texts["several"]
+    assert texts["several"].count("    memcpy(output_") == 2
+
+
 @needs_gcc
 def test_names(tmp_path, random):
     model, x = chain_model((4,), layers.Dense(3)), random.normal(size=(2, 4))
@@ -324,7 +504,7 @@ def test_same_bytes_and_what_they_take(tmp_path, random):
     sizes = {"uint8_t": 1, "float": 4}
     arrays = re.findall(r"^static const (uint8_t|float) \w+\[(\d+)\]", text, re.MULTILINE)
     assert macro(source, "WEIGHT_BYTES") == sum(sizes[kind] * int(n) for kind, n in arrays)
-    buffers = re.findall(r"^static float buffer_\w\[(\d+)\]", text, re.MULTILINE)
+    buffers = re.findall(r"^static float memory\[(\d+)\]", text, re.MULTILINE)
     assert macro(source, "BUFFER_BYTES") == 4 * sum(map(int, buffers)) == 4 * (16 + 4)
     # Scales that are equal are one.
     source, _ = written("c", scaled=False)
@@ -339,15 +519,9 @@ def test_equal_arrays_are_written_once(tmp_path):
     assert macro(source, "WEIGHT_BYTES") == 4 * (9 + 3)
 
 
-def branching():
-    inputs = keras.Input((3,))
-    add = layers.Add(name="sum")
-    return keras.Model(inputs, add([layers.Dense(3)(inputs), inputs]))
-
-
-def two_outputs():
-    inputs = keras.Input((3,))
-    return keras.Model(inputs, [layers.Dense(3)(inputs), inputs], name="two")
+def attending():
+    first, second = keras.Input((2, 3)), keras.Input((2, 3))
+    return keras.Model([first, second], layers.Attention(name="look")([first, second]))
 
 
 def quantized():
@@ -371,8 +545,11 @@ REFUSED = {
         lambda: chain_model((4,), Discrete(layers.Embedding(5, 3, name="words"), "nf4", 0)),
         "'words' .* class Embedding",
     ),
-    "branches": (branching, "'sum' is of the class Add with 2 inputs"),
-    "outputs": (two_outputs, "'two' is of the class Functional with 1 inputs and 2 outputs"),
+    "attention": (attending, "'look' is of the class Attention with 2 inputs"),
+    "interpolation": (
+        lambda: chain_model((2, 2, 1), layers.UpSampling2D(2, interpolation="bicubic")),
+        "class UpSampling2D with the interpolation 'bicubic'",
+    ),
     "open shape": (
         lambda: chain_model((None, 3), layers.Dense(2)), r"with the open input shape \(None, 3\)",
     ),
@@ -427,6 +604,8 @@ def test_export_compiles_and_reports(tmp_path):
     report = quantal.export(model, tmp_path / "my net.c")
     assert report.largest <= report.bound == 1e-4
     assert [path.name for path in report.paths] == ["my net.c", "my net.h"]
+    report = quantal.export(several(), tmp_path / "several.c")
+    assert report.largest <= report.bound
     final = quantal.export(quantal.finalize(model), tmp_path / "final.c", check=False)
     assert final.largest is None
     text = [(tmp_path / f"{name}.c").read_text() for name in ("my net", "final")]

@@ -7,8 +7,8 @@ from hypothesis import given
 
 from quantal._export.c.encoding import decoding, encode, pack_codes
 from quantal._export.c.text import initializers, literal
-from quantal._export.chain.geometry import window_of
-from quantal._export.chain.steps import Listed, Product
+from quantal._export.graph.geometry import window_of
+from quantal._export.graph.steps import Listed, Product
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
 

@@ -375,3 +375,11 @@ def test_without_a_distribution_a_variable_stays_where_it_is():
     internals.lay_out(variable, ["kernel"])
     assert internals.layout_of(variable) is None
     assert keras.ops.convert_to_numpy(variable).tolist() == [1.0, 2.0]
+
+
+def test_operations_have_names():
+    x = keras.Input((3,))
+    for tensor, name in ((x + 1, "add"), (x / x, "truedivide"), (1 - x, "subtract")):
+        assert internals.operation_name(internals.call_of(tensor).layer) == name
+    dense = keras.layers.Dense(2)
+    assert internals.operation_name(dense) is None

@@ -439,6 +439,15 @@ def graph_outputs(model: keras.Model) -> list[Any]:
     return list(getattr(getattr(model, "_functional", model), "outputs", []))
 
 
+def operation_name(operation: Any) -> str | None:
+    """Return the name of an operation on arrays that is a node of a graph, such as "add".
+
+    It is that of the class in lower case; None for a layer or an operation of another kind.
+    """
+    kind = type(operation)
+    return kind.__name__.lower() if kind.__module__ == "keras.src.ops.numpy" else None
+
+
 def inputs_of_graph(model: keras.Model) -> list[Any]:
     """Return the symbolic inputs of a model's graph; none for a subclassed model."""
     return list(getattr(getattr(model, "_functional", model), "inputs", []))

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -124,22 +125,37 @@ def _why(process: "subprocess.CompletedProcess[str]") -> str:
 
 _BRIDGE = """\
 #include "{header}"
-const int quantal_output_size = {size};
-void quantal_predict(const float *input, float *output) {{
-    {predict}(input, output);
+const int quantal_output_sizes[] = {{{sizes}}};
+const int quantal_outputs = {count};
+void quantal_predict(const float *const *inputs, float *const *outputs) {{
+    {predict}({arguments});
 }}
 """
 """C: gives an exported model the names that `runtimes.shared_library` asks for."""
 
 
+def _bridge(header: pathlib.Path) -> str:
+    """Return the C of a bridge to an exported model, as its header declares it."""
+    text = header.read_text()
+    predict, parameters = re.findall(r"^void (\w+_predict)\((.*)\);$", text, re.MULTILINE)[0]
+    inputs = parameters.count("const float")
+    sizes = re.findall(r"^#define (\w+_OUTPUT(?:_\d+)?_SIZE)\b", text, re.MULTILINE)
+    arguments = [f"inputs[{index}]" for index in range(inputs)]
+    arguments += [f"outputs[{index}]" for index in range(len(sizes))]
+    return _BRIDGE.format(
+        header=header.name,
+        sizes=", ".join(sizes),
+        count=len(sizes),
+        predict=predict,
+        arguments=", ".join(arguments),
+    )
+
+
 def _compile(compiler: str, path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Compile an exported C file into a shared library in a folder."""
     header = path.with_suffix(".h")
-    words = header.read_text().replace("(", " ").split()
-    predict = next(word for word in words if word.endswith("_predict"))
-    size = next(word for word in words if word.endswith("_OUTPUT_SIZE"))
     bridge, library = folder / "bridge.c", folder / "library.so"
-    bridge.write_text(_BRIDGE.format(header=header.name, predict=predict, size=size))
+    bridge.write_text(_bridge(header))
     command = [
         compiler, "-std=c99", "-O2", "-shared", "-fPIC", f"-I{path.parent}",
         str(bridge), str(path), "-o", str(library), "-lm",

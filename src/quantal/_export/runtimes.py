@@ -124,20 +124,25 @@ def litert(path: str, names: list[str], settings: Settings) -> Loaded:
 
 
 def shared_library(path: str, names: list[str], settings: Settings) -> Loaded:
-    """Load a library that has `quantal_predict(input, output)` and the size of its output."""
+    """Load a library that has `quantal_predict(inputs, outputs)` and the sizes of its outputs."""
     import ctypes
 
     library = ctypes.CDLL(path)
-    size = ctypes.c_int.in_dll(library, "quantal_output_size").value
+    count = ctypes.c_int.in_dll(library, "quantal_outputs").value
+    sizes = list((ctypes.c_int * count).in_dll(library, "quantal_output_sizes"))
+
+    def addresses(arrays: Arrays) -> Any:
+        return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
 
     def call(arrays: Arrays) -> Arrays:
-        samples = np.ascontiguousarray(arrays[0], np.float32)
-        outputs = np.empty((len(samples), size), np.float32)
-        for sample, out in zip(samples, outputs, strict=True):
+        samples = [np.ascontiguousarray(array, np.float32) for array in arrays]
+        outputs = [np.empty((len(samples[0]), size), np.float32) for size in sizes]
+        for index in range(len(samples[0])):
             library.quantal_predict(
-                ctypes.c_void_p(sample.ctypes.data), ctypes.c_void_p(out.ctypes.data)
+                addresses([array[index : index + 1] for array in samples]),
+                addresses([array[index : index + 1] for array in outputs]),
             )
-        return [outputs]
+        return outputs
 
     return Loaded(call)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._export.chain.geometry import window_of
-from quantal._export.chain.steps import Window
+from quantal._export.graph.geometry import window_of
+from quantal._export.graph.steps import Window
 from quantal._models.feature_plan import FeaturePlan
 from quantal.runtime._functions import FUNCTIONS, elu, relu, softmax
 from quantal.runtime._machine import Machine

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._export.chain.steps import Window
+from quantal._export.graph.steps import Window
 from quantal.runtime._layout import BLOCK
 from quantal.runtime._matrices import Matrix, PackedRows
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._export.c.text import filled, initializers, template
-from quantal._export.chain.steps import Floats, Window
+from quantal._export.graph.steps import Floats, Rearrange, Window
 
 
 class Definitions:
@@ -20,13 +20,17 @@ class Definitions:
         self.array_bytes = 0
         """Bytes of all constant arrays."""
         self._names: dict[Hashable, str] = {}
-        self._texts: dict[str, list[str]] = {"array": [], "window": [], "function": []}
+        kinds = ("array", "window", "view", "function")
+        self._texts: dict[str, list[str]] = {kind: [] for kind in kinds}
+        self._rank = 1
 
     def texts(self) -> list[str]:
         """Return the definitions in the order that C needs."""
-        windows = self._texts["window"]
-        kind = [template("window.c").rstrip()] if windows else []
-        return [*self._texts["array"], *kind, *windows, *self._texts["function"]]
+        windows, views = self._texts["window"], self._texts["view"]
+        of_windows = [template("window.c").rstrip()] if windows else []
+        of_views = [filled(template("view.c").rstrip(), rank=str(self._rank))] if views else []
+        arrays, functions = self._texts["array"], self._texts["function"]
+        return [*arrays, *of_windows, *windows, *of_views, *views, *functions]
 
     def function(self, name: str, file: str, **parts: str) -> str:
         """Define a function from a template.
@@ -41,10 +45,22 @@ class Definitions:
 
     def window(self, window: Window) -> str:
         """Define a window, and return its address."""
-        fields = [f".{field} = {number}," for field, number in window._asdict().items()]
+        # How far inputs of transposed convolutions lie apart is an argument of theirs.
+        numbers = {k: n for k, n in window._asdict().items() if not k.startswith("spread")}
+        fields = [f".{field} = {number}," for field, number in numbers.items()]
         lines = [" ".join(fields[start : start + 3]) for start in range(0, len(fields), 3)]
         text = "\n    ".join(["static const window @name@ = {", *lines]) + "\n};"
         return "&" + self._name("window", "window", window, text)
+
+    def view(self, view: Rearrange) -> str:
+        """Define which numbers are copied, and return its address."""
+        self._rank = max(self._rank, len(view.lengths))
+        lengths, steps = (", ".join(map(str, each)) for each in (view.lengths, view.steps))
+        text = (
+            f"static const view @name@ = {{\n    {len(view.lengths)}, {view.start}, "
+            f"{{{lengths}}}, {{{steps}}}\n}};"
+        )
+        return "&" + self._name("view", "view", view, text)
 
     def rows(self, name: str, rows: Floats) -> str:
         """Define rows of floats, and return two arguments: the array, and a step.

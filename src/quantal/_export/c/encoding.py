@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._export.chain.steps import Floats, Listed, Product
+from quantal._export.graph.steps import Floats, Listed, Product
 
 _SIGNED = {-1.0: "-number", 0.0: "0.0f", 1.0: "number"}
 """The C expressions that are `number` times the key, without a multiplication."""

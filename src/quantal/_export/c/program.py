@@ -5,16 +5,16 @@ import math
 import pathlib
 import re
 import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 
+from quantal._export.c.calls import calls_of
 from quantal._export.c.definitions import Definitions
-from quantal._export.c.encoding import decoding, encode, pack_codes
-from quantal._export.c.text import filled, literal, template
-from quantal._export.chain.reader import read_chain
-from quantal._export.chain.steps import Chain, Function, Pool, Product, Softmax, Step
+from quantal._export.c.memory import names_of, plan
+from quantal._export.c.text import filled, template
+from quantal._export.graph.reader import read_graph
+from quantal._export.graph.steps import Graph, Shape
 from quantal._export.target import Written
 
 
@@ -22,9 +22,11 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     """Write a model as C source and header: `void net_predict(const float *, float *)`.
 
     It computes one sample in float32, as a float32 model does in inference, to rounding: a
-    chain of Dense, Conv1D, Conv2D and depthwise convolutions, pooling, activations,
-    batch normalization, rescaling and LearnableMultiplier, with or without Discrete
-    around them. Samples lie as in NumPy: channels last, the last axis running fastest.
+    graph of Dense, convolutions, pooling, activations, batch normalization, rescaling,
+    LearnableMultiplier, Add and the like, Concatenate, padding, cropping and upsampling, with or
+    without Discrete around them. Samples lie as in NumPy: channels last, the last axis running
+    fastest. Several inputs and outputs are arguments in the model's order:
+    `net_predict(input_1, input_2, output_1, output_2)`, with `NET_INPUT_1_SIZE` and so on.
     The header has the macros `NET_INPUT_SIZE`, `NET_OUTPUT_SIZE` (floats),
     `NET_WEIGHT_BYTES` (the constant arrays), `NET_ID` (the source
     refuses another model's header) and `NET_BUFFER_BYTES` (memory between
@@ -45,14 +47,13 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     without activation, cost a float for each output. The same model gives the same bytes.
 
     Args:
-        model: A built Sequential or functional model without branches and with a fixed
-            input shape.
+        model: A built Sequential or functional model with a fixed input shape.
         path: The source file, `net.c`; the header `net.h` is written next to it. The
             names in C begin with the file's, in letters, digits and `_`.
 
     Raises:
         TypeError: It is no Keras model or layer.
-        ValueError: It is not built, is no such chain or has another layer (the message
+        ValueError: It is not built, is no such graph or has another layer (the message
             names it and the target that holds it); a number in it is not finite; or the
             file's name cannot stand in C.
     """
@@ -64,24 +65,34 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
         )
     name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
     name = name if name[:1].isalpha() else f"model_{name}"
-    program = _Program(read_chain(model, ".c"))
+    program = _Program(read_graph(model, ".c"))
     path.write_bytes(program.source(name, header.name).encode())
     header.write_bytes(program.header(name).encode())
     return Written([path, header])
 
 
 class _Program:
-    """A program holds the definitions, buffers and calls that compute a chain."""
+    """A program holds the definitions, the memory and the calls that compute a graph."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
         self._definitions = Definitions()
-        self._memory = _memory_of(chain.steps)
+        self._memory = plan(graph)
+        locations = self._memory.locations
         self._calls = [
-            f"{function}({', '.join([*arguments, *buffers])});"
-            for step, buffers in zip(chain.steps, self._memory.buffers_of_steps, strict=True)
-            for function, *arguments in [self._function_of(step)]
-        ] or [f"memcpy(output, input, {math.prod(chain.input_shape)} * sizeof(float));"]
+            call
+            for index, node in enumerate(graph.nodes)
+            for call in calls_of(
+                self._definitions,
+                node.step,
+                [locations[source] for source in node.sources],
+                locations[graph.value_of(index)],
+            )
+        ]
+        self._calls += [
+            f"memcpy({target}, {source}, {size} * sizeof(float));"
+            for target, source, size in self._memory.copies
+        ]
 
     def source(self, name: str, header: str) -> str:
         """Return the source text.
@@ -98,13 +109,21 @@ class _Program:
     def _text(self, name: str) -> str:
         """Return the definitions of the source."""
         calls = "".join(f"    {call}\n" for call in self._calls)
-        sizes = self._memory.sizes
+        size = self._memory.size
         parts = [
             *self._definitions.texts(),
-            "\n".join(f"static float {buffer}[{size}];" for buffer, size in sizes.items()),
-            f"void {name}_predict(const float *input, float *output)\n{{\n{calls}}}\n",
+            f"static float memory[{size}];" if size else "",
+            f"{self._signature(name)}\n{{\n{calls}}}\n",
         ]
         return "\n\n".join(part for part in parts if part)
+
+    def _signature(self, name: str) -> str:
+        """Return the function that computes a sample, as C declares it."""
+        inputs = names_of("input", len(self._graph.inputs))
+        outputs = names_of("output", len(self._graph.outputs))
+        arguments = [f"const float *{name}" for name in inputs]
+        arguments += [f"float *{name}" for name in outputs]
+        return f"void {name}_predict({', '.join(arguments)})"
 
     @functools.cached_property
     def id(self) -> str:
@@ -113,121 +132,36 @@ class _Program:
 
     def header(self, name: str) -> str:
         """Return the header's text, for the beginning of the names in C."""
-        inputs, outputs = self._chain.input_shape, self._chain.output_shape
+        shapes = [output.shape for output in self._graph.outputs]
+        sizes = [
+            *_size_macros(f"{name.upper()}_INPUT", self._graph.inputs),
+            *_size_macros(f"{name.upper()}_OUTPUT", shapes),
+        ]
+        several = len(self._graph.inputs) + len(shapes) > 2
         return filled(
             template("header.h"),
             name=name,
             NAME=name.upper(),
             id=self.id,
-            inputs=str(math.prod(inputs)),
-            outputs=str(math.prod(outputs)),
-            input_shape=str(inputs),
-            output_shape=str(outputs),
+            sizes="\n".join(sizes),
+            arrays="Inputs and outputs do" if several else "Input and output do",
             weights=str(self._definitions.array_bytes),
-            buffers=str(4 * sum(self._memory.sizes.values())),
+            buffers=str(4 * self._memory.size),
+            signature=self._signature(name),
         )
 
-    def _function_of(self, step: Step) -> list[str]:
-        """Return the function of a step and its arguments, without the buffers."""
-        define = self._definitions
-        match step:
-            case Product():
-                return self._product(step)
-            case Pool():
-                name = "largest" if step.largest else "mean"
-                return [define.function(name, name), define.window(step.window)]
-            case Softmax():
-                return [define.function("softmax", "softmax"), str(step.size), str(step.row)]
-            case Function():
-                function = define.function(step.name, "map", value=_expression(step))
-                return [function, str(step.size)]
 
-    def _product(self, step: Product) -> list[str]:
-        define, encoding = self._definitions, encode(step)
-        decode = ""
-        arguments: dict[str, str] = {}  # By the parameters in C that they are for.
-        if encoding.bits:
-            decode = define.function("code", "code", value=decoding(encoding.bits))
-            codes = pack_codes(encoding.weights, encoding.bits)
-            arguments["const uint8_t *codes"] = define.array("codes", "uint8_t", codes)
-        else:
-            arguments["const float *weights"] = define.floats("weights", encoding.weights)
-        factor = bias = ""
-        if encoding.lists is not None:
-            lists = define.rows("values", encoding.lists)
-            arguments["const float *values, int list_step"] = lists
-        if encoding.scale is not None:
-            factor = " * scale[o * scale_step]"
-            arguments["const float *scale, int scale_step"] = define.rows("scale", encoding.scale)
-        if np.any(step.bias):
-            bias = " + bias[o]"
-            arguments["const float *bias"] = define.floats("bias", step.bias)
-        function = define.function(
-            f"product_{encoding.name}",
-            "product",
-            parameters="".join(f", {parameter}" for parameter in arguments),
-            step=encoding.step.replace("@code@", f"{decode}(codes, i)"),
-            result=f"sum{factor}{bias}",
-        )
-        return [function, define.window(step.window), *arguments.values()]
+def _size_macros(name: str, shapes: Sequence[Shape]) -> list[str]:
+    """Return a macro for the size of each input, or of each output."""
+    names = [f"{name}_SIZE"]
+    if len(shapes) > 1:
+        names = [f"{name}_{index + 1}_SIZE" for index in range(len(shapes))]
+    return [
+        f"#define {name} {math.prod(shape)} /* floats, of the shape {shape} */"
+        for name, shape in zip(names, shapes, strict=True)
+    ]
 
 
-class _Memory(NamedTuple):
-    """The memory between layers.
-
-    Attributes:
-        buffers_of_steps: The buffers that each step reads and writes.
-        sizes: The length of each buffer in floats, without input and output.
-    """
-
-    buffers_of_steps: list[tuple[str, str]]
-    sizes: dict[str, int]
-
-
-def _memory_of(steps: list[Step]) -> _Memory:
-    """Choose the buffer that each step writes.
-
-    Functions and softmax write where they read, unless that is the input; other steps
-    write to the other buffer, the last of them to the output.
-    """
-    moving = [index == 0 or isinstance(step, Product | Pool) for index, step in enumerate(steps)]
-    last = max((index for index, moves in enumerate(moving) if moves), default=0)
-    buffers: list[tuple[str, str]] = []
-    sizes: dict[str, int] = {}
-    read = "input"
-    for index, step in enumerate(steps):
-        write = read
-        if index >= last:
-            write = "output"
-        elif moving[index]:
-            write = "buffer_b" if read == "buffer_a" else "buffer_a"
-        if write != "output":
-            sizes[write] = max(sizes.get(write, 0), step.size)
-        buffers.append((read, write))
-        read = write
-    return _Memory(buffers, sizes)
-
-
-def _expression(function: Function) -> str:
-    """Return the C expression of a function of the float `v`."""
-    if function.name != "relu":
-        return EXPRESSIONS[function.name].format(*map(literal, function.numbers))
-    slope, threshold, top = function.numbers
-    start = literal(threshold)
-    text = f"v < {start} ? {f'{literal(slope)} * (v - {start})' if slope else '0.0f'} : v"
-    return text if top == math.inf else f"v > {literal(top)} ? {literal(top)} : {text}"
-
-
-EXPRESSIONS = {
-    "sigmoid": "1.0f / (1.0f + expf(-v))",
-    "tanh": "tanhf(v)",
-    "elu": "v < 0.0f ? {} * expm1f(v) : v",
-    "softplus": "v < 0.0f ? log1pf(expf(v)) : v + log1pf(expf(-v))",
-    "silu": "v / (1.0f + expf(-v))",
-    "hard_sigmoid": "v < -3.0f ? 0.0f : v > 3.0f ? 1.0f : v / 6.0f + 0.5f",
-    "exponential": "expf(v)",
-}
-"""C expressions of the functions of a chain but for `relu`, in the float `v`."""
 _USES = {
     "math.h": r"\b(expf|expm1f|log1pf|tanhf)\(",
     "stdint.h": r"\buint",

@@ -1,4 +1,4 @@
-"""Return the weights of a layer as numbers, or as codes where a chain can keep them so."""
+"""Return the weights of a layer as numbers, or as codes where a graph can keep them so."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
-from quantal._export.chain.steps import Floats, Listed
+from quantal._export.graph.steps import Floats, Listed
 
 View = Callable[[NDArray[Any]], NDArray[Any]]
 """A view brings an array of a weight's shape to the shape (outputs, inputs)."""

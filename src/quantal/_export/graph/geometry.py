@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantal._export.chain.steps import Shape, Window
+from quantal._export.graph.steps import Shape, Window
 
 
 class _Axis(NamedTuple):
@@ -65,6 +65,76 @@ def window_of(
         left=columns.padding,
         groups=groups,
     )
+
+
+def transposed_window_of(
+    shape: Shape,
+    after: Shape,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    *,
+    padding: str,
+    output_padding: Sequence[int] | None,
+    more_behind: bool,
+) -> Window:
+    """Return the window of a transposed convolution: its inputs lie `strides` apart.
+
+    Args:
+        shape: The shape of a sample, channels last.
+        after: That of the result.
+        kernel: The kernel's lengths along one or two axes.
+        strides: The strides along these axes.
+        dilation: The dilation along these axes.
+        padding: `"valid"` or `"same"`.
+        output_padding: What Keras's layer has under this name.
+        more_behind: Whether the larger part of an uneven padding stands behind the inputs, as in
+            Keras on PyTorch, and not before them.
+    """
+    sides = [
+        _side_of_transposed(_Axis(*axis), padding, extra, more_behind)
+        for *axis, extra in zip(
+            kernel, strides, dilation, output_padding or [None] * len(kernel), strict=True
+        )
+    ]
+    height, width, channels = (1,) * (3 - len(shape)) + shape
+    rows, columns, outputs = (1,) * (3 - len(after)) + after
+    (kernel_height, kernel_width), (spread_y, spread_x) = _two(kernel), _two(strides)
+    dilation_y, dilation_x = _two(dilation)
+    return Window(
+        in_height=height,
+        in_width=width,
+        in_channels=channels,
+        out_height=rows,
+        out_width=columns,
+        out_channels=outputs,
+        kernel_height=kernel_height,
+        kernel_width=kernel_width,
+        stride_y=1,
+        stride_x=1,
+        dilation_y=dilation_y,
+        dilation_x=dilation_x,
+        top=sides[0] if len(sides) > 1 else 0,
+        left=sides[-1],
+        groups=1,
+        spread_y=spread_y,
+        spread_x=spread_x,
+    )
+
+
+def _side_of_transposed(axis: _Axis, padding: str, extra: int | None, more_behind: bool) -> int:
+    """Return the padding before the first input of a transposed convolution along one axis.
+
+    Source: keras/src/backend/common/backend_utils.py of Keras 3.15.
+    """
+    reach = (axis.kernel - 1) * axis.dilation + 1
+    if padding == "valid":
+        return reach - 1
+    missing = axis.stride if extra is None else reach % 2 + extra
+    total = reach + missing - 2
+    if more_behind:
+        return reach - 1 - max(-((missing - reach) // 2), 0)
+    return min(total // 2 + total % 2, reach - 1)
 
 
 def counts_padding(window: Window) -> bool:

@@ -1,0 +1,68 @@
+"""Read activations: functions of single numbers, and softmax."""
+
+import math
+from typing import Any
+
+import keras
+from keras import activations, layers
+
+from quantal._export.graph.builder import Call, GraphBuilder, Reader
+from quantal._export.graph.steps import FUNCTIONS, Function, Softmax
+
+
+def activation(builder: GraphBuilder, call: Call) -> int:
+    """Read the activation of a layer, if it has one, on the one source of a call."""
+    function = call.layer.activation
+    if isinstance(function, keras.Layer):
+        return builder.read(call._replace(layer=function))
+    name = getattr(function, "__name__", repr(function))
+    if function not in (
+        getattr(activations, known, None) for known in (*_OTHER_ACTIVATIONS, *FUNCTIONS)
+    ):
+        raise builder.refusal(call.layer, f"with the activation {name!r}")
+    if name == "softmax":
+        return builder.add(Softmax(call.size, call.after[-1]), call)
+    if name in _RECTIFIERS:
+        return _relu(builder, call, *_RECTIFIERS[name])
+    if name == "linear":
+        return call.sources[0]
+    return builder.add(Function(name, call.size, (1.0,) if name == "elu" else ()), call)
+
+
+def rectifier(builder: GraphBuilder, call: Call) -> int:
+    """Read a ReLU or LeakyReLU."""
+    layer = call.layer
+    threshold, top = getattr(layer, "threshold", 0.0), getattr(layer, "max_value", None)
+    return _relu(builder, call, layer.negative_slope, threshold, top)
+
+
+def elu(builder: GraphBuilder, call: Call) -> int:
+    """Read an ELU."""
+    return builder.add(Function("elu", call.size, (float(call.layer.alpha),)), call)
+
+
+def softmax(builder: GraphBuilder, call: Call) -> int:
+    """Read a Softmax."""
+    axis = call.layer.axis
+    if axis not in (-1, len(call.before)):
+        raise builder.refusal(call.layer, f"along the axis {axis}, not the last")
+    return builder.add(Softmax(call.size, call.after[-1]), call)
+
+
+def _relu(builder: GraphBuilder, call: Call, slope: Any, threshold: Any, top: Any) -> int:
+    numbers = float(slope), float(threshold), math.inf if top is None else float(top)
+    return builder.add(Function("relu", call.size, numbers), call)
+
+
+# Besides FUNCTIONS: what is read as no step, as a softmax or as a `relu` with constants.
+_OTHER_ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "softmax")
+# Slope, threshold and largest output.
+_RECTIFIERS = {"relu": (0, 0, None), "relu6": (0, 0, 6), "leaky_relu": (0.2, 0, None)}
+READERS: dict[type, Reader] = {
+    layers.ReLU: rectifier,
+    layers.LeakyReLU: rectifier,
+    layers.ELU: elu,
+    layers.Softmax: softmax,
+    layers.Activation: activation,
+}
+"""The readers of activations."""

@@ -7,7 +7,7 @@ from keras import layers
 
 import quantal
 from conftest import on_one_backend
-from quantal import Discrete, LearnableMultiplier, Scale, Values
+from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values
 from quantal._models.files import contents_of
 from quantal._models.table_features import TableFeatures
 from quantal.runtime import _steps, load
@@ -31,6 +31,9 @@ def network_like(model):
         if parameter.scale_state is not None:
             shape = parameter.scale_state.start.shape
             parameter.scale_state.begin(rng.uniform(0.5, 1.5, shape).astype(np.float32))
+    for layer in model.layers:
+        if isinstance(layer, DiscreteActivation) and layer.scale is not None:
+            layer.set_scale(rng.uniform(0.5, 1.5, layer.scale_value().shape))
     contents = contents_of(model)
     return network_of("m.quantal", contents.arrays, contents.metadata, Machine(1))
 
@@ -95,6 +98,11 @@ LAYERS = {
     "LearnableMultiplier": (IMAGES, lambda: LearnableMultiplier(VALUES, axis=(1, 3))),
     "LearnableMultiplier, scaled": (IMAGES, lambda: LearnableMultiplier(VALUES, scale="learned")),
     "TableFeatures": ((2,), lambda: TableFeatures(PLAN)),
+    "DiscreteActivation": (IMAGES, lambda: DiscreteActivation("binary")),
+    "DiscreteActivation, scaled": (SERIES, lambda: DiscreteActivation("signed:4", scale="learned")),
+    "Dense with DiscreteActivation": (
+        SERIES, lambda: discrete(layers.Dense(5, activation=DiscreteActivation(VALUES)))
+    ),
     "ReLU": (SERIES, lambda: layers.ReLU(0.5, negative_slope=0.2, threshold=0.1)),
     "LeakyReLU": (SERIES, lambda: layers.LeakyReLU()),
     "ELU": (SERIES, lambda: layers.ELU(0.7)),
@@ -114,6 +122,44 @@ def test_a_layer_computes_as_in_keras(name, random):
     if name == "TableFeatures":
         x[1, 0], x[2, 1] = 0, np.nan
     assert_same(model, network_like(model), x)
+
+
+ACTIVATIONS = {
+    "binary": {"values": "binary"},
+    "a list in another order": {"values": [0.3, -0.1, 0.1]},
+    "256 values, learned": {"values": "unsigned:8", "scale": "learned", "axis": -1},
+    "a power of two": {"values": "signed:4", "scale": Scale("percentile", power_of_two=True)},
+    "a scale for each of two axes": {"values": VALUES, "scale": "mean_absolute", "axis": (1, 2)},
+    "auto, with a scale": {"values": "signed:3", "scale": "auto"},
+    "auto, without": {"values": "zero_one", "scale": "auto"},
+    "a list for each channel": {"values": Values(np.arange(12.0).reshape(4, 3) - 5, axis=-1)},
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nearest_values_are_those_of_keras_to_the_bit(name, random):
+    layer = DiscreteActivation(**ACTIVATIONS[name])
+    model = keras.Sequential([keras.Input(SERIES), layer])
+    network = network_like(model)
+    if layer.scale is not None and np.ndim(layer.scale_value()):
+        assert len(np.unique(layer.scale_value())) > 1
+    ends = (layer.values.midpoints * layer.scale_value().ravel()[:1]).ravel()
+    around = [np.nextafter(ends, np.float32(end)) for end in (-np.inf, np.inf)]
+    hostile = np.concatenate([ends, *around, np.float32([0, -0.0, np.inf, -np.inf, np.nan])])
+    x = random.normal(0, 4, (40, *SERIES)).astype(np.float32)
+    x.reshape(-1)[: hostile.size] = hostile
+    expected = keras.ops.convert_to_numpy(layer(x))
+    np.testing.assert_array_equal(network(x), expected)
+    assert len(np.unique(network(x))) > 1
+
+
+def test_a_scale_of_activations_of_another_shape_is_refused():
+    layer = DiscreteActivation("signed:4", scale="learned", axis=-1)
+    contents = contents_of(keras.Sequential([keras.Input((3,)), layer]))
+    path = next(name for name in contents.arrays if name.endswith("scale_start"))
+    contents.arrays[path] = np.ones((1, 2), np.float32)
+    with pytest.raises(ValueError, match=r"m\.quantal: .*(scale_start|list of weights|discrete)"):
+        network_of("m.quantal", contents.arrays, contents.metadata, Machine(1))
 
 
 @pytest.mark.parametrize("values", ["binary", VALUES])

@@ -19,6 +19,9 @@ METHODS = ("learned", "least_squares", "mean_absolute")
 PERCENTILE = "percentile"
 """The method that is for activations alone."""
 
+LEAST_RELATIVE, MOST_RELATIVE = 2.0**-10, 2.0**10
+"""A scale stays within this factor of its start, so that no step can lose it."""
+
 AUTO = "auto"
 """The identifier that leaves the scale to `resolve_scale`."""
 
@@ -138,6 +141,21 @@ class Scale:
         scaled_axes = {axis % rank for axis in axes}
         return tuple(size if axis in scaled_axes else 1 for axis, size in enumerate(weight))
 
+    def value_of(
+        self, start: NDArray[np.float32], relative: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the scale of a start and of what it was multiplied by since then.
+
+        Args:
+            start: The scale at the start.
+            relative: The relative scale, of the same shape.
+
+        >>> Scale(power_of_two=True).value_of(np.float32(0.5), np.float32(2.3))
+        np.float32(1.0)
+        """
+        product = start * np.clip(relative, np.float32(LEAST_RELATIVE), np.float32(MOST_RELATIVE))
+        return rounded_to_powers(product) if self.power_of_two else product
+
     def fitted(
         self, weights: NDArray[Any], values: Values, shape: tuple[int, ...]
     ) -> NDArray[np.float32]:
@@ -218,6 +236,29 @@ def resolve_scale(
             "'mean_absolute' or None: a percentile follows what flows through the network. Give "
             "it to quantal.DiscreteActivation."
         )
+    return scale
+
+
+_WITHOUT_AUTO_SCALE = (Values("binary"), Values("zero_one"))
+"""A factor on these is one on the next layer's weights, so `"auto"` gives activations none."""
+
+
+def resolve_activation_scale(
+    identifier: "str | Scale | dict[str, Any] | None", values: Values
+) -> Scale | None:
+    """Return the scale of activations on a list, with `"auto"` decided by the list.
+
+    Args:
+        identifier: `"auto"`, or what `Scale.get` accepts.
+        values: The list.
+
+    >>> resolve_activation_scale("auto", Values("binary")) is None
+    True
+    """
+    scale = parse_scale(identifier)
+    if isinstance(scale, str):
+        is_unit = any(np.array_equal(values.ascending, v.ascending) for v in _WITHOUT_AUTO_SCALE)
+        return Scale("learned") if has_natural_unit(values) and not is_unit else None
     return scale
 
 

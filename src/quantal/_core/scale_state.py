@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quantal._core.numbers.fitting import mean_magnitude
 from quantal._core.numbers.values import Values
-from quantal._core.scale import Scale, power_steps
+from quantal._core.scale import LEAST_RELATIVE, MOST_RELATIVE, Scale, power_steps
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
 from quantal._core.tensors.gradients import as_if, inward
@@ -20,9 +20,6 @@ from quantal._core.tensors.scaled import scaled
 from quantal._core.tensors.step_functions import StepFunction
 from quantal._core.tensors.torch_scaled import plain_scaled
 from quantal._core.types import Tensor
-
-_LEAST, _MOST = 2.0**-10, 2.0**10
-"""A scale stays within this factor of its start, so that no step can lose it."""
 
 _SMALLEST_MAGNITUDE = 1e-30
 """The largest magnitude of a list counts as at least this: a list of 0 divides by it."""
@@ -127,7 +124,7 @@ class ScaleState:
         the relative scale; for powers of two, that of the scale before it is rounded.
         """
         value = _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
-        moving = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+        moving = inward(1.0 * ops.convert_to_tensor(self.relative), LEAST_RELATIVE, MOST_RELATIVE)
         return as_if(ops.ones_like(value), moving / value)
 
     def _damped(self, elements: Any, projection: Projection) -> Tensor:
@@ -136,7 +133,7 @@ class ScaleState:
         largest = ops.maximum(ops.abs(projection.low), ops.abs(projection.high))
         damping = 1.0 / ops.sqrt(elements_of_scale * ops.maximum(largest, _SMALLEST_MAGNITUDE))
         # A product: TensorFlow takes no variable itself into a custom gradient.
-        relative = inward(1.0 * ops.convert_to_tensor(self.relative), _LEAST, _MOST)
+        relative = inward(1.0 * ops.convert_to_tensor(self.relative), LEAST_RELATIVE, MOST_RELATIVE)
         return damping * relative
 
     def advance(self, numbers: Tensor, nearest: Tensor) -> None:
@@ -174,4 +171,4 @@ def nearest_powers() -> StepFunction:
 
 
 def _clamped(relative: Tensor) -> Tensor:
-    return ops.minimum(ops.maximum(relative, _LEAST), _MOST)
+    return ops.minimum(ops.maximum(relative, LEAST_RELATIVE), MOST_RELATIVE)

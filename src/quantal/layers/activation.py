@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.numbers.values import Values, ValuesLike, short_name
-from quantal._core.scale import Scale, has_natural_unit, parse_scale
+from quantal._core.scale import Scale, parse_scale, resolve_activation_scale
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
@@ -89,7 +89,7 @@ class DiscreteActivation(keras.layers.Layer):
         self._resolved_estimator = _checked_estimator(self.estimator)
         self.scale = parse_scale(scale)
         self.axis = _checked_axis(axis, self.scale)
-        self._resolved_scale = _resolved(self.scale, self.values)
+        self._resolved_scale = resolve_activation_scale(self.scale, self.values)
         self._scale: ActivationScale | None = None
         self.supports_masking = True
 
@@ -279,17 +279,6 @@ def _checked_axis(axis: Any, scale: Scale | str | None) -> int | tuple[int, ...]
             "scale for each channel."
         )
     return tuple(int(a) for a in axes) if isinstance(axis, (tuple, list)) else int(axis)
-
-
-_WITHOUT_AUTO_SCALE = (Values("binary"), Values("zero_one"))
-"""A factor on these is one on the next layer's weights, so `"auto"` gives them none."""
-
-
-def _resolved(scale: Scale | str | None, values: Values) -> Scale | None:
-    if isinstance(scale, str):
-        is_unit = any(np.array_equal(values.ascending, v.ascending) for v in _WITHOUT_AUTO_SCALE)
-        return Scale("learned") if has_natural_unit(values) and not is_unit else None
-    return scale
 
 
 def _weights_of(mask: Tensor, rank: int) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.numbers.values import Values
+from quantal._core.scale import resolve_activation_scale
 from quantal._export.graph.geometry import window_of
 from quantal._export.graph.steps import Window
 from quantal._models.feature_plan import FeaturePlan
@@ -23,6 +25,7 @@ from quantal.runtime._steps import (
     Function,
     Linear,
     Multiplier,
+    Nearest,
     Pooling,
     Reshape,
     Step,
@@ -35,6 +38,8 @@ Floats = NDArray[np.float32]
 
 _EPSILON = 1e-7
 """Keras's own small number, the least deviation of a Normalization."""
+_SCALE_OF_ACTIVATION = ("scale_start", "scale", "scale_batches")
+"""The weights of a scale of activations: its start, what it was multiplied by since, a count."""
 _PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 """The policies of layers whose numbers float32 holds."""
 
@@ -233,6 +238,22 @@ class LayerReader:
         shape = (math.prod(self.shape),)
         self._add(Reshape(shape), shape)
 
+    def _discrete_activation(self, layer: Layer) -> None:
+        """Add the nearest values of a list, times a scale if the layer has one."""
+        config = layer.config
+        values = Values.get(config["values"])
+        scale = resolve_activation_scale(config["scale"], values)
+        factor = np.ones((), np.float32)
+        if scale is not None:
+            stored = self._weights.take_named(layer.name, _SCALE_OF_ACTIVATION)
+            start, relative = (stored[name].floats() for name in _SCALE_OF_ACTIVATION[:2])
+            factor = scale.value_of(start, relative)
+        if values.channels is not None:
+            values.check_channels((1, *self.shape))
+        if np.broadcast_shapes(factor.shape, (1, *self.shape)) != (1, *self.shape):
+            raise LayerError(f"with a scale of shape {factor.shape} for samples of {self.shape}")
+        self._add(Nearest(values, factor), self.shape)
+
     def _relu(self, layer: Layer) -> None:
         config = layer.config
         slope, threshold = float(config["negative_slope"]), float(config.get("threshold", 0))
@@ -353,7 +374,7 @@ def _mismatch(weight: Stored, shape: Sequence[int]) -> LayerError:
     return LayerError(f"with {weight.name!r} of shape {weight.shape} for samples of shape {shape}")
 
 
-_LAYERS_OF_ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation")
+_LAYERS_OF_ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation", "DiscreteActivation")
 # The kinds by the names of their classes. A class that is not listed is refused.
 _READERS: dict[str, Callable[[LayerReader, Layer], None]] = {
     "Dense": LayerReader._dense,
@@ -375,6 +396,7 @@ _READERS: dict[str, Callable[[LayerReader, Layer], None]] = {
     "LearnableMultiplier": LayerReader._multiplier,
     "TableFeatures": LayerReader._table,
     "Embedding": LayerReader._embedding,
+    "DiscreteActivation": LayerReader._discrete_activation,
     "ReLU": LayerReader._relu,
     "LeakyReLU": LayerReader._relu,
     "ELU": LayerReader._elu,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.numbers.values import Values
 from quantal._export.graph.steps import Window
 from quantal.runtime._layout import BLOCK
 from quantal.runtime._matrices import Matrix, PackedRows
@@ -323,6 +324,30 @@ class Function(Step):
     def __call__(self, x: Floats) -> Floats:
         """Return the results of samples."""
         return self._function(x)
+
+
+class Nearest(Step):
+    """Each number becomes the nearest listed value, times a scale.
+
+    Args:
+        values: The list, or a list for each channel.
+        scale: Positive float32, of shape () or one that broadcasts over samples.
+    """
+
+    def __init__(self, values: Values, scale: Floats) -> None:
+        self._values, self._scale = values, scale
+        self._is_scaled = bool(np.any(scale != 1))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its numbers take."""
+        return self._values.numbers.nbytes + self._values.midpoints.nbytes + self._scale.nbytes
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the results of samples."""
+        if not self._is_scaled:
+            return self._values.nearest(x)
+        return self._values.nearest(x / self._scale) * self._scale
 
 
 class Reshape(Step):

@@ -143,6 +143,26 @@ class StoredWeights:
             stored.append(self._weight(entry))
         return stored
 
+    def take_named(self, layer: str, names: Sequence[str]) -> dict[str, Stored]:
+        """Return the next weights by their names, in whichever order the file has them.
+
+        Args:
+            layer: The layer's name, for messages.
+            names: The names of its weights.
+
+        Raises:
+            ValueError: The file has others, or damaged ones.
+        """
+        expected, stored = set(names), {}
+        for _ in names:
+            entry = next(self._entries, None)
+            path = None if entry is None else entry["name"]
+            if entry is None or _last_part(entry["name"]) not in expected - set(stored):
+                problem = f"{path!r} where the layer {layer!r} has {', '.join(sorted(expected))}"
+                raise container.refusal(self._path, "the list of weights", problem)
+            stored[_last_part(entry["name"])] = self._weight(entry)
+        return stored
+
     def check_end(self) -> None:
         """Refuse a file with weights that no layer took."""
         entry = next(self._entries, None)

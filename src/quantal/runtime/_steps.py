@@ -327,7 +327,7 @@ class Function(Step):
 
 
 class Nearest(Step):
-    """Each number becomes the nearest listed value, times a scale.
+    """Each number becomes the nearest listed value, times a scale; NaN stays NaN.
 
     Args:
         values: The list, or a list for each channel.
@@ -345,9 +345,19 @@ class Nearest(Step):
 
     def __call__(self, x: Floats) -> Floats:
         """Return the results of samples."""
-        if not self._is_scaled:
-            return self._values.nearest(x)
-        return self._values.nearest(x / self._scale) * self._scale
+        numbers = x / self._scale if self._is_scaled else x
+        # As in Keras, where the estimator's surrogate carries a NaN on.
+        results = np.where(np.isnan(numbers), numbers, self._nearest(numbers))
+        return results * self._scale if self._is_scaled else results
+
+    def _nearest(self, numbers: Floats) -> Floats:
+        values = self._values
+        if values.channels is not None:
+            return values.nearest(numbers)
+        if len(values) == 2:
+            low, high = values.ascending
+            return np.where(numbers >= values.midpoints[0], high, low)
+        return values.ascending[np.searchsorted(values.midpoints, numbers, side="right")]
 
 
 class Reshape(Step):

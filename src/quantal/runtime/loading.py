@@ -21,8 +21,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Network
 
     The model is one chain of layers with the channels last: Dense, convolution and pooling over
     one or two axes, depthwise convolution, normalization, rescaling, LearnableMultiplier,
-    activations, Embedding first, Flatten, Reshape, the numbers of `quantal train`'s tables; models
-    inside it, too. Others are refused.
+    activations, DiscreteActivation, Embedding first, Flatten, Reshape, the numbers of `quantal
+    train`'s tables; models inside it, too. Others are refused.
 
     Results are those of `model.predict` but for float32's roundings. With llvmlite (`pip install
     "quantal[runtime]"`) and a processor with AVX2 or AVX-512, weights on lists of up to 256
@@ -116,7 +116,8 @@ def _refusal(
         f"{os.fspath(path)}: {' '.join(filter(None, (layer, str(error))))}. Expected one chain of "
         "layers, with the channels last and a fixed input shape: Dense, convolution and pooling "
         "over one or two axes, BatchNormalization, Normalization, Rescaling, LearnableMultiplier, "
-        "activations, Embedding first, Flatten, Reshape, dropout and noise. Put one of these in "
-        "its place; or export the model where Keras is, to run it in another runtime: "
+        "activations, DiscreteActivation, Embedding first, Flatten, Reshape, dropout and noise. "
+        "Put one of these in its place; or export the model where Keras is, to run it in another "
+        "runtime: "
         "quantal.export(quantal.load(path), 'model.onnx')."
     )

@@ -64,9 +64,10 @@ _optimize.assess        assessment agreement single_changes comparisons identifi
 callbacks               _parameters _averages freezing keeping lists pacing statistics
 callbacks               _falling_rate _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor target precision
-_export                 folding
+_export                 folding fixed_point
 _export.graph           steps geometry weights builder activations linear pooling arranging
 _export.graph           combining folding reader
+_export.hls4ml          nodes weights levels activation layers
 _export.c               text encoding definitions memory calls program
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert registry report runtimes running fidelity

@@ -5,9 +5,11 @@ imported. Importing quantal loads no framework, so these modules are imported as
 is: `import quantal` before or after `import keras` is enough for `keras.saving.load_model`.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
+from typing import Any
 
 import wrapt
 
@@ -59,3 +61,27 @@ def register(_: object = None) -> None:
     except ImportError as error:
         if not _is_half_imported(error.name):
             raise
+
+
+_HLS4ML_READERS = {
+    "quantal.layers.discrete.Discrete": ("layers", "read_discrete"),
+    "quantal.layers.multiplier.LearnableMultiplier": ("layers", "read_multiplier"),
+    "quantal.layers.activation.DiscreteActivation": ("activation", "read_activation"),
+}
+"""The files of `quantal._export.hls4ml`, and their functions, by the classes that they read."""
+
+
+@wrapt.when_imported("hls4ml.converters.keras_v3")
+def register_with_hls4ml(module: Any) -> None:
+    """Enter quantal's layers into hls4ml's table of Keras layers, once it is imported.
+
+    The functions are imported when a model is converted, since hls4ml needs no Keras before.
+    """
+    for layer, reader in _HLS4ML_READERS.items():
+        module.layer_handlers[layer] = functools.partial(_read_for_hls4ml, *reader)
+
+
+def _read_for_hls4ml(file: str, reader: str, *arguments: Any) -> Any:
+    """Call a reader with a layer, its symbolic inputs and its symbolic outputs."""
+    module = importlib.import_module(f"quantal._export.hls4ml.{file}")
+    return getattr(module, reader)(*arguments)

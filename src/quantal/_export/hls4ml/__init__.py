@@ -1,0 +1,1 @@
+"""Let hls4ml read quantal's layers with the exact precision of their lists."""

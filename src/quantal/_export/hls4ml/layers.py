@@ -58,7 +58,7 @@ def read_discrete(layer: Discrete, inputs: Tensors, outputs: Tensors) -> Configs
 
 def read_multiplier(layer: LearnableMultiplier, inputs: Tensors, outputs: Tensors) -> Configs:
     """Return hls4ml's configuration of a multiplier: a scale with exact precision."""
-    (parameter,) = layer.discrete_parameters
+    (parameter,) = parameters_of(layer)
     split, sample = split_weight(parameter, scalable=False), tuple(inputs[0].shape[1:])
     shape = layer.broadcast_shape[1:]
     along_last = layer.kernel_axes == [len(sample)]

@@ -47,7 +47,7 @@ def split_weight(parameter: Parameter, *, scalable: bool) -> Split:
         if grid is not None:
             codes = np.asarray(whole_array(parameter.codes))
             listed, numbers = grid.integers[codes].astype(np.float64), grid.integers * 1.0
-            scale = scale * np.float64(grid.step)
+            scale = np.asarray(scale * np.float64(grid.step), np.float64)
     first = float(scale.ravel()[0])
     if is_power_of_two(first) and (scale == first).all():
         return Split(listed * first, fixed_point_of(numbers * first))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.tensors.constants import Constant
+from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.step_functions import Grid, StepFunction, lay_buckets
 from quantal._core.types import Tensor
@@ -71,10 +72,8 @@ class InBlocks(StepFunction):
 
 def in_blocks(form: BlockForm, x: Tensor, dtype: str) -> Tensor:
     """Return the levels of a plain tensor in the shape of `x`."""
-    import torch
-
     flat = x.contiguous().view(-1)
-    out = torch.empty(flat.shape, dtype=getattr(torch, dtype))
+    out = unwritten(flat.shape, dtype)
     for block, levels, *buffers in blocks(form.dtypes, flat, out):
         form.write(block, levels, *buffers)
     return out.view(x.shape)

@@ -29,6 +29,7 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
 from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
+from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.backend import has_numbers
@@ -275,7 +276,7 @@ class Parameter:
         if scale is not None:
             for variable in (scale.start, scale.relative):
                 self._check("numbers of the scale", variable)
-            self._check("scales", scale.value(), positive=True)
+            self._check("scales", scale.compact(), positive=True)
         if self.entries is not None:
             self._check("numbers of the list", self.entries)
         if self.state is not None:
@@ -319,7 +320,8 @@ class Parameter:
         """Return the latents that lie on the values with the given codes."""
         numbers = self.values.take(codes)
         if self.scale_state is not None:
-            relative = self.scale_state.value() / ops.convert_to_tensor(self.scale_state.start)
+            state = self.scale_state
+            relative = state.spread(state.compact() / ops.convert_to_tensor(state.start))
             numbers = numbers * whole_array(relative)
         return self._units.latents_of(numbers)
 
@@ -387,7 +389,7 @@ class Parameter:
             state = self.scale_state
             scales = state.scale.fitted(weights, self.values, tuple(state.start.shape))
             state.begin(scales)
-            weights = weights / scales
+            weights = weights / spread(scales, self.shape)
         self.set_latents(self._units.latents_of(weights))
 
     def start_at(

@@ -1,4 +1,4 @@
-"""Scales: one factor on all listed values of a weight, or one for each output channel.
+"""Scales: one factor on all listed values of a weight, or one for each output channel or group.
 
 With a scale the layer computes with `scale * value`; the values stay the listed ones and
 the scale is stored separately.
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.numbers.fitting import least_squares_scales, mean_absolute_scales
+from quantal._core.numbers.scale_blocks import counts_of_groups, is_blocked, split
 from quantal._core.numbers.values import Values
 
 METHODS = ("learned", "least_squares", "mean_absolute")
@@ -56,9 +57,14 @@ class Scale:
             kind says. An integer or several: each index along these axes of the weight.
         power_of_two: Whether the scale is rounded to the nearest power of two, with a
             straight-through gradient.
+        group: How many consecutive inputs of an output channel share a scale, such as 128 in
+            language models of 1 and 2 bits; None for all. The axis is `"output"` then. Inputs are
+            counted along all axes but the outputs', the last one running fastest; where a
+            channel has no more than a group, it has one scale.
 
     Raises:
-        ValueError: The method or the axis is another.
+        ValueError: The method, the axis or the group is another. A layer refuses a group that
+            does not divide its inputs into equal blocks.
 
     Sources: Esser et al., "Learned Step Size Quantization", ICLR 2020, for any list;
     Rastegari et al., "XNOR-Net", ECCV 2016, and Ma et al., "The Era of 1-bit LLMs",
@@ -66,11 +72,19 @@ class Scale:
 
     >>> Scale("learned", axis="output")
     Scale(method='learned', axis='output', power_of_two=False)
+    >>> Scale(group=128)
+    Scale(method='learned', axis='output', power_of_two=False, group=128)
     """  # noqa: E501 (a table)
 
     method: str = "learned"
     axis: Any = None
     power_of_two: bool = False
+    group: int | None = None
+
+    def __repr__(self) -> str:
+        names = [field.name for field in dataclasses.fields(self)]
+        shown = names if self.group is not None else names[:-1]
+        return f"Scale({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, PERCENTILE):
@@ -91,6 +105,24 @@ class Scale:
                 f"axis is {axis!r}. Expected None (one scale), 'output' (one for each output "
                 "channel), an integer or several. Give 'output' if unsure."
             )
+        self._check_group()
+
+    def _check_group(self) -> None:
+        group = self.group
+        if group is None:
+            return
+        if isinstance(group, bool) or not isinstance(group, (int, np.integer)) or group < 1:
+            raise ValueError(
+                f"group is {group!r}. Expected the number of inputs that share a scale, an integer "
+                "from 1, or None for all. Give 128 if unsure."
+            )
+        if self.axis not in (None, "output"):
+            raise ValueError(
+                f"axis is {self.axis!r} with a group of {group}. Expected 'output': the groups are "
+                "of the inputs of each output channel. Leave the axis out."
+            )
+        object.__setattr__(self, "axis", "output")
+        object.__setattr__(self, "group", int(group))
 
     @classmethod
     def get(cls, identifier: "str | Scale | dict[str, Any] | None") -> Self | None:
@@ -117,15 +149,20 @@ class Scale:
         axis = config["axis"]
         return {**config, "axis": list(axis) if isinstance(axis, tuple) else axis}
 
-    def shape(self, weight: Sequence[int], output_axes: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape of the scale of a weight: () or one that broadcasts.
+    def shape(
+        self, weight: Sequence[int], output_axes: Sequence[int], name: str = "the weight"
+    ) -> tuple[int, ...]:
+        """Return the shape of the scale of a weight: (), one that broadcasts, or that of blocks.
+
+        `quantal._core.numbers.scale_blocks` says what the last is.
 
         Args:
             weight: The weight's shape.
             output_axes: The axes of its output channels.
+            name: What messages call the weight.
 
         Raises:
-            ValueError: The weight has no such axis.
+            ValueError: The weight has no such axis, or the group does not fit it.
         """
         if self.axis is None:
             return ()
@@ -139,6 +176,10 @@ class Scale:
                 "one of these."
             )
         scaled_axes = {axis % rank for axis in axes}
+        if self.group is not None:
+            # A vector, each element of which is an output, has its groups along itself.
+            inputs = [axis for axis in range(rank) if axis not in scaled_axes] or range(rank)
+            return counts_of_groups(weight, inputs, self.group, name)
         return tuple(size if axis in scaled_axes else 1 for axis, size in enumerate(weight))
 
     def value_of(
@@ -167,11 +208,35 @@ class Scale:
             weights: The trained weights.
             values: The list, or a list for each channel.
             shape: The scale's shape, as `shape` returns it.
+
+        Raises:
+            ValueError: Lists per channel lie along an axis of groups.
         """
         is_mean = self.method == "mean_absolute"
         fit = mean_absolute_scales if is_mean else least_squares_scales
-        scales = fit(weights, values, shape).astype(np.float32)
+        if is_blocked(shape, weights.shape):
+            weights, values, broadcasting = _split(weights, values, shape)
+            scales = fit(weights, values, broadcasting).reshape(shape).astype(np.float32)
+        else:
+            scales = fit(weights, values, shape).astype(np.float32)
         return rounded_to_powers(scales) if self.power_of_two else scales
+
+
+def _split(
+    weights: NDArray[Any], values: Values, shape: tuple[int, ...]
+) -> tuple[NDArray[Any], Values, tuple[int, ...]]:
+    """Return weights, lists and a scale's shape with axes of their own for blocks."""
+    sizes, counts, positions = split(shape, weights.shape)
+    if values.channels is not None:
+        axis = values.axis % weights.ndim
+        if 1 < shape[axis] < weights.shape[axis]:
+            raise ValueError(
+                f"There are lists for {values.channels} channels along axis {axis}, and groups of "
+                f"{weights.shape[axis] // shape[axis]} of them share a scale. Expected lists along "
+                "the outputs. Give one list, or leave the group out."
+            )
+        values = Values(values, axis=positions[axis])
+    return weights.reshape(sizes), values, tuple(counts)
 
 
 def parse_scale(identifier: "str | Scale | dict[str, Any] | None") -> "Scale | str | None":

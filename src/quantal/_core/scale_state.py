@@ -1,6 +1,7 @@
 """The state of a scale: its variables, its value, its gradient and its steps."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.numbers.fitting import mean_magnitude
+from quantal._core.numbers.scale_blocks import is_blocked, split
 from quantal._core.numbers.values import Values
 from quantal._core.scale import LEAST_RELATIVE, MOST_RELATIVE, Scale, power_steps
 from quantal._core.tensors.cheapest_form import step_function
@@ -36,12 +38,19 @@ class ScaleState:
         start: float32 variable, not trainable: the scale at the start.
         relative: float32 variable of the same shape, 1 at the start; trainable if the
             scale is learned.
+        weight_shape: The weight's shape, for a scale with blocks.
     """
 
     def __init__(
-        self, scale: Scale, values: Values, start: keras.Variable, relative: keras.Variable
+        self,
+        scale: Scale,
+        values: Values,
+        start: keras.Variable,
+        relative: keras.Variable,
+        weight_shape: Sequence[int] = (),
     ) -> None:
         self.scale, self.start, self.relative = scale, start, relative
+        self._blocked_shape = tuple(weight_shape) if is_blocked(start.shape, weight_shape) else None
         self._values = values
         # Created here, outside any compiler's trace.
         magnitude = mean_magnitude(values)
@@ -60,11 +69,29 @@ class ScaleState:
 
     def value(self) -> Tensor:
         """Return the scale: float32 tensor that broadcasts over the weight, no gradient."""
+        return self.spread(self.compact())
+
+    def compact(self) -> Tensor:
+        """Return the scale in its own shape, with one number for each block; no gradient."""
         start, relative = (
             ops.stop_gradient(ops.convert_to_tensor(v)) for v in (self.start, self.relative)
         )
         product = start * _clamped(relative)
         return product if self._nearest_power is None else self._nearest_power(product)
+
+    def spread(self, numbers: Tensor) -> Tensor:
+        """Return numbers of the scale's shape so that they broadcast over the weight."""
+        if self._blocked_shape is None:
+            return numbers
+        columns: list[int] = []
+        repeated: list[int] = []
+        whole: list[int] = []
+        for count, size in zip(self.start.shape, self._blocked_shape, strict=True):
+            is_cut = 1 < count < size
+            columns += [count, 1] if is_cut else [count]
+            repeated += [count, size // count] if is_cut else [count]
+            whole.append(size if is_cut else count)
+        return ops.reshape(ops.broadcast_to(ops.reshape(numbers, columns), repeated), whole)
 
     def to_list_units(self, numbers: Tensor) -> Tensor:
         """Convert weights in units of the start to weights in units of the scale."""
@@ -73,8 +100,8 @@ class ScaleState:
     def _relative_value(self) -> Tensor:
         """Return the scale divided by its start, without gradient."""
         if self._nearest_power is None:
-            return _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
-        return self.value() / ops.convert_to_tensor(self.start)
+            return self.spread(_clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative))))
+        return self.spread(self.compact() / ops.convert_to_tensor(self.start))
 
     def apply(
         self, value: Tensor, latent: Tensor, projection: Projection, elements: Any = None
@@ -92,7 +119,7 @@ class ScaleState:
         if self.scale.method != "learned":
             return scale * value
         elements = math.prod(value.shape) if elements is None else elements
-        damped = self.start * self._damped(elements, projection)
+        damped = self.spread(self.start * self._damped(elements, projection))
         if keras.config.backend() == "torch" and is_plain(value) and is_plain(latent):
             return plain_scaled(value, scale, latent, damped, low, high)
         if keras.config.backend() == "jax":
@@ -115,7 +142,8 @@ class ScaleState:
         if self.scale.method != "learned":
             return scale, relative
         damped = self._damped(elements, projection)
-        return as_if(scale, self.start * damped), as_if(relative, damped)
+        of_scale, of_relative = self.spread(self.start * damped), self.spread(damped)
+        return as_if(scale, of_scale), as_if(relative, of_relative)
 
     def one(self) -> Tensor:
         """Return exactly 1, with the gradient to a learned scale that a factor on it has.
@@ -125,7 +153,7 @@ class ScaleState:
         """
         value = _clamped(ops.stop_gradient(ops.convert_to_tensor(self.relative)))
         moving = inward(1.0 * ops.convert_to_tensor(self.relative), LEAST_RELATIVE, MOST_RELATIVE)
-        return as_if(ops.ones_like(value), moving / value)
+        return self.spread(as_if(ops.ones_like(value), moving / value))
 
     def _damped(self, elements: Any, projection: Projection) -> Tensor:
         """Return the relative scale times LSQ's damping, with the gradient to it."""
@@ -145,12 +173,7 @@ class ScaleState:
             numbers: The weights in units of the start.
             nearest: Their nearest values.
         """
-        shape = tuple(self.relative.shape)
-        axes = [a for a in range(len(numbers.shape)) if not shape or shape[a] == 1]
-
-        def total(tensor: Tensor) -> Tensor:
-            return ops.reshape(ops.sum(tensor, axis=axes), shape)
-
+        total = self._total
         if self.scale.method == "least_squares":
             numerator, denominator = total(numbers * nearest), total(nearest * nearest)
         else:
@@ -163,6 +186,15 @@ class ScaleState:
         usable = ops.logical_and(denominator > 0, numerator > 0)
         relative = ops.convert_to_tensor(self.relative)
         self.relative.assign(ops.where(usable, _clamped(optimum), relative))
+
+    def _total(self, tensor: Tensor) -> Tensor:
+        """Return the sum over the elements that share a scale, in the shape of the scale."""
+        shape = counts = tuple(self.relative.shape)
+        if self._blocked_shape is not None:
+            sizes, columns, _ = split(shape, self._blocked_shape)
+            tensor, counts = ops.reshape(tensor, sizes), tuple(columns)
+        axes = [a for a in range(len(tensor.shape)) if not counts or counts[a] == 1]
+        return ops.reshape(ops.sum(tensor, axis=axes), shape)
 
 
 def nearest_powers() -> StepFunction:

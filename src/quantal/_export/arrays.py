@@ -143,8 +143,8 @@ def _memory(name: str, parameter: Parameter) -> str:
     values, codes = parameter.values, _codes(parameter)
     digits = max(1, -(-values.bits // 4))
     lines = [f"// {name}, shape {'x'.join(map(str, parameter.shape))}, {values.bits} bits a code"]
-    if parameter.scale is not None:
-        scale = np.asarray(whole_array(parameter.scale))
+    if parameter.scale_state is not None:
+        scale = np.asarray(whole_array(parameter.scale_state.compact()))
         lines.append(f"// scale {', '.join(map(str, scale.ravel()))}")
     for channel, row in enumerate(np.atleast_2d(values.numbers)):
         prefix = "" if values.channels is None else f"channel {channel}, "

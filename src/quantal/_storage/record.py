@@ -21,7 +21,8 @@ class Record(NamedTuple):
         codes: Packed codes, uint8 of shape (bytes,).
         values: The list in the order of the codes, float32 of shape (K,) or
             (channels, K).
-        scale: A factor on the values, float32 of a shape that broadcasts; or None.
+        scale: A factor on the values, float32 of a shape that broadcasts, or with one number for
+            each block of elements (`quantal._core.numbers.scale_blocks`); or None.
         coded: Whether the codes are entropy-coded; see `Packed`.
     """
 
@@ -57,7 +58,7 @@ def record_of(parameter: Parameter) -> Record:
         ValueError: A number of the parameter is not finite; see `Parameter.check_finite`.
     """
     packed = pack(whole_array(parameter.codes), len(parameter.values))
-    scale = parameter.scale
+    scale = None if parameter.scale_state is None else parameter.scale_state.compact()
     return Record(
         codes=np.frombuffer(packed.data, np.uint8),
         values=np.asarray(parameter.values.numbers, np.float32),

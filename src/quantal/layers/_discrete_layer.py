@@ -202,11 +202,12 @@ class DiscreteLayer(keras.layers.Layer):
         scale = self._resolved_scale
         if scale is None:
             return None
-        shape = scale.shape(latent.shape, output_axes)
+        path = latent.path.removesuffix(LATENT_SUFFIX)
+        shape = scale.shape(latent.shape, output_axes, path)
         start = self._create_variable(f"{prefix}scale_start", shape, first_scale)
         leader = latent if scale.method == "learned" else None
         relative = self._create_variable(f"{prefix}scale", shape, one, leader)
-        return ScaleState(scale, self.values, start, relative)
+        return ScaleState(scale, self.values, start, relative, latent.shape)
 
     def _create_entries(self, latent: keras.Variable, prefix: str) -> keras.Variable | None:
         if not self.values.learnable:

@@ -18,6 +18,7 @@ from quantal._core.keras_internals import (
     training_of_call,
 )
 from quantal._core.numbers.checks import check_finite_numbers
+from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.scale import Scale
@@ -374,10 +375,10 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         check_finite_numbers(f"weights of {path}", trained)
         self._first_scales[latent] = one
         if scale is not None:
-            shape = scale.shape(trained.shape, output_axes(self.layer, latent))
+            shape = scale.shape(trained.shape, output_axes(self.layer, latent), path)
             scales = scale.fitted(trained, self.values, shape)
             self._first_scales[latent] = lambda: scales
-            trained = trained / scales
+            trained = trained / spread(scales, trained.shape)
         latents = LatentUnits(self.values, trained.ndim).latents_of(trained)
         initialize(latent, lambda _, dtype: ops.cast(latents, dtype))
 

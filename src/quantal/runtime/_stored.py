@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.numbers.scale_blocks import fits, spread
 from quantal._storage import container
 from quantal._storage.codes import Packed
 from quantal._storage.entries import checked_entries, checked_sum
@@ -191,10 +192,11 @@ class StoredWeights:
         expected = (base,) if axis is None else (shape[axis], base)
         if values.shape != expected or not np.isfinite(values).all():
             raise ValueError(f"a list of the shape {values.shape}, not {expected} finite numbers")
-        if scale is not None and np.broadcast_shapes(scale.shape, shape) != tuple(shape):
+        if scale is not None and not fits(scale.shape, shape):
             raise ValueError(f"a scale of the shape {scale.shape} for {shape}")
         if scale is not None and not (np.isfinite(scale) & (scale > 0)).all():
             raise ValueError("a scale that is not positive")
+        scale = None if scale is None else spread(scale, shape)
         return Stored(name, tuple(shape), None, codes, values, scale, axis)
 
 

@@ -153,9 +153,9 @@ def allowed_numbers(parameter: Parameter) -> NDArray[np.float32]:
     [0.5, 1.5]
     """
     numbers = parameter.values.numbers.ravel()
-    if parameter.scale is None:
+    if parameter.scale_state is None:
         return numbers
-    scales = np.asarray(whole_array(parameter.scale), np.float32)
+    scales = np.asarray(whole_array(parameter.scale_state.compact()), np.float32)
     return np.unique(np.multiply.outer(numbers, scales))
 
 

@@ -27,6 +27,7 @@ from quantal._core.numbers.calibration import (
     calibrated,
     damped,
 )
+from quantal._core.numbers.scale_blocks import spread
 from quantal._core.parameter import Calibration, Parameter
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.calibration.flow import (
@@ -212,7 +213,8 @@ class OneKernel:
         numbers = state.scale.fitted(
             goal.astype(np.float32), self._parameter.values, tuple(state.start.shape)
         )
-        positions = np.broadcast_to(np.arange(numbers.size).reshape(numbers.shape), shape)
+        positions = spread(np.arange(numbers.size).reshape(numbers.shape), shape)
+        positions = np.broadcast_to(positions, shape)
         return Scales(
             numbers.astype(float).ravel(),
             self._layout.arranged(positions),

@@ -45,7 +45,7 @@ _models                 walk attribute_data layer_state loose_weights exchange k
 _models                 remake clone
 _models                 inputs
 _models.calibration     samples products flow calibrate
-_models                 compile_like weight_decay finalize bake rules
+_models                 compile_like weight_decay finalize bake noise_evaluation rules
 _models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
 _models                 multiplications summary_row summary_table summary

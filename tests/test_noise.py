@@ -287,3 +287,87 @@ def test_a_large_weight_draws_in_a_compiled_step():
     model.compile("sgd", "mse", jit_compile=True)
     model.fit(np.ones((4, 256), "f4"), np.ones((4, 256), "f4"), epochs=2, verbose=0)
     assert seeds_of(model) == [2]
+
+
+# Evaluation over draws.
+
+
+def multiplying(values=LEVELS):
+    """A model whose outputs are its weights: what a draw has written can be read off its loss."""
+    model = keras.Sequential([keras.Input((400,)), LearnableMultiplier(values, seed=1)])
+    model.compile(loss="mse", metrics=["mae"])
+    return model
+
+
+def test_evaluation_draws_once_for_each_device():
+    model = multiplying()
+    model.layers[0].set_codes(np.arange(400) % 3)
+    x = np.ones((40, 400), "f4")
+    y = model.predict(x, verbose=0)
+    before = [numpy(variable).copy() for variable in model.variables]
+    result = quantal.evaluate_with_noise(
+        model, x, y, draws=30, noise=DEVIATIONS, batch_size=8, verbose=0
+    )
+    assert result.exact == {"loss": 0.0, "mae": 0.0}
+    numbers = result.draws["loss"]
+    assert numbers.shape == (30,)
+    # All samples of a draw see one device: a draw's loss is a mean over 400 elements.
+    expected = np.mean(np.square(DEVIATIONS))
+    assert abs(result.mean["loss"] - expected) < 5 * expected / np.sqrt(30 * 200 / 3)
+    relative = result.spread["loss"] / expected
+    assert 0.5 < relative / np.sqrt(3 * 2 / 400) < 2
+    for variable, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), old)
+    again = quantal.evaluate_with_noise(
+        model, x, y, draws=3, noise=DEVIATIONS, batch_size=40, verbose=0
+    )
+    np.testing.assert_allclose(again.draws["loss"], numbers[:3], rtol=1e-5)
+    text = str(result)
+    assert "30 draws of 1 weight, noise 0 to 0.3" in text
+    assert "spread" in text
+
+
+@on_one_backend
+def test_evaluation_knows_scales_channels_masks_and_frozen_layers():
+    values = Values(PER_CHANNEL.numbers, axis=1, noise=[0.1, 0.2, 0.3])
+    model = keras.Sequential(
+        [
+            keras.Input((3, 2)),
+            layers.Masking(),
+            LearnableMultiplier(Values(LEVELS, noise=0.0), seed=1),
+            Discrete(layers.Dense(2, use_bias=False), values, scale=Scale("learned", "output")),
+        ]
+    )
+    model.compile(loss="mse")
+    (_, parameter) = parameters_of(model)
+    parameter.scale_state.begin(np.float32([[0.5, 2.0]]))
+    x = np.ones((4, 3, 2), "f4")
+    y = model.predict(x, verbose=0)
+    final = quantal.finalize(model)
+    final.compile(loss="mse")
+    results = [
+        quantal.evaluate_with_noise(m, x, y, draws=400, verbose=0).mean["loss"]
+        for m in (model, final)
+    ]
+    assert results[0] == results[1]
+    factors = numpy(model.layers[1].kernel).reshape(2, 1)
+    deviations = np.take([0.1, 0.2, 0.3], numpy(parameter.codes)) * factors * [0.5, 2.0]
+    assert results[0] == pytest.approx(np.square(deviations).sum(0).mean(), rel=0.3)
+
+
+@on_one_backend
+def test_evaluations_that_cannot_be_are_refused():
+    x = np.ones((2, 400), "f4")
+    model = multiplying()
+    with pytest.raises(ValueError, match=r"No list of the model .* has noise.*Give noise=0.02"):
+        quantal.evaluate_with_noise(model, x, x)
+    with pytest.raises(ValueError, match=r"draws is 1. Expected at least 2"):
+        quantal.evaluate_with_noise(model, x, x, draws=1, noise=0.1)
+    with pytest.raises(ValueError, match=r"noise has the shape \(2,\)"):
+        quantal.evaluate_with_noise(model, x, x, noise=[0.1, 0.2])
+    plain = keras.Sequential([keras.Input((400,)), layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"is not compiled. Expected a loss"):
+        quantal.evaluate_with_noise(plain, x, x, noise=0.1)
+    plain.compile(loss="mse")
+    with pytest.raises(ValueError, match="has no discrete weight"):
+        quantal.evaluate_with_noise(plain, x, x, noise=0.1)

@@ -19,6 +19,7 @@ from ._models.discretize import discretize as discretize
 from ._models.files import load as load
 from ._models.files import save as save
 from ._models.finalize import finalize as finalize
+from ._models.noise_evaluation import evaluate_with_noise as evaluate_with_noise
 from ._models.summary import summary as summary
 from ._models.weight_decay import exclude_from_weight_decay as exclude_from_weight_decay
 from ._optimize.assess.assess import assess as assess

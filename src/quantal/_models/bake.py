@@ -10,7 +10,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
-from quantal._models.clone import clone_replacing, copy_value
+from quantal._models.clone import Clone, clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable
 from quantal._models.parts import Replacement
@@ -65,6 +65,24 @@ def plain_clone(
     *,
     compiles: bool = False,
 ) -> keras.Model:
+    """Return a copy of a model with ordinary weights in place of discrete ones.
+
+    Args:
+        model: As in `plain_copy`.
+        replace: Alike.
+        factors: Alike.
+        compiles: Alike.
+    """
+    return plain_copy(model, replace, factors, compiles=compiles).model
+
+
+def plain_copy(
+    model: keras.Model,
+    replace: Callable[[LearnableMultiplier], Replacement],
+    factors: Mapping[object, NDArray[np.float32]] | None = None,
+    *,
+    compiles: bool = False,
+) -> Clone:
     """Clone a model with ordinary weights in place of discrete ones.
 
     Args:
@@ -103,7 +121,7 @@ def plain_clone(
     if compiles and model.compiled:
         compile_like(model, clone.model)
     clone.set_state(set_weights)
-    return clone.model
+    return clone
 
 
 def _plain_multiplier(layer: LearnableMultiplier) -> Replacement:

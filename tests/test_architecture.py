@@ -64,14 +64,18 @@ _optimize.polish        polish
 _optimize.assess        assessment agreement single_changes comparisons identifiability assess
 callbacks               _parameters _averages freezing keeping lists pacing statistics
 callbacks               _falling_rate _vector_polish finishing _records _failures watching
-_export                 packages lists inputs finite conversion grid coded_tensor target precision
-_export                 folding fixed_point
+_export                 packages lists inputs finite conversion grid coded_tensor report target
+_export                 precision folding fixed_point object_size
 _export.graph           steps geometry weights builder activations linear pooling arranging
 _export.graph           combining folding reader
 _export.hls4ml          nodes weights levels activation layers
-_export.c               text encoding definitions memory calls program
+_export.integer         multiples steps meaning rounding program integer_weights combining
+_export.integer         convert comparison keras_reference model to_integer
+_export.c               text encoding definitions memory calls program vectors
+_export.c_integer       definitions operations kernels memory encoding rounding calls program
+_export.c_integer       checking write
 _export.onnx            graphs repairs convert shrink standard fast
-_export                 arrays plain openvino litert registry report runtimes running fidelity
+_export                 arrays plain openvino litert registry runtimes running fidelity
 _export                 export
 runtime                 _layout _vector_code _chunks _table_kernel _block_kernels _kernels
 runtime                 _machine_code _threads _matrices

@@ -14,6 +14,8 @@ from ._core.parameter import Parameter as Parameter
 from ._core.parameter import parameters_of as parameters_of
 from ._core.scale import Scale as Scale
 from ._export.export import export as export
+from ._export.integer.model import IntegerModel as IntegerModel
+from ._export.integer.to_integer import to_integer as to_integer
 from ._models.bake import bake as bake
 from ._models.discretize import discretize as discretize
 from ._models.files import load as load

@@ -10,13 +10,14 @@ import keras
 from quantal._core.processes import written_once
 from quantal._export.fidelity import Reference, compare
 from quantal._export.finite import check_numbers
+from quantal._export.integer.model import IntegerModel
 from quantal._export.registry import TARGETS, target_name
 from quantal._export.report import Figures, Report, number_of_weights, size_of
 from quantal._storage.atomic import check_path, folder_beside, move_files
 
 
 def export(
-    model: keras.Model,
+    model: keras.Model | IntegerModel,
     path: str | os.PathLike[str],
     target: str | None = None,
     *,
@@ -36,6 +37,7 @@ def export(
     | `csv` | `.csv` | one vector: index, code, value | |
     | `verilog` | `.mem` | codes for `$readmemh`, a file for each parameter | |
     | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | 1e-4 |
+    | `c_integer` | `.c` | C99 in integers alone: what `quantal.to_integer` computes | |
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
     | `torch` | `.pt` | a PyTorch state_dict of that model, on the PyTorch backend | |
     | `onnx` | `.onnx` | standard operators, packed weights, the same floats to the bit | 1e-5 |
@@ -44,12 +46,13 @@ def export(
     | `litert` | `.tflite` | weights of 2, 4 or 8 bits, on the TensorFlow backend | 0.1 |
 
     The bound is that of the largest difference of an output from Keras's, in units of
-    the root mean square of the outputs. A target without a bound is not run. Files are
+    the root mean square of the outputs. A target without a bound is not run, but for `c_integer`,
+    which is compared to the bit with its reference. Files are
     moved into place when all went well. Those of a target that writes several are of one
     export even where the program is killed within the moves; some may be missing then.
 
     Args:
-        model: A built Keras model.
+        model: A built Keras model; or an `IntegerModel`, for the target `c_integer`.
         path: The file; its folder exists.
         target: The target's name; None for the one that the ending says.
         inputs: Arrays to run it with, in the structure that the model takes. 1, 7, 8 and 64
@@ -74,6 +77,8 @@ def export(
     'index,code,value'
     """
     path = pathlib.Path(path)
+    if isinstance(model, IntegerModel):
+        target = _target_of_integers(target)
     name = target_name(path, target)
     check_path(path)
     if isinstance(model, keras.Model):
@@ -87,8 +92,23 @@ def export(
     return dataclasses.replace(report, paths=[path.parent / file.name for file in report.paths])
 
 
+def _target_of_integers(target: str | None) -> str:
+    """Return the target of an integer model, or refuse another one."""
+    if target not in (None, "c_integer"):
+        raise ValueError(
+            f"target is {target!r} for an IntegerModel. Expected 'c_integer', the one that holds "
+            "its arithmetic. Give the Keras model for other targets."
+        )
+    return "c_integer"
+
+
 def _written(
-    model: keras.Model, folder: pathlib.Path, file: str, name: str, inputs: Any, check: bool
+    model: keras.Model | IntegerModel,
+    folder: pathlib.Path,
+    file: str,
+    name: str,
+    inputs: Any,
+    check: bool,
 ) -> Report:
     """Write a model's files into an empty folder, under a file's name, and check them."""
     target = TARGETS[name]
@@ -99,11 +119,13 @@ def _written(
     report = Report(
         name,
         written.paths,
-        number_of_weights(model),
+        model.number_of_weights if isinstance(model, IntegerModel) else number_of_weights(model),
         Figures(size_of(written.paths)),
         bound=target.bound if check else None,
     )
-    if target.bound is None or not check:
+    if check and written.verify is not None:
+        return written.verify(report, inputs)
+    if target.bound is None or not check or isinstance(model, IntegerModel):
         return report
     reference = Reference(model, inputs)
     try:

@@ -5,6 +5,7 @@ import pathlib
 
 from quantal._export.arrays import write_csv, write_npz, write_verilog
 from quantal._export.c.program import write_c
+from quantal._export.c_integer.write import write_c_integer
 from quantal._export.litert import write_litert
 from quantal._export.onnx.fast import write_onnx_fast
 from quantal._export.onnx.standard import write_onnx
@@ -17,6 +18,7 @@ TARGETS = {
     "csv": Target(".csv", write_csv),
     "verilog": Target(".mem", write_verilog),
     "c": Target(".c", write_c, 1e-4, "a C99 compiler"),
+    "c_integer": Target(".c", write_c_integer, runtime="a C99 compiler"),
     "keras": Target(".keras", write_keras),
     "torch": Target(".pt", write_state_dict),
     "onnx": Target(".onnx", write_onnx, 1e-5, "onnxruntime", "Export to '.xml' or '.tflite'"),

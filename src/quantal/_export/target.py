@@ -2,9 +2,11 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+
+from quantal._export.report import Report
 
 Paths = list[pathlib.Path]
 
@@ -18,11 +20,15 @@ class Written(NamedTuple):
             path, to compare with, and returns the files; None where there is none.
         write_safely: Writes the same conversion to a path in a form that asks less of the
             runtime, for where the first form does not run rightly; None where there is none.
+        verify: Checks the files against a reference of the target's own, on the user's inputs
+            (None for drawn ones), and returns the completed report; None where outputs are
+            compared with Keras's.
     """
 
     paths: Paths
     write_floats: Callable[[pathlib.Path], Paths] | None = None
     write_safely: Callable[[pathlib.Path], Paths] | None = None
+    verify: Callable[[Report, Any], Report] | None = None
 
 
 class Target(NamedTuple):

@@ -12,7 +12,7 @@ import keras
 from quantal._export.c.calls import calls_of
 from quantal._export.c.definitions import Definitions
 from quantal._export.c.memory import names_of, plan
-from quantal._export.c.text import filled, template
+from quantal._export.c.text import filled, names_in_c, template
 from quantal._export.graph.reader import read_graph
 from quantal._export.graph.steps import Graph, Shape
 from quantal._export.target import Written
@@ -57,14 +57,7 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
             names it and the target that holds it); a number in it is not finite; or the
             file's name cannot stand in C.
     """
-    header = path.with_suffix(".h")
-    if re.search(r'["\\?\x00-\x1f\x7f\ud800-\udfff]', header.name):
-        raise ValueError(
-            f"The file is called {path.name!r}. Expected a name that a C source can include, "
-            'without ", \\, ? and control characters. Rename it.'
-        )
-    name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
-    name = name if name[:1].isalpha() else f"model_{name}"
+    header, name = names_in_c(path)
     program = _Program(read_graph(model, ".c"))
     path.write_bytes(program.source(name, header.name).encode())
     header.write_bytes(program.header(name).encode())

@@ -1,13 +1,46 @@
 """Fill templates of C source, and write numbers as C reads them back."""
 
 import importlib.resources
-from typing import Any
+import pathlib
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _LINE = 96
 """An initializer's line holds at most this many characters besides its indentation."""
+
+
+class NamesInC(NamedTuple):
+    """The names that a C file's name leads to.
+
+    Attributes:
+        header: The path of its header.
+        name: The beginning of the names in C.
+    """
+
+    header: pathlib.Path
+    name: str
+
+
+def names_in_c(path: pathlib.Path) -> NamesInC:
+    """Return the header of a C file, and the beginning of its names, in letters, digits and `_`.
+
+    Raises:
+        ValueError: The file's name cannot stand in C.
+
+    >>> names_in_c(pathlib.Path("my-net.c")).name
+    'my_net'
+    """
+    header = path.with_suffix(".h")
+    if re.search(r'["\\?\x00-\x1f\x7f\ud800-\udfff]', header.name):
+        raise ValueError(
+            f"The file is called {path.name!r}. Expected a name that a C source can include, "
+            'without ", \\, ? and control characters. Rename it.'
+        )
+    name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+    return NamesInC(header, name if name[:1].isalpha() else f"model_{name}")
 
 
 def template(name: str) -> str:

@@ -4,10 +4,13 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import activations, layers
 
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
-from quantal._export.graph.steps import FUNCTIONS, Function, Softmax
+from quantal._export.graph.geometry import repeating_part
+from quantal._export.graph.steps import FUNCTIONS, Function, Nearest, Softmax
+from quantal.layers.activation import DiscreteActivation
 
 
 def activation(builder: GraphBuilder, call: Call) -> int:
@@ -49,6 +52,19 @@ def softmax(builder: GraphBuilder, call: Call) -> int:
     return builder.add(Softmax(call.size, call.after[-1]), call)
 
 
+def nearest(builder: GraphBuilder, call: Call) -> int:
+    """Read a DiscreteActivation with one list for all channels."""
+    layer = call.layer
+    if layer.values.channels is not None:
+        raise builder.refusal(layer, "with a list for each channel")
+    scale = layer.scale_value()
+    scale = scale.reshape(scale.shape[1:])  # Without the axis of samples.
+    part, period = repeating_part(scale.shape, call.before)
+    scales = np.broadcast_to(scale, part).reshape(period).astype(np.float64)
+    levels = layer.values.ascending.astype(np.float64)
+    return builder.add(Nearest(call.size, levels, scales), call)
+
+
 def _relu(builder: GraphBuilder, call: Call, slope: Any, threshold: Any, top: Any) -> int:
     numbers = float(slope), float(threshold), math.inf if top is None else float(top)
     return builder.add(Function("relu", call.size, numbers), call)
@@ -63,6 +79,7 @@ READERS: dict[type, Reader] = {
     layers.LeakyReLU: rectifier,
     layers.ELU: elu,
     layers.Softmax: softmax,
+    DiscreteActivation: nearest,
     layers.Activation: activation,
 }
 """The readers of activations."""

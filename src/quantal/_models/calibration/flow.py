@@ -144,7 +144,7 @@ def _recorded(
     ]
     with contextlib.ExitStack() as stack:
         for layer in normalizations:
-            stack.enter_context(_called_instead(layer, recorder.normalization(layer)))
+            stack.enter_context(called_instead(layer, recorder.normalization(layer)))
         _watched_pass(model, inputs, recorder.product, has_loops)
     return recorder.flow()
 
@@ -369,7 +369,7 @@ def measure_again(
         raise _SeenAll
 
     try:
-        with _called_instead(layer, measured):
+        with called_instead(layer, measured):
             for index, inputs in enumerate(samples):
                 # The first batch replaces the moving average, the n-th has a share of 1/n.
                 layer.momentum = index / (index + 1)
@@ -423,7 +423,7 @@ def _without_fused_loops(model: keras.Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _called_instead(layer: keras.Layer, call: Callable[..., Tensor]) -> Iterator[None]:
+def called_instead(layer: keras.Layer, call: Callable[..., Tensor]) -> Iterator[None]:
     """Let a layer call another function in the block."""
     attributes = vars(layer)
     before = attributes.get("call")

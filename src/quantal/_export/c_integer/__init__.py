@@ -1,0 +1,1 @@
+"""Export to C99 source in integers: no float, no malloc, packed weights."""

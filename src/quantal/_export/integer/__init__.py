@@ -1,0 +1,1 @@
+"""Turn a model whose weights and activations are on grids into integer arithmetic."""

@@ -1,0 +1,491 @@
+"""Convert a graph of float steps into an integer network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from quantal._export.graph.steps import (
+    Concatenate,
+    Elementwise,
+    Floats,
+    Function,
+    Graph,
+    Nearest,
+    Node,
+    Pad,
+    Pool,
+    Product,
+    Rearrange,
+    Softmax,
+    Step,
+    Window,
+)
+from quantal._export.integer.combining import common_sum, joined_meaning, moved_meaning
+from quantal._export.integer.integer_weights import integer_weights, shown
+from quantal._export.integer.meaning import Affine, Meaning, is_known, is_one_scale, uniform
+from quantal._export.integer.multiples import LARGEST, multiples_of
+from quantal._export.integer.program import (
+    PIXELS,
+    Activation,
+    Grid,
+    IntegerInput,
+    IntegerNode,
+    IntegerOutput,
+    IntegerProgram,
+)
+from quantal._export.integer.rounding import (
+    FEW_LEVELS,
+    fixed_point,
+    requantization_of,
+    thresholds_of,
+)
+from quantal._export.integer.steps import (
+    Copied,
+    Integers,
+    IntegerStep,
+    Joined,
+    Largest,
+    Multiplied,
+    Padded,
+    Products,
+    Range,
+    Requantization,
+    Thresholds,
+    Total,
+    WeightedSum,
+    taps_of,
+)
+
+LIMIT = 2**31 - 2
+"""The largest sum: an int32, with a threshold above it that is never reached."""
+_WHOLE = 2.0**-20
+"""A zero point counts as whole where float32 could have moved it from there."""
+
+
+def converted(graph: Graph) -> IntegerProgram:
+    """Return the integer network that a graph of float steps stands for.
+
+    Raises:
+        ValueError: A step has no integer form; the message names its layer.
+    """
+    return _Converter(graph).program()
+
+
+class Quantity(NamedTuple):
+    """A quantity is a value of the float graph: integers, and which numbers they stand for.
+
+    Attributes:
+        value: The number of the integer value.
+        meaning: What an integer stands for.
+        pools: Windows of which the largest number is still to be taken, first to last. They wait
+            for the activation after them, since smaller integers can be pooled then.
+    """
+
+    value: int
+    meaning: Meaning
+    pools: tuple[Window, ...] = ()
+
+    def then(self, *maps: Any) -> "Quantity":
+        """Return the quantity with further maps."""
+        return self._replace(meaning=self.meaning.then(*maps))
+
+
+class _Converter:
+    """A converter collects the integer nodes of a graph's nodes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._inputs = [_input(graph, index) for index in range(len(graph.inputs))]
+        self._nodes: list[IntegerNode] = []
+        self._activations: list[Activation] = []
+        self._quantities = [
+            Quantity(index, _meaning_of_grid(each.grid) if each.grid else Meaning())
+            for index, each in enumerate(self._inputs)
+        ]
+
+    def program(self) -> IntegerProgram:
+        """Convert all nodes, and return the network."""
+        for node in self._graph.nodes:
+            sources = [self._quantities[source] for source in node.sources]
+            convert = _CONVERSIONS.get(type(node.step))
+            if convert is None:
+                raise _refusal(node, f"is the step {type(node.step).__name__}. {_EXPECTED}")
+            self._quantities.append(convert(self, node, *sources))
+        outputs = [self._output(value, shape) for value, shape in self._graph.outputs]
+        return IntegerProgram(self._inputs, self._nodes, outputs, self._activations)
+
+    def product(self, node: Node, source: Quantity) -> Quantity:
+        """Convert a product: integer sums, or a map where it is element by element."""
+        product: Product = node.step  # type: ignore[assignment]
+        if product.is_element_wise:
+            weights = (
+                product.weights
+                if isinstance(product.weights, np.ndarray)
+                else product.weights.numbers
+            )
+            factor = product.scale * weights[:, 0]
+            if (factor < 0).any():
+                source = self._pooled(source, node)
+            return source.then(Affine(factor, np.asarray(product.bias, np.float64)))
+        source = self._pooled(source, node)
+        affine = self._affine(source, node)
+        try:
+            weights = integer_weights(product)
+        except ValueError as error:
+            raise _refusal(node, f"{error}.") from None
+        return self._products(node, source, _Sums(product, weights.integers, weights.steps, affine))
+
+    def _products(self, node: Node, source: Quantity, sums: "_Sums") -> Quantity:
+        step, meaning = sums.step(node)
+        bounds = _bounds_of_products(step, self._bounds(source.value))
+        return Quantity(self._emit(step, node, bounds, source.value), meaning)
+
+    def pool(self, node: Node, source: Quantity) -> Quantity:
+        """Convert pooling: the largest waits for the activation; a mean is a sum."""
+        pool: Pool = node.step  # type: ignore[assignment]
+        if pool.largest:
+            if not source.meaning.is_monotone:
+                raise _refusal(
+                    node, f"takes the largest of numbers that rise and fall. {_EXPECTED}"
+                )
+            return source._replace(pools=(*source.pools, pool.window))
+        source = self._pooled(source, node)
+        affine = self._affine(source, node)
+        counts = taps_of(pool.window).valid.sum(axis=1)
+        if (counts != counts[0]).any():
+            raise _refusal(
+                node,
+                f"takes means of {counts.min()} and of {counts.max()} numbers, since windows lie "
+                "over the border. Expected windows of one size, as padding='valid' has them.",
+            )
+        bounds = self._bounds(source.value)
+        bounds = Range(*(int(end) * int(counts[0]) for end in bounds))
+        value = self._emit(Total(pool.window), node, bounds, source.value)
+        return Quantity(value, Meaning((Affine(affine.factor / counts[0], affine.offset),)))
+
+    def function(self, node: Node, source: Quantity) -> Quantity:
+        """Append a function to what the integers stand for."""
+        step: Function | Softmax = node.step  # type: ignore[assignment]
+        if not is_known(step):
+            raise _refusal(node, f"computes {step.name}. {_EXPECTED}")  # type: ignore[union-attr]
+        after = source.then(step)
+        return after if after.meaning.is_monotone else self._pooled(source, node).then(step)
+
+    def nearest(self, node: Node, source: Quantity) -> Quantity:
+        """Convert an activation on a list: thresholds, or a multiplier and a shift."""
+        step: Nearest = node.step  # type: ignore[assignment]
+        grid = _grid(node, step)
+        if source.value < len(self._inputs) and source == self._quantities[source.value]:
+            given = self._inputs[source.value].grid
+            if given is not None and given.is_like(grid):
+                return source
+        meaning = source.meaning
+        if not meaning.is_monotone:
+            raise _refusal(
+                node,
+                "is read after functions that rise and fall, or after a softmax. Expected "
+                "functions that rise, such as relu, tanh, sigmoid or hard_sigmoid.",
+            )
+        rounding = self._rounding(meaning, self._bounds(source.value), grid)
+        bounds = grid.bounds
+        if isinstance(rounding, Requantization):
+            bounds = Range(rounding.low, rounding.high)
+        value = self._emit(rounding, node, bounds, source.value)
+        quantity = Quantity(value, _meaning_of_grid(grid), source.pools)
+        quantity = self._pooled(quantity, node)
+        self._activations.append(Activation(node.name, quantity.value, grid, _way(rounding)))
+        return quantity
+
+    def elementwise(self, node: Node, *sources: Quantity) -> Quantity:
+        """Convert sums and products of several sources."""
+        step: Elementwise = node.step  # type: ignore[assignment]
+        if any((r.repeat, r.period) != (1, step.size) for r in step.repetitions):
+            raise _refusal(node, "broadcasts one of its inputs. Expected inputs of one shape.")
+        sources = tuple(self._pooled(source, node) for source in sources)
+        affines = [self._affine(source, node) for source in sources]
+        values = [source.value for source in sources]
+        if step.operation == "multiply" and len(sources) == 2:
+            return self._multiplied(node, values, affines)
+        if step.operation not in _SIGNS:
+            raise _refusal(node, f"computes {step.operation!r}. {_EXPECTED}")
+        signs = _SIGNS[step.operation](len(sources))
+        bounds = [self._bounds(value) for value in values]
+        factors, meaning = common_sum(affines, signs, bounds)
+        ends = [_ends(factor, each) for factor, each in zip(factors, bounds, strict=True)]
+        total = Range(sum(e.low for e in ends), sum(e.high for e in ends))
+        return Quantity(self._emit(WeightedSum(factors), node, total, *values), meaning)
+
+    def _multiplied(self, node: Node, values: list[int], affines: list[Affine]) -> Quantity:
+        one, other = affines
+        if one.offset.any() or other.offset.any():
+            raise _refusal(
+                node, "multiplies numbers whose integers have a zero point. Expected none."
+            )
+        period = int(np.lcm(len(one.factor), len(other.factor)))
+        factor = np.resize(one.factor, period) * np.resize(other.factor, period)
+        bounds = [self._bounds(value) for value in values]
+        products = [a * b for a in bounds[0] for b in bounds[1]]
+        value = self._emit(Multiplied(), node, Range(min(products), max(products)), *values)
+        return Quantity(value, Meaning((Affine(factor, np.zeros(period)),)))
+
+    def concatenate(self, node: Node, *sources: Quantity) -> Quantity:
+        """Convert a concatenation; what the integers stand for is joined, too."""
+        step: Concatenate = node.step  # type: ignore[assignment]
+        sources = tuple(self._pooled(source, node) for source in sources)
+        meaning = joined_meaning([self._affine(s, node) for s in sources], step)
+        if meaning is None:
+            raise _refusal(
+                node,
+                "joins numbers of different scales along another axis than the channels. Expected "
+                "one scale: a DiscreteActivation after it in place of those before it.",
+            )
+        bounds = [self._bounds(source.value) for source in sources]
+        joint = Range(min(b.low for b in bounds), max(b.high for b in bounds))
+        values = [source.value for source in sources]
+        return Quantity(self._emit(Joined(*step), node, joint, *values), meaning)
+
+    def pad(self, node: Node, source: Quantity) -> Quantity:
+        """Convert a border of zeros: it holds the integer that stands for 0."""
+        step: Pad = node.step  # type: ignore[assignment]
+        source = self._pooled(source, node)
+        affine = self._affine(source, node)
+        zero = _zero_point(affine)
+        if zero is None or zero[1] != 1:
+            raise _refusal(
+                node, "pads with 0, which no integer stands for. Expected a list with 0."
+            )
+        low, high = self._bounds(source.value)
+        bounds = Range(min(low, zero[0]), max(high, zero[0]))
+        value = self._emit(Padded(step, zero[0]), node, bounds, source.value)
+        return Quantity(value, Meaning((affine,)))
+
+    def rearrange(self, node: Node, source: Quantity) -> Quantity:
+        """Convert copies; what the integers stand for is moved, too."""
+        step: Rearrange = node.step  # type: ignore[assignment]
+        source = self._pooled(source, node)
+        copied = Copied(step)
+        meaning = moved_meaning(source.meaning, copied.indices, step.lengths)
+        value = self._emit(copied, node, self._bounds(source.value), source.value)
+        return Quantity(value, meaning)
+
+    def _rounding(self, meaning: Meaning, bounds: Range, grid: Grid) -> Thresholds | Requantization:
+        arguments = meaning, bounds, grid.levels, grid.scale, grid.integers
+        rounding = None if len(grid.levels) <= FEW_LEVELS else requantization_of(*arguments)
+        return rounding or thresholds_of(*arguments)
+
+    def _pooled(self, source: Quantity, node: Node) -> Quantity:
+        """Return a quantity whose pooling is done."""
+        for window in source.pools:
+            step = Largest(window, source.meaning.falling)
+            value = self._emit(step, node, self._bounds(source.value), source.value)
+            source = source._replace(value=value)
+        return source._replace(pools=())
+
+    def _affine(self, source: Quantity, node: Node) -> Affine:
+        affine = source.meaning.affine
+        if affine is None:
+            raise _refusal(
+                node,
+                "reads the results of a function, which lie on no grid. Expected numbers on a "
+                "list: put a quantal.DiscreteActivation between the function and this layer.",
+            )
+        return affine
+
+    def _output(self, value: int, shape: tuple[int, ...]) -> IntegerOutput:
+        """Return an output: integers with one scale, and the functions that are left to floats."""
+        node = self._graph.nodes[-1] if self._graph.nodes else Node(None, (), shape, "output")  # type: ignore[arg-type]
+        quantity = self._pooled(self._quantities[value], node)
+        affine, rest = quantity.meaning.split()
+        if is_one_scale(affine):
+            meaning = Meaning((uniform(float(affine.factor[0])), *rest))
+            return IntegerOutput(quantity.value, shape, meaning)
+        bounds = self._bounds(quantity.value)
+        ends = [affine.factor * end + affine.offset for end in bounds]
+        largest = float(np.max(np.abs(ends))) or 1.0
+        step = 2.0 ** (np.ceil(np.log2(largest)) - _OUTPUT_BITS)
+        results = Range(int(np.min(ends) / step) - 1, int(np.max(ends) / step) + 1)
+        rounding = fixed_point(affine.factor / step, affine.offset / step, bounds, results)
+        rescaled = self._emit(rounding, node, results, quantity.value)
+        return IntegerOutput(rescaled, shape, Meaning((uniform(float(step)), *rest)))
+
+    def _bounds(self, value: int) -> Range:
+        count = len(self._inputs)
+        return self._inputs[value].bounds if value < count else self._nodes[value - count].bounds
+
+    def _emit(self, step: IntegerStep, node: Node, bounds: Range, *sources: int) -> int:
+        """Append a node, and return the number of its value."""
+        if min(bounds) < -LIMIT or max(bounds) > LIMIT:
+            raise _refusal(
+                node,
+                f"can sum up to {max(map(abs, bounds)):,}. Expected at most {LIMIT:,}, since "
+                "accumulators are int32. Put its inputs or its weights on shorter lists.",
+            )
+        size = self._size_of(step, sources)
+        self._nodes.append(IntegerNode(step, sources, size, bounds, node.name))
+        return len(self._inputs) + len(self._nodes) - 1
+
+    def _size_of(self, step: IntegerStep, sources: tuple[int, ...]) -> int:
+        if isinstance(step, Products | Largest | Total):
+            return step.window.size
+        if isinstance(step, Joined):
+            return step.count * sum(step.lengths)
+        if isinstance(step, Padded):
+            return step.pad.size
+        if isinstance(step, Copied):
+            return step.rearrange.size
+        count = len(self._inputs)
+        return (
+            self._inputs[sources[0]].size
+            if sources[0] < count
+            else self._nodes[sources[0] - count].size
+        )
+
+
+class _Sums(NamedTuple):
+    """The parts of a product of integers.
+
+    Attributes:
+        product: The float product.
+        integers: Its weights as integers.
+        steps: What an integer 1 stands for among the weights of each output.
+        affine: What an integer of the inputs stands for.
+    """
+
+    product: Product
+    integers: Integers
+    steps: Floats
+    affine: Affine
+
+    def step(self, node: Node) -> tuple[Products, Meaning]:
+        """Return the integer step, and what its sums stand for."""
+        window, outputs = self.product.window, len(self.integers)
+        factor = self._factor_of_outputs(node)
+        scale = self.product.scale * self.steps
+        has_padding = not taps_of(window).valid.all()
+        offset, bias, zero, multiple = self.affine.offset, self.product.bias, 0, 1
+        if offset.any() and (has_padding or len(set(offset.tolist())) > 1):
+            point = _zero_point(self.affine)
+            if point is None:
+                raise _refusal(
+                    node,
+                    "pads with 0, which no integer or half an integer among its inputs stands for. "
+                    "Expected padding='valid', or inputs on a list with 0.",
+                )
+            zero, multiple = point
+        elif offset.any():
+            bias = bias + scale * offset[0] * self.integers.sum(axis=1)
+        meaning = Meaning(
+            (Affine(scale * factor / multiple, np.broadcast_to(bias, outputs) * 1.0),)
+        )
+        return Products(window, self.integers, zero, multiple), meaning
+
+    def _factor_of_outputs(self, node: Node) -> Floats:
+        """Return what an integer 1 of the inputs stands for, for each output."""
+        window, factor = self.product.window, self.affine.factor
+        if (factor == factor[0]).all():
+            return np.full(window.out_channels, factor[0])
+        if window.groups == window.in_channels and window.in_channels % len(factor) == 0:
+            of_inputs = np.resize(factor, window.in_channels)
+            return np.repeat(of_inputs, window.out_channels // window.groups)
+        raise _refusal(
+            node,
+            "adds up inputs of different scales. Expected one scale for all of them: a "
+            "DiscreteActivation before it with axis=None.",
+        )
+
+
+def _bounds_of_products(step: Products, inputs: Range) -> Range:
+    """Return the smallest and the largest sum that can occur."""
+    low, high = (step.multiple * end - step.zero for end in inputs)
+    if not taps_of(step.window).valid.all():
+        low, high = min(low, 0), max(high, 0)
+    weights = step.weights
+    positive = np.maximum(weights, 0).sum(axis=1), np.minimum(weights, 0).sum(axis=1)
+    up = positive[0] * high + positive[1] * low
+    down = positive[0] * low + positive[1] * high
+    return Range(int(down.min()), int(up.max()))
+
+
+def _ends(factor: Integers, bounds: Range) -> Range:
+    products = np.stack([factor * bounds.low, factor * bounds.high])
+    return Range(int(products.min()), int(products.max()))
+
+
+def _zero_point(affine: Affine) -> tuple[int, int] | None:
+    """Return the integer that stands for 0 among so many times the integers; None for none."""
+    if (affine.factor == 0).any():
+        return None
+    zeros = -affine.offset / affine.factor
+    if np.ptp(zeros) > _WHOLE * max(1.0, float(np.abs(zeros).max())):
+        return None
+    zero = float(zeros[0])
+    for multiple in (1, 2):
+        if abs(multiple * zero - round(multiple * zero)) <= _WHOLE * max(1.0, abs(zero)):
+            return round(multiple * zero), multiple
+    return None
+
+
+def _grid(node: Node, step: Nearest) -> Grid:
+    multiples = multiples_of(step.levels)
+    if multiples is None:
+        raise _refusal(
+            node,
+            f"has the list {shown(step.levels)}. Expected values that are integers times one step, "
+            f"none beyond {LARGEST} of it.",
+        )
+    scale = np.asarray(step.scale, np.float64)
+    return Grid(step.levels, scale[:1] if (scale == scale[0]).all() else scale, *multiples)
+
+
+def _input(graph: Graph, index: int) -> IntegerInput:
+    """Return an input: integers of the list that its only readers put it on, or pixels."""
+    shape = graph.inputs[index]
+    readers = [node for node in graph.nodes if index in node.sources]
+    steps = [node.step for node in readers if isinstance(node.step, Nearest)]
+    if not readers or len(steps) < len(readers):
+        return IntegerInput(shape, PIXELS, None)
+    grids = [_grid(node, node.step) for node in readers]  # type: ignore[arg-type]
+    first = grids[0]
+    if not all(map(first.is_like, grids[1:])):
+        return IntegerInput(shape, PIXELS, None)
+    return IntegerInput(shape, first.bounds, first)
+
+
+def _meaning_of_grid(grid: Grid) -> Meaning:
+    return Meaning((Affine(grid.step * grid.scale, np.zeros(len(grid.scale))),))
+
+
+def _way(rounding: Thresholds | Requantization) -> str:
+    if isinstance(rounding, Thresholds):
+        return "thresholds"
+    is_shift = (np.abs(rounding.multiplier) <= 1).all()
+    return "shift" if is_shift else "multiplier and shift"
+
+
+def _refusal(node: Node, why: str) -> ValueError:
+    return ValueError(f"The layer {node.name!r} {why}")
+
+
+_EXPECTED = (
+    "Expected layers that integers can compute: Dense, convolutions, pooling, normalization, Add, "
+    "Concatenate, padding, and functions that rise before a DiscreteActivation."
+)
+_OUTPUT_BITS = 29
+"""Rescaled outputs take so many bits and a sign, so that they are finer than a float32."""
+_SIGNS: dict[str, Callable[[int], Floats]] = {
+    "add": np.ones,
+    "subtract": lambda count: np.array([1.0, -1.0]),
+    "average": lambda count: np.full(count, 1 / count),
+}
+_CONVERSIONS: dict[type[Step], Callable[..., Quantity]] = {
+    Product: _Converter.product,
+    Pool: _Converter.pool,
+    Function: _Converter.function,
+    Softmax: _Converter.function,
+    Nearest: _Converter.nearest,
+    Elementwise: _Converter.elementwise,
+    Concatenate: _Converter.concatenate,
+    Pad: _Converter.pad,
+    Rearrange: _Converter.rearrange,
+}

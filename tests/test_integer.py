@@ -1,0 +1,293 @@
+"""Integer networks: they agree with Keras, and what has no integer form is refused by name."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from conftest import on_one_backend
+from quantal import Discrete, DiscreteActivation, Scale, Values, to_integer
+from quantal._export.graph.steps import Function, Window
+from quantal._export.integer.meaning import Affine, Meaning, uniform
+from quantal._export.integer.multiples import multiples_of
+from quantal._export.integer.rounding import codes_of, requantization_of, thresholds_of
+from quantal._export.integer.steps import Products, Range
+
+PIXELS = np.random.default_rng(0).integers(256, size=(16, 8, 8, 1))
+
+
+@pytest.fixture(autouse=True)
+def _numbers_from_numpy(monkeypatch):
+    """JAX compiles its generator for every shape, which takes longer than all else here."""
+
+    def draw(kind, numbers):
+        def call(self, shape, dtype=None, **kwargs):
+            return ops.convert_to_tensor(numbers(shape).astype("float32"))
+
+        monkeypatch.setattr(kind, "__call__", call)
+
+    draw(keras.initializers.GlorotUniform, lambda shape: np.random.normal(0, 0.3, shape))
+    draw(keras.initializers.RandomUniform, lambda shape: np.random.uniform(0, 1, shape))
+
+
+def randomize(model, random):
+    """Biases, normalization and scales of activations that mean something, of both signs."""
+    for variable in model.weights:
+        if variable.name in ("bias", "beta", "moving_mean"):
+            variable.assign(random.normal(size=variable.shape) * 0.3)
+        elif variable.name == "gamma":
+            variable.assign(random.normal(size=variable.shape))
+        elif variable.name == "moving_variance":
+            variable.assign(random.uniform(0.5, 2, size=variable.shape))
+    for layer in model.layers:
+        if isinstance(layer, DiscreteActivation) and layer.scale is not None:
+            layer.set_scale(np.full(layer.scale_value().shape, 0.02))
+    return model
+
+
+def convolution(values, filters=4, scale=None, **arguments):
+    return Discrete(layers.Conv2D(filters, 3, **arguments), values, scale=scale)
+
+
+def convnet(random, values, activation, scale=None, rescaling=(1 / 255, 0.0), padding="same"):
+    """Padding, normalization with scales below 0, pooling before and after, a relu, a mean."""
+    activation = {"scale": None, **activation}
+    return randomize(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Rescaling(*rescaling),
+                convolution(values, scale=scale, padding=padding, use_bias=False),
+                layers.BatchNormalization(),
+                layers.MaxPooling2D(),
+                DiscreteActivation(**activation),
+                convolution(values, 6, scale, padding="same", strides=2),
+                layers.ReLU(),
+                DiscreteActivation(**activation),
+                layers.GlobalAveragePooling2D(),
+                Discrete(layers.Dense(5), values, scale=scale),
+                layers.Softmax(),
+            ]
+        ),
+        random,
+    )
+
+
+PER_OUTPUT = Scale("learned", "output")
+CONVNETS = {
+    "signs": {"values": "binary", "activation": {"values": "binary"}},
+    "ternary, 4 bits": {"values": "ternary", "activation": {"values": "unsigned:4"}},
+    "uneven": {"values": "zero_one", "activation": {"values": [0, 0.1, 0.5, 1]}},
+    "powers of two, 8 bits": {
+        "values": "powers_of_two:4",
+        "activation": {"values": "signed:8"},
+        "rescaling": (1 / 127.5, -1.0),
+    },
+    "four values, scaled": {
+        "values": [1, -1, 0.5, -0.5],
+        "activation": {"values": "unsigned:8", "scale": "learned"},
+        "scale": PER_OUTPUT,
+    },
+    "no padding, zero point": {
+        "values": "signed:4",
+        "activation": {"values": "signed:6", "scale": Scale("learned", power_of_two=True)},
+        "rescaling": (1 / 100, -1.003),
+        "padding": "valid",
+    },
+}
+
+
+@pytest.mark.parametrize("arguments", CONVNETS.values(), ids=CONVNETS)
+def test_convnets_agree_with_keras(arguments, random):
+    model = convnet(random, **arguments)
+    integer = to_integer(model)
+    comparison = integer.compare(PIXELS)
+    assert [a.codes for a in comparison.activations] == [
+        np.prod(layer.output.shape[1:]) * len(PIXELS)
+        for layer in model.layers
+        if isinstance(layer, DiscreteActivation)
+    ]
+    assert comparison.is_exact
+    assert comparison.largest < 1e-5
+    assert integer.left_to_floats == ["softmax"]
+    expected = model.predict(PIXELS, verbose=0)
+    outputs = integer.predict(PIXELS)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-6)
+    codes = integer.run(PIXELS)
+    assert codes.dtype == np.int32
+    assert (codes.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_another_rounding_is_reported(random):
+    """The comparison sees thresholds that are one off, and says of which layer."""
+    model = convnet(random, "ternary", {"values": "unsigned:4", "name": None})
+    integer = to_integer(model)
+    nodes = integer.program.nodes
+    index = next(i for i, node in enumerate(nodes) if type(node.step).__name__ == "Thresholds")
+    step = nodes[index].step
+    nodes[index] = nodes[index]._replace(step=step._replace(limits=step.limits + 1))
+    first, _ = integer.compare(PIXELS).activations
+    assert 0 < first.differing < first.codes
+    assert first.most == 1
+    assert first.way == "thresholds"
+    assert f"{first.differing:,}" in str(integer.compare(PIXELS))
+
+
+def test_graphs(random):
+    """Two inputs, a sum of different scales, a concatenation, borders, several outputs."""
+    one, two = keras.Input((6, 6, 2)), keras.Input((6, 6, 2))
+    a = DiscreteActivation("signed:4", scale="learned")(one)
+    b = DiscreteActivation("unsigned:5")(layers.Rescaling(1 / 16)(two))
+    left = convolution("ternary", 3, padding="same")(a)
+    right = convolution("binary", 3, padding="same", scale=PER_OUTPUT)(b)
+    summed = DiscreteActivation("signed:8", scale="learned")(layers.Add()([left, right]))
+    joined = layers.Concatenate()([summed, a])
+    joined = DiscreteActivation("signed:6", scale="learned")(layers.ZeroPadding2D(1)(joined))
+    end = layers.Flatten()(layers.AveragePooling2D(2)(joined))
+    outputs = [Discrete(layers.Dense(3), "ternary")(end), layers.Cropping2D(1)(summed)]
+    model = randomize(keras.Model([one, two], outputs), random)
+    x = [random.normal(size=(8, 6, 6, 2)) * 0.1, random.integers(256, size=(8, 6, 6, 2))]
+    integer = to_integer(model)
+    assert [each.grid is None for each in integer.program.inputs] == [False, True]
+    comparison = integer.compare(x)
+    assert comparison.is_exact
+    assert comparison.largest < 1e-5
+    for ours, keras_s in zip(integer.predict(x), model(x), strict=True):
+        assert ours.shape == tuple(keras_s.shape)
+
+
+SCALES = np.array([0.1137, 0.2371, 0.3119]).reshape(1, 1, 1, 3)
+
+
+def test_channels_of_their_own_scale(random):
+    """A scale for each channel passes a depthwise convolution, and no other."""
+    start = [keras.Input((5, 5, 3)), DiscreteActivation("signed:4", scale="learned", axis=-1)]
+    depthwise = Discrete(layers.DepthwiseConv2D(3, padding="same"), "ternary")
+    model = keras.Sequential([*start, depthwise, DiscreteActivation("signed:8")])
+    model.layers[0].set_scale(SCALES)
+    integer = to_integer(model)
+    assert integer.compare(random.normal(size=(8, 5, 5, 3))).is_exact
+    refused = keras.Sequential([*start, convolution("ternary")])
+    refused.layers[0].set_scale(SCALES)
+    with pytest.raises(ValueError, match=r"'conv2d.*' adds up inputs of different scales"):
+        to_integer(refused)
+
+
+def sequential(*rest):
+    return keras.Sequential([keras.Input((300,)), *rest])
+
+
+def dense(values="ternary"):
+    return Discrete(layers.Dense(3, name="dense"), values)
+
+
+def wide(name):
+    return Discrete(layers.Dense(400, use_bias=False, name=name), "binary")
+
+
+REFUSED = {
+    "a free weight": (
+        lambda: [layers.Dense(3, name="dense")],
+        "'dense' has weights on no list",
+    ),
+    "no grid": (
+        lambda: [dense([1, 2**0.5])],
+        "'dense' has the list .1, 1.41421.. Expected",
+    ),
+    "floats": (
+        lambda: [wide("one"), layers.ReLU(), dense()],
+        "'dense' reads the results of a function, which lie on no grid",
+    ),
+    "no grid of an activation": (
+        lambda: [dense(), DiscreteActivation([0, 1, 2**0.5], name="act")],
+        "'act' has the list .0, 1, 1.41421.. Expected values",
+    ),
+    "falls": (
+        lambda: [dense(), layers.Activation("silu"), DiscreteActivation("binary", name="act")],
+        "'act' is read after functions that rise and fall",
+    ),
+    "overflow": (
+        lambda: [wide("one"), wide("two"), wide("three")],
+        r"'three' can sum up to [\d,]+. Expected at most 2,147,483,646, since",
+    ),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED)
+def test_refusals_name_the_layer(make, words):
+    model = sequential(*make())
+    with pytest.raises(ValueError, match=words):
+        to_integer(model)
+
+
+@on_one_backend
+def test_inputs_are_checked(random):
+    integer = to_integer(sequential(dense()))
+    with pytest.raises(ValueError, match=r"hold 0\.5. Expected pixels, whole numbers"):
+        integer.predict(np.full((1, 300), 0.5))
+    with pytest.raises(TypeError, match=r"type float64. Expected integers"):
+        integer.run(np.zeros((1, 300)))
+    with pytest.raises(ValueError, match=r"shape \(1, 5\). Expected \(samples, 300\)"):
+        integer.run(np.zeros((1, 5), int))
+    with pytest.raises(ValueError, match=r"from 1 to 300. Expected integers from 0 to 255"):
+        integer.run(np.arange(300)[None] + 1)
+    again = pickle.loads(pickle.dumps(integer))
+    codes = random.integers(256, size=(3, 300))
+    assert (again.run(codes) == integer.run(codes)).all()
+    with pytest.raises(ValueError, match="no Keras model to compare with"):
+        again.compare(codes)
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "elu", "softplus", "hard_sigmoid"])
+def test_thresholds_are_where_the_function_crosses(name):
+    """All integers one by one: a longer list after a curved function is searched, too."""
+    numbers = (1.0,) if name == "elu" else ()
+    factor = np.array([0.03, -0.02, 0.0])
+    meaning = Meaning((Affine(factor, np.array([0.1, 0.2, 0.3])), Function(name, 3, numbers)))
+    levels, scale = np.arange(-8.0, 30), np.array([0.05])
+    thresholds = thresholds_of(meaning, Range(-300, 300), levels, scale, levels.astype(int))
+    every = np.repeat(np.arange(-300, 301)[:, None], 3, axis=1)
+    codes = codes_of(meaning.numbers(every.astype(float)), levels, scale)
+    assert (thresholds.run(every) == levels[codes]).all()
+
+
+@on_one_backend
+def test_requantization_rounds_like_keras_on_every_integer(random):
+    """Also halves, which go up, and powers of two, which are exact."""
+    levels = np.arange(-128.0, 128)
+    for factor, offset in [(0.5, 0.25), (0.5, 0.5), (-0.25, 3.0), (0.0371, -1.234), (0.0, 7.5)]:
+        meaning = Meaning((uniform(factor, offset), Function("relu", 1, (0.0, 0.0, 6.0))))
+        arguments = meaning, Range(-4000, 4000), levels * 0.5, np.array([0.25]), levels.astype(int)
+        rounding = requantization_of(*arguments)
+        every = np.arange(-4000, 4001)[:, None]
+        codes = codes_of(meaning.numbers(every.astype(float)), *arguments[2:4])
+        assert (rounding.run(every) == levels[codes]).all()
+        assert (rounding.low, rounding.high) == ((0, 48) if factor else (48, 48))
+
+
+@on_one_backend
+def test_multiples():
+    for numbers, integers in [
+        ([1, -1, 0.5, -0.5], [2, -2, 1, -1]),
+        (np.float32([0.1, -0.3, 0]), [1, -3, 0]),
+        ([0.3, 0.2], [3, 2]),
+        ([0, 0], [0, 0]),
+        (np.arange(-128, 128) / 7, np.arange(-128, 128)),
+    ]:
+        multiples = multiples_of(np.asarray(numbers))
+        assert (multiples.integers == integers).all()
+        np.testing.assert_allclose(multiples.integers * multiples.step, numbers, rtol=1e-6)
+    for numbers in ([1, 2**0.5], [1, 40000], Values.get("nf4").numbers):
+        assert multiples_of(np.asarray(numbers)) is None
+
+
+@on_one_backend
+def test_products_beyond_floats_of_32_bits():
+    """Sums of an int32 are exact in the reference."""
+    window = Window(1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    step = Products(window, np.array([[32767, 32767, 1]]))
+    assert step.run(np.array([[32767, 32766, 1]])) == 32767 * 32767 + 32767 * 32766 + 1

@@ -16,6 +16,7 @@ from conftest import gradient_to, numpy, on_one_backend
 from quantal._core import parameter as parameters
 from quantal._core import processes
 from quantal._core.tensors import distributed
+from quantal.layers import _discrete_layer
 from repository import ROOT, SOURCE
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
@@ -224,6 +225,7 @@ import sys
 import jax
 import keras
 import numpy as np
+from jax.experimental import multihost_utils
 
 import quantal
 
@@ -270,7 +272,33 @@ quantal.export(model, f"{folder}/{kind}.npz")
 path = f"{folder}/{kind} {index}.npz"
 outputs = np.asarray(quantal.bake(model)(x))
 statistics = model.layers[1].moving_mean.numpy()
-np.savez(path, codes=np.asarray(parameter.codes), outputs=outputs, statistics=statistics)
+numbers = {"codes": parameter.codes, "outputs": outputs, "statistics": statistics}
+
+# A vector that Finish polishes by the data of all processes.
+multiplier = quantal.LearnableMultiplier([1, -1, 0.5, -0.5])
+model = keras.Sequential([keras.Input((6,)), multiplier, keras.layers.Dense(1)])
+model.compile(keras.optimizers.SGD(0.05), "mse")
+total = x @ np.float32([[1], [-0.5], [0.5], [1], [-1], [-1]])
+finish = quantal.callbacks.Finish(polish=quantal.Budget(evaluations=500))
+model.fit(x[part], total[part], batch, 4, shuffle=False, verbose=0, callbacks=[finish])
+assert finish.kept == "polished", finish.kept
+numbers["vector"] = multiplier.codes
+
+# A list that the codes of the whole kernel move.
+values = quantal.Values([-1.0, -0.25, 0.25, 1.0], learnable=True)
+listed = quantal.Discrete(keras.layers.Dense(8, name="hidden"), values)
+model = keras.Sequential([keras.Input((6,)), listed, keras.layers.Dense(1)], name="outer")
+model.compile(keras.optimizers.Adam(0.01), "mse")
+model.fit(x[part], y[part], batch, 4, verbose=0, callbacks=[quantal.callbacks.RefreshLists(4)])
+(parameter,) = quantal.parameters_of(model)
+assert parameter.latent.value.is_fully_replicated == (kind == "data")
+kernel, codes = np.asarray(listed.kernel), np.asarray(parameter.codes)
+numbers |= {"list": parameter.values.numbers, "list codes": codes, "list kernel": kernel}
+latents = multihost_utils.process_allgather(parameter.latent.value, tiled=True)
+for index, entry in enumerate(parameter.values.numbers):
+    if (codes == index).any():
+        np.testing.assert_allclose(entry, latents[codes == index].mean(), rtol=1e-5)
+np.savez(path, **numbers)
 """
 
 
@@ -281,19 +309,23 @@ def environment_of(devices=1):
     return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": paths, "KERAS_BACKEND": backend}
 
 
-@pytest.mark.slow
-@on_jax
-@pytest.mark.parametrize("kind", ["data", "model"])
-def test_two_processes_train_save_and_one_goes_on(tmp_path, kind):
+def run_two(program, kind, folder):
+    """Run a program in two processes, which get a kind, their number, an address and a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     commands = [
-        [sys.executable, "-c", TOGETHER, kind, str(index), address, str(tmp_path)]
-        for index in (0, 1)
+        [sys.executable, "-c", program, kind, str(index), address, str(folder)] for index in (0, 1)
     ]
     running = [subprocess.Popen(command, env=environment_of()) for command in commands]
     assert [process.wait(500) for process in running] == [0, 0]
+
+
+@pytest.mark.slow
+@on_jax
+@pytest.mark.parametrize("kind", ["data", "model"])
+def test_two_processes_train_save_and_one_goes_on(tmp_path, kind):
+    run_two(TOGETHER, kind, tmp_path)
     one, other = (np.load(tmp_path / f"{kind} {index}.npz") for index in (0, 1))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
@@ -307,6 +339,92 @@ def test_two_processes_train_save_and_one_goes_on(tmp_path, kind):
     assert model.evaluate(x, x[:, :1], verbose=0) < before
 
 
+REPLICAS = """
+import sys
+
+import keras
+import numpy as np
+import torch
+
+import quantal
+
+kind, index, address, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+torch.set_num_threads(1)
+torch.distributed.init_process_group(
+    "gloo", init_method=f"tcp://{address}", rank=index, world_size=2
+)
+keras.utils.set_random_seed(0)
+dense = keras.layers.Dense(8, "relu", name="dense")
+listed = quantal.Discrete(dense, "ternary", estimator="element_wise_scaled")
+model = keras.Sequential([keras.Input((6,)), listed, keras.layers.Dense(1)])
+x = np.random.default_rng(0).normal(size=(32, 6)).astype("f4")
+x, y = torch.from_numpy(x), torch.from_numpy(x[:, :2]).abs().sum(1, keepdim=True)
+
+
+def train(module, rows, steps):
+    optimizer = torch.optim.Adam(module.parameters(), 0.01)
+    for _ in range(steps):
+        loss = ((module(x[rows], training=True) - y[rows]) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [np.asarray(v.value.detach()) for v in model.trainable_variables]
+
+
+if kind == "compiled":
+    starts = [v.numpy() for v in model.variables]
+    alone = train(model, slice(None), 20)
+    for variable, start in zip(model.variables, starts, strict=True):
+        variable.assign(start)
+    replica = torch.compile(torch.nn.parallel.DistributedDataParallel(model))
+    together = train(replica, slice(16 * index, 16 * index + 16), 20)
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=2e-6)
+else:
+    from torch.distributed import fsdp
+
+    device = torch.device("cpu")
+    if kind == "fully_shard":
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
+        module = fsdp.fully_shard(model, mesh=mesh)
+    else:
+        module = fsdp.FullyShardedDataParallel(model, device_id=device)
+    try:
+        train(module, slice(None), 1)
+    except RuntimeError as error:
+        assert "'sequential/dense/kernel_latent'" in str(error), error
+        assert "DistributedDataParallel" in str(error), error
+    else:
+        raise AssertionError("It trained nothing, and said nothing.")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="modules are PyTorch's")
+@pytest.mark.parametrize("kind", ["compiled", "fully_shard", "FullyShardedDataParallel"])
+def test_two_processes_of_torch_train_alike_or_say_that_they_cannot(tmp_path, kind):
+    run_two(REPLICAS, kind, tmp_path)
+
+
+@on_one_backend
+def test_a_model_with_other_tensors_than_its_variables_is_refused(monkeypatch):
+    import torch
+
+    inner = quantal.Discrete(keras.layers.Dense(2, name="dense"), [1, -1])
+    model = keras.Sequential([keras.Input((3,)), inner, quantal.LearnableMultiplier([1, -1])])
+    x = np.ones((1, 3), "float32")
+    monkeypatch.setattr(_discrete_layer, "may_be_sharded", lambda: True)
+    model(x, training=True)
+    for parameter in quantal.parameters_of(model):
+        path = parameter.latent.path
+        model.torch_params[path] = torch.nn.Parameter(torch.zeros(parameter.shape))
+        model(x)
+        with pytest.raises(RuntimeError, match=f"'{path}' of the model '{model.name}' is another"):
+            model(x, training=True)
+        model.torch_params[path] = parameter.latent.value
+
+
 @pytest.mark.slow
 def test_engines_end_where_one_device_does():
     """The largest difference is a rounding, or what a rounding becomes in some steps."""
@@ -315,6 +433,8 @@ def test_engines_end_where_one_device_does():
         pytest.skip("benchmarks are not beside the package")
     command = [sys.executable, str(program), "--backend", keras.backend.backend()]
     command += ["--steps", "30", "--json"]
+    # Not what is compiled, which takes minutes: a smaller model is, above.
+    command += ["--engine", "reversed", "--engine", "devices", "--engine", "processes"]
     run = subprocess.run(
         command, env=environment_of(), capture_output=True, text=True, check=True, timeout=550
     )

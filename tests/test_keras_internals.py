@@ -49,6 +49,23 @@ def test_layers_and_variables():
     assert internals.kernel_variable(dense) is dense.kernel
 
 
+def test_the_outermost_layer_and_a_stateless_scope_are_known_in_a_call():
+    seen = []
+
+    class Asking(keras.layers.Layer):
+        def call(self, x):
+            seen.append((internals.called_layer(), internals.is_stateless()))
+            return x
+
+    model = model_of(Asking())
+    seen.clear()
+    model(np.ones((1, 3)))
+    with keras.StatelessScope():
+        model(np.ones((1, 3)))
+    assert seen == [(model, False), (model, True)]
+    assert internals.called_layer() is None
+
+
 def test_a_variable_that_is_tracked_is_a_weight():
     layer, variable = keras.layers.Layer(), keras.Variable(1.0)
     internals.track_variable(layer, variable)

@@ -1,6 +1,7 @@
 """A function of the user's is called in the type that it is written for."""
 
 import os
+import pathlib
 import signal
 import threading
 
@@ -148,6 +149,31 @@ def test_dask_gives_the_result_of_one_process():
     with workers as cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
         assert result_with() == alone
     assert result_with(jobs=2) == alone
+
+
+def loss_with_process(vectors):
+    folder = os.environ["FOLDER_OF_PROCESSES"]
+    pathlib.Path(folder, str(os.getpid())).touch()
+    return slow_loss(vectors)
+
+
+@pytest.mark.slow
+@on_one_backend
+def test_ray_gives_the_result_of_one_process(monkeypatch, tmp_path):
+    joblib, ray = (pytest.importorskip(name) for name in ("joblib", "ray"))
+    from ray.util.joblib import register_ray
+
+    monkeypatch.setenv("FOLDER_OF_PROCESSES", str(tmp_path))
+    alone = result_with()
+    ray.init(num_cpus=2, include_dashboard=False)
+    try:
+        register_ray()
+        with joblib.parallel_config(backend="ray", n_jobs=-1):
+            result = search(loss_with_process, [1.0, 2.0, -3.0], 30, evaluations=400)
+    finally:
+        ray.shutdown()
+    assert (result.loss, result.codes.tolist()) == alone
+    assert len([path for path in tmp_path.iterdir() if path.name != str(os.getpid())]) == 2
 
 
 @on_one_backend

@@ -50,9 +50,19 @@ def rename(variable: keras.Variable, name: str) -> None:
 
 def refresh_names(layer: keras.Layer) -> None:
     """List a layer's variables again where its backend lists them by path, as PyTorch does."""
-    is_stateless = global_state.get_global_attribute("stateless_scope") is not None
-    if not is_stateless and hasattr(layer, "_torch_params"):
+    if not is_stateless() and hasattr(layer, "_torch_params"):
         layer._track_variables()
+
+
+def is_stateless() -> bool:
+    """Return whether a scope gives variables other tensors now, as `stateless_call` does."""
+    return global_state.get_global_attribute("stateless_scope") is not None
+
+
+def called_layer() -> keras.Layer | None:
+    """Return the outermost layer that is called now, which is most often a model."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.entry_layer
 
 
 def track_state(layer: keras.Layer, name: str, variable: keras.Variable) -> None:

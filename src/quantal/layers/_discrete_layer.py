@@ -12,6 +12,8 @@ from quantal._core.companion import add_companion
 from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import (
+    called_layer,
+    is_stateless,
     lay_out,
     layout_of,
     refresh_names,
@@ -23,7 +25,7 @@ from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of, paths_in_layouts
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.distributed import whole_array
+from quantal._core.tensors.distributed import may_be_sharded, whole_array
 from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve
@@ -130,6 +132,26 @@ class DiscreteLayer(keras.layers.Layer):
                 "was made around the same layer later. Expected one wrapper for each weight. "
                 "To share the layer, call one wrapper in both places."
             )
+
+    def _refuse_sharded(self) -> None:
+        """Refuse to train in a model that has other tensors than its variables.
+
+        FullyShardedDataParallel and `fully_shard` put tensors of their own into a module, and
+        optimizers move these. Keras computes with those of its variables, which would stay.
+        """
+        if not may_be_sharded() or is_stateless():
+            return
+        model = called_layer()
+        tensors = {} if model is None else model.torch_params
+        for parameter in self.discrete_parameters or ():
+            latent = parameter.latent
+            if latent.path in tensors and getattr(tensors, latent.path, None) is not latent.value:
+                raise RuntimeError(
+                    f"{latent.path!r} of the model {model.name!r} is another tensor than that of "
+                    "its variable: FullyShardedDataParallel or fully_shard has put it there. "
+                    "Expected the variable's own, with which Keras computes: no step would move "
+                    "it. Wrap the model in torch.nn.parallel.DistributedDataParallel."
+                )
 
     def _set_parameters(
         self, parameters: list[Parameter], owners: Sequence[keras.Layer] = ()

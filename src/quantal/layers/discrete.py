@@ -418,6 +418,8 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         if not self._layer_takes_training or is_inherited(kwargs.get("training")):
             kwargs.pop("training", None)
         parameters = self.discrete_parameters or []
+        if training:
+            self._refuse_sharded()
         if training and passes_moments(self.layer, parameters):
             # A computed scale does not advance: these latents say how sure a value is, and
             # not how large, so that a fit to them has no limit.

@@ -149,6 +149,8 @@ class LearnableMultiplier(DiscreteLayer):
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Multiply the inputs by the weight, and in training advance its state."""
         parameter = self._only_parameter()
+        if training:
+            self._refuse_sharded()
         weight = parameter.compute(bool(training), advance=bool(training))
         weight = ops.reshape(ops.cast(weight, self.compute_dtype), self.broadcast_shape)
         return ops.multiply(inputs, weight)

@@ -134,8 +134,9 @@ def _mean_over_processes_in_torch() -> Function | None:
     """Return the function that takes the mean over the processes of the call's replicated model."""
     import torch
 
-    if torch.compiler.is_compiling() or not torch.distributed.is_available():
+    if not torch.distributed.is_available():
         return None
+    # A compiler sees it, too: it traces the module within the call of the one that replicates it.
     model = torch.nn.parallel.DistributedDataParallel._active_ddp_module
     if model is None or torch.distributed.get_world_size(model.process_group) == 1:
         return None
@@ -146,3 +147,19 @@ def _mean_over_processes_in_torch() -> Function | None:
         return total / torch.distributed.get_world_size(model.process_group)
 
     return mean
+
+
+def may_be_sharded() -> bool:
+    """Return whether processes of PyTorch compute together, and replicate no module now.
+
+    Then FullyShardedDataParallel may have put other tensors into a model.
+    """
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    if torch.compiler.is_compiling() or not torch.distributed.is_available():
+        return False
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return False
+    return torch.nn.parallel.DistributedDataParallel._active_ddp_module is None

@@ -1,3 +1,4 @@
+import functools
 import gc
 import weakref
 
@@ -106,7 +107,7 @@ def check_block_form(form, thresholds, levels, x):
     count = np.where(np.isnan(x), 0, np.searchsorted(thresholds, x, side="right"))
     tensor = ops.convert_to_tensor(x)
     results = numpy(in_blocks(form(thresholds, levels), tensor, levels.dtype.name))
-    np.testing.assert_array_equal(results, levels[count], err_msg=form.__name__)
+    np.testing.assert_array_equal(results, levels[count], err_msg=repr(form))
 
 
 @on_one_backend
@@ -124,6 +125,8 @@ def test_each_form_for_blocks_returns_its_levels_to_the_bit(levels, block, monke
             check_block_form(SumOfSteps, thresholds, array, x)
         if len(values) > 1:
             check_block_form(TableOfBlock, thresholds, array, x)
+            once = functools.partial(TableOfBlock, is_used_once=True)
+            check_block_form(once, thresholds, array, x)
             if Grid.holds(thresholds, array) and GridOfBlock.holds(array):
                 check_block_form(GridOfBlock, thresholds, array, x)
 
@@ -143,6 +146,16 @@ def test_forms_for_blocks():
     assert form_of_block(Values("signed:8")) is GridOfBlock
     assert form_of_block(Values.signed(8, step=2.0**-120)) is TableOfBlock
     assert form_of_block(LONG["log-spaced"]) is TableOfBlock
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "numbers", [np.random.default_rng(0).normal(size=256), np.geomspace(1e-3, 1e3, 300)]
+)
+def test_a_long_list_is_compared_once_in_blocks_as_elsewhere(numbers):
+    values = Values(numbers)
+    tables = [TableOfBlock(values.midpoints, values.order, once)._tables for once in (False, True)]
+    assert [table.start is None for table in tables] == [True, False]
 
 
 @pytest.mark.parametrize("step", [2.0**-100, 0.25, 8, 2.0**100])

@@ -9,7 +9,7 @@ that have no branches: comparisons whose result is a number, sums and look-ups i
 import abc
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from quantal._core.tensors.constants import Constant
 from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
-from quantal._core.tensors.step_functions import Grid, StepFunction, lay_buckets
+from quantal._core.tensors.step_functions import Grid, Layout, StepFunction, lay_buckets
+from quantal._core.tensors.step_table import Scaling, StepTable
 from quantal._core.types import Tensor
 
 _BLOCK = 2**17
@@ -127,13 +128,15 @@ def row_blocks(*tensors: Any) -> Any:
         yield [t[start : start + size] if is_cut(t) else t for t in tensors]
 
 
-def block_form(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> BlockForm:
-    """Return the cheapest form for blocks; see `step_function` for the arguments."""
+def block_form(
+    thresholds: NDArray[np.float32], levels: NDArray[Any], is_used_once: bool = False
+) -> BlockForm:
+    """Return the cheapest form for blocks; see `TableOfBlock` for the arguments."""
     if SumOfSteps.holds(thresholds, levels):
         return SumOfSteps(thresholds, levels)
     if len(thresholds) and Grid.holds(thresholds, levels) and GridOfBlock.holds(levels):
         return GridOfBlock(thresholds, levels)
-    return TableOfBlock(thresholds, levels)
+    return TableOfBlock(thresholds, levels, is_used_once)
 
 
 class SumOfSteps(BlockForm):
@@ -229,19 +232,32 @@ class TableOfBlock(BlockForm):
     """Tables say where each number's search among the thresholds starts, as in `Buckets`.
 
     Where no bucket's search covers more than one threshold, a number is compared with that of
-    its bucket, and the bucket with the result says which level it has.
+    its bucket, and the bucket with the result says which level it has. Where some cover more,
+    buckets are as narrow as those of a `StepTable`, if it has not too many.
 
     The tables are created when they are needed first.
+
+    Args:
+        thresholds: As in `step_function`.
+        levels: As in `step_function`.
+        is_used_once: Whether the tables serve one step alone: narrow buckets take longer to lay.
     """
 
     dtypes = ("float32", "int32", "int32")
 
-    def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        self._thresholds, self._numbers = thresholds, levels
+    def __init__(
+        self, thresholds: NDArray[np.float32], levels: NDArray[Any], is_used_once: bool = False
+    ) -> None:
+        self._thresholds, self._numbers, self._is_used_once = thresholds, levels, is_used_once
 
     @functools.cached_property
     def _tables(self) -> "_Tables":
-        return _Tables(self._thresholds, self._numbers)
+        layout = lay_buckets(self._thresholds)
+        if layout.halvings > 1 and not self._is_used_once:
+            table = StepTable.of(self._thresholds, self._numbers)
+            if table is not None:
+                return _Tables(table.scaling, table.buckets, table.thresholds(), table.levels())
+        return _searched(self._thresholds, self._numbers, layout)
 
     def write(self, x: Tensor, out: Tensor, *buffers: Tensor) -> None:
         import torch
@@ -263,43 +279,58 @@ class TableOfBlock(BlockForm):
         torch.index_select(tables.levels, 0, count, out=out)
 
 
-class _Tables:
+class _Tables(NamedTuple):
     """The tables of a `TableOfBlock`.
 
     Attributes:
-        halvings: How often a bucket's search halves what it covers.
-        start: int32 tensor: the first count of thresholds of each bucket's search; None where
-            each covers one threshold or none.
+        scaling: How numbers become positions of buckets.
+        buckets: The number of buckets.
         thresholds: float32 tensor: those of the buckets, infinite where a bucket has none;
             where searches cover more, all thresholds.
         levels: Tensor: two for each bucket, below its threshold and from it on; where searches
             cover more, all levels.
+        start: int32 tensor: the first count of thresholds of each bucket's search; None where
+            each covers one threshold or none.
+        halvings: How often a bucket's search halves what it covers.
     """
 
-    def __init__(self, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> None:
-        layout = lay_buckets(thresholds)
-        self._below, self._per_unit = layout.below, layout.per_unit
-        self._last = len(layout.start) - 1.0
-        self.halvings = layout.halvings
-        # Searches look beyond the last threshold, and infinity gets there.
-        beyond = 2**self.halvings
-        padded = np.append(thresholds, np.full(beyond, np.inf, np.float32))
-        reached = np.append(levels, np.full(beyond, levels[-1]))
-        self.start: Tensor = None
-        if self.halvings <= 1:
-            padded = padded[layout.start]
-            reached = np.stack([reached[layout.start], reached[layout.start + 1]], axis=-1).ravel()
-        else:
-            self.start = Constant(layout.start)()
-        self.thresholds, self.levels = Constant(padded)(), Constant(reached)()
+    scaling: Scaling
+    buckets: int
+    thresholds: Tensor
+    levels: Tensor
+    start: Tensor = None
+    halvings: int = 1
 
     def write_buckets(self, x: Tensor, numbers: Tensor, index: Tensor) -> None:
         """Write each number's bucket into `index`; NaN goes to the first one."""
         import torch
 
-        if not self._last:
+        if self.buckets == 1:
             index.zero_()
             return
-        torch.sub(x, self._below, out=numbers)
-        numbers.mul_(self._per_unit).nan_to_num_(nan=0.0, posinf=self._last, neginf=0.0)
-        index.copy_(numbers.clamp_(0.0, self._last))
+        first, per_unit, smallest = self.scaling
+        if smallest is None:
+            torch.sub(x, first, out=numbers)
+        else:
+            torch.abs(x, out=numbers)
+            numbers.clamp_(min=smallest).mul_(1.0 / smallest).log_()
+            torch.copysign(numbers, x, out=numbers)
+            numbers.sub_(first)
+        last = self.buckets - 1.0
+        numbers.mul_(per_unit).nan_to_num_(nan=0.0, posinf=last, neginf=0.0)
+        index.copy_(numbers.clamp_(0.0, last))
+
+
+def _searched(thresholds: NDArray[np.float32], levels: NDArray[Any], layout: Layout) -> _Tables:
+    """Return the tables of buckets whose searches cover what a layout says."""
+    scaling, buckets = Scaling(layout.below, layout.per_unit), len(layout.start)
+    # Searches look beyond the last threshold, and infinity gets there.
+    beyond = 2**layout.halvings
+    padded = np.append(thresholds, np.full(beyond, np.inf, np.float32))
+    reached = np.append(levels, np.full(beyond, levels[-1]))
+    if layout.halvings > 1:
+        tensors = (Constant(array)() for array in (padded, reached, layout.start))
+        return _Tables(scaling, buckets, *tensors, layout.halvings)
+    padded = padded[layout.start]
+    reached = np.stack([reached[layout.start], reached[layout.start + 1]], axis=-1).ravel()
+    return _Tables(scaling, buckets, Constant(padded)(), Constant(reached)())

@@ -56,7 +56,14 @@ class Scaling(NamedTuple):
 
 
 class StepTable(StepFunction):
-    """A step table has for each bucket its threshold and the levels below and above it."""
+    """A step table has for each bucket its threshold and the levels below and above it.
+
+    Attributes:
+        scaling: How numbers become positions of buckets.
+        buckets: The number of buckets.
+        thresholds: The threshold of each bucket, float32.
+        levels: The two levels of each bucket, one after the other.
+    """
 
     def __init__(
         self,
@@ -66,11 +73,11 @@ class StepTable(StepFunction):
         levels: NDArray[Any],
     ) -> None:
         self._below, self._top = ends(thresholds)
-        self._scaling, self.buckets = scaling, len(counts)
+        self.scaling, self.buckets = scaling, len(counts)
         # Beyond the last threshold nothing is above; the comparison decides nothing there.
-        self._thresholds = Constant(thresholds[np.minimum(counts, len(thresholds) - 1)])
+        self.thresholds = Constant(thresholds[np.minimum(counts, len(thresholds) - 1)])
         pairs = np.stack([levels[counts], levels[np.minimum(counts + 1, len(levels) - 1)]], axis=1)
-        self._levels = Constant(pairs.reshape(-1))
+        self.levels = Constant(pairs.reshape(-1))
 
     @classmethod
     def of(cls, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> Self | None:
@@ -88,9 +95,9 @@ class StepTable(StepFunction):
 
     def evaluate(self, x: Tensor) -> Tensor:
         x = within(x, self._below, self._top)
-        bucket = ops.minimum(self._scaling.position(x), self.buckets - 1)
-        passed = ops.cast(x >= taken(self._thresholds(), bucket), "int32")
-        return taken(self._levels(), 2 * bucket + passed)
+        bucket = ops.minimum(self.scaling.position(x), self.buckets - 1)
+        passed = ops.cast(x >= taken(self.thresholds(), bucket), "int32")
+        return taken(self.levels(), 2 * bucket + passed)
 
 
 def _linear(thresholds: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, None] | None:

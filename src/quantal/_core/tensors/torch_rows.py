@@ -22,7 +22,7 @@ def plain_row_levels(x: Tensor, thresholds: Tensor, levels: Tensor, axis: int) -
     steps, heights = (t.detach().numpy() for t in (thresholds, levels))
     # Numbers of a list that has diverged are in no order, which tables need.
     if len(steps) == 1 and np.isfinite(steps).all():
-        form = block_form(steps[0], heights[0])
+        form = block_form(steps[0], heights[0], is_used_once=True)
         return in_blocks(form, x, heights.dtype.name)
     return _levels_of_channels(x, thresholds.detach(), levels.detach(), axis)
 

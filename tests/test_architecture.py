@@ -67,11 +67,12 @@ callbacks               _falling_rate _vector_polish finishing _records _failure
 _export                 packages lists inputs finite conversion grid coded_tensor report target
 _export                 precision folding fixed_point object_size
 _export.graph           steps geometry weights builder activations linear pooling arranging
-_export.graph           combining folding reader
+_export.graph           combining normalizing recurrent folding reader
 _export.hls4ml          nodes weights levels activation layers
 _export.integer         multiples steps meaning rounding program integer_weights combining
 _export.integer         convert comparison keras_reference model to_integer
-_export.c               text encoding definitions memory calls program vectors
+_export.c               text encoding definitions weights functions recurrent memory calls
+_export.c               program vectors
 _export.c_integer       definitions operations kernels memory encoding rounding calls program
 _export.c_integer       checking write
 _export.onnx            graphs repairs convert shrink standard fast

@@ -12,7 +12,7 @@ from keras import layers, ops
 import quantal
 from conftest import numpy
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
-from quantal._export.c.calls import EXPRESSIONS
+from quantal._export.c.functions import EXPRESSIONS
 from quantal._export.graph.steps import FUNCTIONS
 
 # The C is the same from every backend; its reader of Keras models is what may differ.
@@ -33,7 +33,10 @@ int main(void)
     return 0;
 }}
 """
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic"]
+WARNINGS = [
+    "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion",
+    "-Werror",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +98,11 @@ def randomize(model, random):
         if parameter.scale_state is not None:
             shape = parameter.scale_state.start.shape
             parameter.scale_state.begin(random.uniform(0.5, 2, size=shape))
+    for layer in model.layers:
+        if isinstance(layer, quantal.DiscreteActivation):
+            scale = layer.scale_value()
+            if layer.get_config()["scale"] is not None:
+                layer.set_scale(random.uniform(0.2, 0.5, size=scale.shape))
     for variable in model.weights:
         if variable.name in ("bias", "beta", "moving_mean"):
             variable.assign(random.normal(size=variable.shape))
@@ -263,23 +271,6 @@ def test_multipliers(tmp_path, random):
 
 
 @needs_gcc
-def test_functions(tmp_path, random):
-    names = [*FUNCTIONS, "relu6", "leaky_relu", "linear"]
-    # Beyond what exp and its like can bear on the way.
-    x = np.array([[-200, -3, -1e-3, 0, 0.5, 2.9, 7, 80]], np.float32)
-    for index, name in enumerate(names):
-        model = chain_model((8,), layers.Activation(name))
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        outputs = computed(quantal.export(model, folder / "net.c").paths[0], x)
-        np.testing.assert_allclose(outputs, numpy(model(x)), rtol=1e-5, atol=1e-6, err_msg=name)
-    assert {*EXPRESSIONS, "relu"} == set(FUNCTIONS)
-    activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
-    for layer in activations:
-        assert_same(chain_model((3, 4), layer), tmp_path, random)
-
-
-@needs_gcc
 def test_models_of_other_kinds(tmp_path, random):
     inner = chain_model((6,), layers.Dense(5, activation="relu"), layers.Dropout(0.1))
     inputs = keras.Input((2, 3))
@@ -391,9 +382,79 @@ def nesting():
     return keras.Model([x, y], inner([sequence(total), product]))
 
 
+def normalizing():
+    """Normalization of a sample by its own numbers, and slopes below 0."""
+
+    def slopes(**arguments):
+        return layers.PReLU(alpha_initializer="uniform", **arguments)
+
+    branches = [
+        lambda x: layers.LayerNormalization(epsilon=1e-5)(layers.LayerNormalization((2, 3))(x)),
+        lambda x: layers.GroupNormalization(2)(x),
+        lambda x: layers.RMSNormalization()(layers.UnitNormalization()(x)),
+        lambda x: slopes(shared_axes=[1])(slopes(shared_axes=[1, 2])(slopes()(x))),
+    ]
+    return on_images(*branches)
+
+
+def recurring():
+    """Recurrent layers, with weights on lists, in both directions."""
+
+    def on_list(layer, values="ternary"):
+        names = ["kernel", "recurrent_kernel"]
+        return Discrete(layer, values, scale=PER_OUTPUT, weight_names=names)
+
+    sequences, backwards = {"return_sequences": True}, {"go_backwards": True}
+    gates = {"activation": "softsign", "recurrent_activation": "hard_sigmoid"}
+    branches = [
+        lambda x: layers.LSTM(3, **gates)(on_list(layers.LSTM(4, **sequences, **backwards))(x)),
+        lambda x: layers.GRU(3, **backwards)(on_list(layers.GRU(4, **sequences))(x)),
+        lambda x: layers.GRU(3, use_bias=False)(
+            on_list(layers.GRU(4, reset_after=False, **sequences), "nf4")(x)
+        ),
+        lambda x: layers.SimpleRNN(3, activation="linear")(layers.SimpleRNN(4, **sequences)(x)),
+        lambda x: layers.Bidirectional(layers.LSTM(3, **sequences))(x),
+        lambda x: layers.Bidirectional(layers.GRU(3), merge_mode="sum")(x),
+        lambda x: layers.TimeDistributed(layers.Dense(3, activation="gelu"))(x),
+    ]
+    return on_images(*branches, shape=(5, 4))
+
+
+def looking_up():
+    """Embeddings in floats, and in codes with a scale for each row and for each column."""
+
+    def table(**arguments):
+        return Discrete(layers.Embedding(60, 4), "nf4", weight_names="embeddings", **arguments)
+
+    branches = [
+        lambda x: layers.Embedding(4, 3)(x),
+        lambda x: layers.GlobalAveragePooling1D()(table(scale=Scale("learned", axis=0))(x)),
+        lambda x: table(scale=Scale("learned", axis=1))(x),
+    ]
+    positive = chain_model((6,), layers.ReLU(3))
+    return on_images(*(lambda x, b=branch: b(positive(x)) for branch in branches), shape=(6,))
+
+
+def on_levels():
+    """Activations on lists: as listed, with one scale, and with one for each channel."""
+
+    def level(values, **arguments):
+        return quantal.DiscreteActivation(values, scale="learned", **arguments)
+
+    def branch(x):
+        y = quantal.DiscreteActivation("binary")(layers.Conv2D(4, 3)(x))
+        y = level([0, 0.3, 1, 2], axis=-1)(Discrete(layers.Conv2D(4, 1), "binary")(y))
+        return level("signed:4")(layers.Dense(3)(y))
+
+    return on_images(branch)
+
+
 GRAPHS = {
     model.__name__: model
-    for model in (residual, operating, squeezing, moving, convolving, several, nesting)
+    for model in (
+        residual, operating, squeezing, moving, convolving, several, nesting, normalizing,
+        recurring, looking_up, on_levels,
+    )
 }  # fmt: skip
 
 
@@ -460,6 +521,27 @@ def assert_all_same(models, tmp_path, random, samples=3):
 
 
 @needs_gcc
+def test_functions(tmp_path, random):
+    names = [*FUNCTIONS, "relu6", "leaky_relu", "linear", "log_softmax"]
+    # Beyond what exp and its like can bear on the way.
+    x = np.array([[-200, -3, -1e-3, 0, 0.5, 2.9, 7, 80]], np.float32)
+    models = [chain_model((8,), layers.Activation(name)) for name in names]
+    sources = [
+        quantal.export(model, tmp_path / f"{name}.c", check=False).paths[0]
+        for name, model in zip(names, models, strict=True)
+    ]
+    rows = computed_of_all(sources, [[x]] * len(names), tmp_path).reshape(-1, 8)
+    for name, model, row in zip(names, models, rows, strict=True):
+        # Keras's squareplus of -200 is a difference of numbers of 200, and has their rounding.
+        error = 2e-5 if name == "squareplus" else 1e-6
+        np.testing.assert_allclose(row, numpy(model(x))[0], rtol=1e-5, atol=error, err_msg=name)
+    assert {*EXPRESSIONS, "relu"} == set(FUNCTIONS)
+    activations = [layers.ELU(0.5), layers.Softmax(), layers.ReLU(max_value=2, threshold=0.5)]
+    models = {f"layer_{n}": chain_model((3, 4), layer) for n, layer in enumerate(activations)}
+    assert_all_same(models, tmp_path, random)
+
+
+@needs_gcc
 def test_graphs(tmp_path, random):
     texts = assert_all_same({name: build() for name, build in GRAPHS.items()}, tmp_path, random)
     # A normalization is part of the product before it, unless something else reads between.
@@ -469,6 +551,11 @@ def test_graphs(tmp_path, random):
     assert not re.search(r"^    pad_", texts["convolving"], re.MULTILINE)
     assert "const float *input_1, const float *input_2, float *output_1" in texts["several"]
     assert texts["several"].count("    memcpy(output_") == 2
+    # Tables of numbers on a list are codes; so are recurrent kernels, unless they are too small.
+    lookups = re.findall(r"^    lookup_([a-z]+)_", texts["looking_up"], re.MULTILINE)
+    assert lookups == ["floats", "listed", "listed"]
+    assert len(re.findall(r"^static const uint8_t codes", texts["looking_up"], re.MULTILINE)) == 2
+    assert len(re.findall(r"^static const uint8_t codes", texts["recurring"], re.MULTILINE)) == 6
 
 
 @needs_gcc
@@ -540,10 +627,25 @@ class OwnModel(keras.Sequential):
 
 
 REFUSED = {
-    "LSTM": (lambda: chain_model((4, 3), layers.LSTM(2, name="memory")), "'memory' .* class LSTM"),
-    "Embedding": (
-        lambda: chain_model((4,), Discrete(layers.Embedding(5, 3, name="words"), "nf4", 0)),
-        "'words' .* class Embedding",
+    "ConvLSTM": (
+        lambda: chain_model((4, 3, 3), layers.ConvLSTM1D(2, 2, name="memory")),
+        "'memory' .* class ConvLSTM1D",
+    ),
+    "LSTM": (
+        lambda: chain_model((4, 3), layers.LSTM(2, activation="softmax")),
+        "class LSTM with the activation 'softmax'",
+    ),
+    "masks": (
+        lambda: chain_model((4,), layers.Embedding(5, 3, mask_zero=True, name="words")),
+        "'words' .* class Embedding with mask_zero=True",
+    ),
+    "distributed": (
+        lambda: chain_model((4, 6, 3), layers.TimeDistributed(layers.Conv1D(2, 3, name="c"))),
+        "'c' is of the class Conv1D inside 'time_distributed",
+    ),
+    "lists of channels": (
+        lambda: chain_model((2,), quantal.DiscreteActivation([[0, 1], [0, 2]])),
+        "class DiscreteActivation with a list for each channel",
     ),
     "attention": (attending, "'look' is of the class Attention with 2 inputs"),
     "interpolation": (

@@ -400,3 +400,14 @@ def test_operations_have_names():
         assert internals.operation_name(internals.call_of(tensor).layer) == name
     dense = keras.layers.Dense(2)
     assert internals.operation_name(dense) is None
+
+
+def test_layers_of_applications_compute_what_is_read():
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    factors = internals.LAYER_SCALE(0.5, 3)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(factors(x)), x * 0.5)
+    assert factors.gamma.shape == (3,)
+    dropped = internals.STOCHASTIC_DEPTH(0.9)(x)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(dropped), x)
+    total = internals.SCALED_SUM(0.25)([x, 2 * x])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(total), x * 1.5)

@@ -13,6 +13,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.backend.common import global_state
 from keras.src.backend.common.variables import AutocastScope, get_autocast_scope
 from keras.src.saving.serialization_lib import SafeModeScope
@@ -29,6 +31,12 @@ _AnyVariable: Any = next(
     if kind.__module__ == "keras.src.backend.common.variables"
 )
 """The class whose constructor every backend's variables share."""
+LAYER_SCALE = LayerScale
+"""The class of the factors of channels in `keras.applications.ConvNeXt...`."""
+STOCHASTIC_DEPTH = StochasticDepth
+"""The class of what drops branches in training there; it does nothing in inference."""
+SCALED_SUM = CustomScaleLayer
+"""The class of the sums `x + scale * y` in `keras.applications.InceptionResNetV2`."""
 _one_at_a_time = threading.RLock()
 
 

@@ -1,31 +1,40 @@
 """Write the calls in C that compute the steps of a graph."""
 
-import math
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from quantal._core.numbers.values import Values
 from quantal._export.c.definitions import Definitions
-from quantal._export.c.encoding import decoding, encode, pack_codes
+from quantal._export.c.functions import expression
+from quantal._export.c.recurrent import recurrent
 from quantal._export.c.text import literal
+from quantal._export.c.weights import weights_of
+from quantal._export.graph.geometry import window_of
 from quantal._export.graph.steps import (
     Concatenate,
     Elementwise,
     Function,
+    Lookup,
     Nearest,
+    Normalize,
     Pad,
     Pool,
     Product,
     Rearrange,
+    Recurrent,
     Repetition,
     Resize,
+    Slopes,
     Softmax,
     Step,
 )
 
 
-def calls_of(define: Definitions, step: Step, sources: Sequence[str], result: str) -> list[str]:
+def calls_of(
+    define: Definitions, step: Step, sources: Sequence[str], result: str, scratch: str
+) -> list[str]:
     """Return the calls that compute a step, and define the functions and arrays that they need.
 
     Args:
@@ -33,9 +42,13 @@ def calls_of(define: Definitions, step: Step, sources: Sequence[str], result: st
         step: The step.
         sources: C expressions of the arrays that it reads.
         result: That of the array that it writes.
+        scratch: That of the memory that it needs while it runs; or empty.
     """
     if isinstance(step, Concatenate):
         return _concatenation(define, step, sources, result)
+    if isinstance(step, Recurrent):
+        function = recurrent(define, step, functools.partial(_product_between, define))
+        return [f"{function}({sources[0]}, {result}, {scratch});"]
     arguments = _function_of(define, step)
     function, *others = arguments
     return [f"{function}({', '.join([*others, *sources, result])});"]
@@ -50,10 +63,19 @@ def _function_of(define: Definitions, step: Step) -> list[str]:
             name = "largest" if step.largest else "mean"
             return [define.function(name, name), define.window(step.window)]
         case Softmax():
-            return [define.function("softmax", "softmax"), str(step.size), str(step.row)]
+            name = "log_softmax" if step.log else "softmax"
+            return [define.function(name, name), str(step.size), str(step.row)]
         case Function():
-            function = define.function(step.name, "map", value=_expression(step))
+            function = define.function(step.name, "map", value=expression(step))
             return [function, str(step.size)]
+        case Slopes():
+            slopes = define.floats("slopes", step.slopes)
+            function = define.function("slope", "slopes")
+            return [function, str(step.size), slopes, str(len(step.slopes))]
+        case Normalize():
+            return _normalize(define, step)
+        case Lookup():
+            return _lookup(define, step)
         case Elementwise():
             return _elementwise(define, step)
         case Pad():
@@ -70,40 +92,76 @@ def _function_of(define: Definitions, step: Step) -> list[str]:
 
 
 def _product(define: Definitions, step: Product) -> list[str]:
-    encoding, window = encode(step), step.window
-    decode = ""
-    arguments: dict[str, str] = {}  # By the parameters in C that they are for.
-    is_spread = (window.spread_y, window.spread_x) != (1, 1)
+    window, is_spread = step.window, (step.window.spread_y, step.window.spread_x) != (1, 1)
+    weights = weights_of(define, step)
+    arguments = dict(weights.arguments)
     if is_spread:
         arguments["int spread_y"] = str(window.spread_y)
         arguments["int spread_x"] = str(window.spread_x)
-    if encoding.bits:
-        decode = define.function("code", "code", value=decoding(encoding.bits))
-        codes = pack_codes(encoding.weights, encoding.bits)
-        arguments["const uint8_t *codes"] = define.array("codes", "uint8_t", codes)
-    else:
-        arguments["const float *weights"] = define.floats("weights", encoding.weights)
-    factor = bias = ""
-    if encoding.lists is not None:
-        lists = define.rows("values", encoding.lists)
-        arguments["const float *values, int list_step"] = lists
-    if encoding.scale is not None:
-        factor = " * scale[o * scale_step]"
-        arguments["const float *scale, int scale_step"] = define.rows("scale", encoding.scale)
+    bias = ""
     if np.any(step.bias):
         bias = " + bias[o]"
         arguments["const float *bias"] = define.floats("bias", step.bias)
     row, column = _SPREAD if is_spread else _DENSE
     function = define.function(
-        f"product_{encoding.name}",
+        f"product_{weights.name}",
         "product",
         parameters="".join(f", {parameter}" for parameter in arguments),
         row=row,
         column=column,
-        step=encoding.step.replace("@code@", f"{decode}(codes, i)"),
-        result=f"sum{factor}{bias}",
+        step=weights.step,
+        result=f"sum{weights.factor}{bias}",
     )
     return [function, define.window(window), *arguments.values()]
+
+
+def _product_between(define: Definitions, step: Product, source: str, result: str) -> str:
+    """Return the call that computes a product from one array into another."""
+    function, *arguments = _product(define, step)
+    return f"{function}({', '.join([*arguments, source, result])});"
+
+
+def _lookup(define: Definitions, step: Lookup) -> list[str]:
+    """Return a function that looks up rows of a table, and its arguments."""
+    # A row is what a product has at one input: the weights of a Dense with one input a row.
+    window = window_of((1, 1, step.width), step.rows)
+    table = Product(window, step.weights, step.scale, np.zeros(step.rows))
+    weights = weights_of(define, table)
+    function = define.function(
+        f"lookup_{weights.name}",
+        "lookup",
+        parameters="".join(f", {parameter}" for parameter in weights.arguments),
+        step=weights.step,
+        result=f"sum{weights.factor}",
+    )
+    numbers = map(str, (step.count, step.rows, step.width))
+    return [function, *numbers, *weights.arguments.values()]
+
+
+def _normalize(define: Definitions, step: Normalize) -> list[str]:
+    """Return a function that normalizes groups of numbers, and its arguments."""
+    mean, size = _NORMALIZED[step.kind]
+    function = define.function(f"{step.kind}_normalization", "normalize", mean=mean, size=size)
+    numbers = map(str, (step.positions, step.groups, step.width))
+    return [function, *numbers, literal(step.epsilon)]
+
+
+_MEAN_SQUARE = "squares / (float)(positions * width) + epsilon"
+_MEAN = """\
+        float mean = 0.0f;
+        for (int p = 0; p < positions; p++) {
+            const float *x = input + (p * groups + g) * width;
+            for (int k = 0; k < width; k++) mean += x[k];
+        }
+        mean /= (float)(positions * width);
+"""
+_NO_MEAN = "        const float mean = 0.0f;\n"
+_NORMALIZED = {
+    "standard": (_MEAN, _MEAN_SQUARE),
+    "rms": (_NO_MEAN, _MEAN_SQUARE),
+    "unit": (_NO_MEAN, "squares > epsilon ? squares : epsilon"),
+}
+"""C of what is subtracted from each number, and of the square of what it is divided by."""
 
 
 _DENSE = (
@@ -200,25 +258,3 @@ def _nearest(define: Definitions, step: Nearest) -> list[str]:
         factor=" * scale[i % period]" if scaled else "",
     )
     return [function, str(step.size), *arguments.values()]
-
-
-def _expression(function: Function) -> str:
-    """Return the C expression of a function of the float `v`."""
-    if function.name != "relu":
-        return EXPRESSIONS[function.name].format(*map(literal, function.numbers))
-    slope, threshold, top = function.numbers
-    start = literal(threshold)
-    text = f"v < {start} ? {f'{literal(slope)} * (v - {start})' if slope else '0.0f'} : v"
-    return text if top == math.inf else f"v > {literal(top)} ? {literal(top)} : {text}"
-
-
-EXPRESSIONS = {
-    "sigmoid": "1.0f / (1.0f + expf(-v))",
-    "tanh": "tanhf(v)",
-    "elu": "v < 0.0f ? {} * expm1f(v) : v",
-    "softplus": "v < 0.0f ? log1pf(expf(v)) : v + log1pf(expf(-v))",
-    "silu": "v / (1.0f + expf(-v))",
-    "hard_sigmoid": "v < -3.0f ? 0.0f : v > 3.0f ? 1.0f : v / 6.0f + 0.5f",
-    "exponential": "expf(v)",
-}
-"""C expressions of the functions of a graph but for `relu`, in the float `v`."""

@@ -97,7 +97,7 @@ def _coded(weights: Listed, scale: Floats) -> Encoding:
         return Encoding("signs", bits, codes, None, _shared(scale * largest), step)
     if len(lists) > 1 or (scale == scale[0]).all():
         scale, lists = np.ones((1, 1)), lists * (scale if len(lists) > 1 else scale[:1])
-    step = "sum += values[o * list_step + @code@] * number;"
+    step = "sum += values[(uint32_t)(o * list_step) + @code@] * number;"
     return Encoding("listed", bits, codes, lists, _shared(scale), step)
 
 

@@ -7,14 +7,18 @@ Lite (Pisarchyk and Lee, "Efficient memory management for deep neural net infere
 
 from typing import NamedTuple
 
+from quantal._export.c.recurrent import scratch_of
 from quantal._export.graph.steps import (
     Elementwise,
     Function,
     Graph,
     Nearest,
     Node,
+    Normalize,
     Product,
+    Recurrent,
     Repetition,
+    Slopes,
     Softmax,
 )
 
@@ -40,11 +44,13 @@ class Memory(NamedTuple):
         locations: The C expression of the array of each value, by the value's number.
         copies: Pairs of C expressions, and a length: what is copied at the end, since an output
             is an input, or there twice.
+        scratch: The C expression of the memory that each node needs while it runs; or empty.
         size: The length of the memory between layers, in floats.
     """
 
     locations: list[str]
     copies: list[tuple[str, str, int]]
+    scratch: list[str]
     size: int
 
 
@@ -65,17 +71,40 @@ def plan(graph: Graph) -> Memory:
             copies.append((name, arrays[root], size))
         else:
             arrays[root] = name
+    spans = _spans_of_values(graph, roots, last_reader, arrays)
+    nodes = [index for index, node in enumerate(graph.nodes) if _scratch(node)]
+    all_spans = [
+        *spans.values(), *(Span(_scratch(graph.nodes[index]), index, index) for index in nodes)
+    ]  # fmt: skip
+    offsets = offsets_of(all_spans)
+    names = [f"memory + {offset}" if offset else "memory" for offset in offsets]
+    arrays.update(zip(spans, names, strict=False))
+    scratch = dict(zip(nodes, names[len(spans) :], strict=True))
+    ends = [span.size + offset for span, offset in zip(all_spans, offsets, strict=True)]
+    return Memory(
+        [arrays[root] for root in roots],
+        copies,
+        [scratch.get(index, "") for index in range(len(graph.nodes))],
+        max(ends, default=0),
+    )
+
+
+def _spans_of_values(
+    graph: Graph, roots: list[int], last_reader: list[int], arrays: dict[int, str]
+) -> dict[int, Span]:
+    """Return the spans of the values that have no array yet, by the first value in each."""
     spans: dict[int, Span] = {}
     for value in range(len(graph.inputs), len(roots)):
         root = roots[value]
         if root not in arrays:
             first = spans[root].first if root in spans else value - len(graph.inputs)
             spans[root] = Span(_size(graph, value), first, last_reader[value])
-    offsets = offsets_of(list(spans.values()))
-    for root, offset in zip(spans, offsets, strict=True):
-        arrays[root] = f"memory + {offset}" if offset else "memory"
-    ends = [span.size + offset for span, offset in zip(spans.values(), offsets, strict=True)]
-    return Memory([arrays[root] for root in roots], copies, max(ends, default=0))
+    return spans
+
+
+def _scratch(node: Node) -> int:
+    """Return how many floats a node needs while it runs, besides its result."""
+    return scratch_of(node.step) if isinstance(node.step, Recurrent) else 0
 
 
 def names_of(kind: str, count: int) -> list[str]:
@@ -146,7 +175,7 @@ def _roots(graph: Graph, last_reader: list[int]) -> list[int]:
 def _overwritable(node: Node) -> list[int]:
     """Return the sources in whose arrays a node may write its results."""
     match node.step:
-        case Function() | Softmax() | Nearest():
+        case Function() | Slopes() | Softmax() | Normalize() | Nearest():
             return list(node.sources)
         case Product() as step if step.is_element_wise:
             return list(node.sources)

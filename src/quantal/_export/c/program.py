@@ -80,6 +80,7 @@ class _Program:
                 node.step,
                 [locations[source] for source in node.sources],
                 locations[graph.value_of(index)],
+                self._memory.scratch[index],
             )
         ]
         self._calls += [
@@ -156,7 +157,7 @@ def _size_macros(name: str, shapes: Sequence[Shape]) -> list[str]:
 
 
 _USES = {
-    "math.h": r"\b(expf|expm1f|log1pf|tanhf)\(",
+    "math.h": r"\b(expf|expm1f|erfcf|fabsf|log1pf|logf|sqrtf|tanhf)\(",
     "stdint.h": r"\buint",
     "string.h": r"\bmemcpy\(",
 }

@@ -9,7 +9,7 @@ from keras import activations, layers
 
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
 from quantal._export.graph.geometry import repeating_part
-from quantal._export.graph.steps import FUNCTIONS, Function, Nearest, Softmax
+from quantal._export.graph.steps import FUNCTIONS, Function, Nearest, Slopes, Softmax
 from quantal.layers.activation import DiscreteActivation
 
 
@@ -18,18 +18,28 @@ def activation(builder: GraphBuilder, call: Call) -> int:
     function = call.layer.activation
     if isinstance(function, keras.Layer):
         return builder.read(call._replace(layer=function))
-    name = getattr(function, "__name__", repr(function))
-    if function not in (
-        getattr(activations, known, None) for known in (*_OTHER_ACTIVATIONS, *FUNCTIONS)
-    ):
+    name = known_name(function)
+    if name is None:
+        name = getattr(function, "__name__", repr(function))
         raise builder.refusal(call.layer, f"with the activation {name!r}")
-    if name == "softmax":
-        return builder.add(Softmax(call.size, call.after[-1]), call)
-    if name in _RECTIFIERS:
-        return _relu(builder, call, *_RECTIFIERS[name])
+    if name in _SOFTMAX:
+        return builder.add(Softmax(call.size, call.after[-1], _SOFTMAX[name]), call)
     if name == "linear":
         return call.sources[0]
-    return builder.add(Function(name, call.size, (1.0,) if name == "elu" else ()), call)
+    return builder.add(function_step(name, call.size), call)
+
+
+def known_name(function: Any) -> str | None:
+    """Return the name of an activation that a graph can hold; None for another."""
+    known = ("linear", *_SOFTMAX, *_RECTIFIERS, *FUNCTIONS)
+    return next((n for n in known if getattr(activations, n, None) is function), None)
+
+
+def function_step(name: str, size: int) -> Function:
+    """Return the step of an activation, by its name in Keras."""
+    if name in _RECTIFIERS:
+        return Function("relu", size, _RECTIFIERS[name])
+    return Function(name, size, (1.0,) if name == "elu" else ())
 
 
 def rectifier(builder: GraphBuilder, call: Call) -> int:
@@ -52,6 +62,14 @@ def softmax(builder: GraphBuilder, call: Call) -> int:
     return builder.add(Softmax(call.size, call.after[-1]), call)
 
 
+def parametric(builder: GraphBuilder, call: Call) -> int:
+    """Read a PReLU."""
+    alpha = builder.weights.numbers(call.layer.alpha)
+    part, period = repeating_part(alpha.shape, call.before)
+    slopes = np.broadcast_to(alpha, part).reshape(period)
+    return builder.add(Slopes(call.size, slopes), call)
+
+
 def nearest(builder: GraphBuilder, call: Call) -> int:
     """Read a DiscreteActivation with one list for all channels."""
     layer = call.layer
@@ -70,15 +88,20 @@ def _relu(builder: GraphBuilder, call: Call, slope: Any, threshold: Any, top: An
     return builder.add(Function("relu", call.size, numbers), call)
 
 
-# Besides FUNCTIONS: what is read as no step, as a softmax or as a `relu` with constants.
-_OTHER_ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "softmax")
-# Slope, threshold and largest output.
-_RECTIFIERS = {"relu": (0, 0, None), "relu6": (0, 0, 6), "leaky_relu": (0.2, 0, None)}
+_SOFTMAX = {"softmax": False, "log_softmax": True}
+"""Whether its logarithm is taken."""
+_RECTIFIERS = {
+    "relu": (0.0, 0.0, math.inf),
+    "relu6": (0.0, 0.0, 6.0),
+    "leaky_relu": (0.2, 0.0, math.inf),
+}
+"""Slope, threshold and largest output."""
 READERS: dict[type, Reader] = {
     layers.ReLU: rectifier,
     layers.LeakyReLU: rectifier,
     layers.ELU: elu,
     layers.Softmax: softmax,
+    layers.PReLU: parametric,
     DiscreteActivation: nearest,
     layers.Activation: activation,
 }

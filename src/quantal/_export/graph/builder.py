@@ -114,11 +114,11 @@ def refusal(target: str, layer: Any, why: str = "") -> ValueError:
     return ValueError(
         f"The layer {name!r} is of the class {kind}{f' {why}' if why else ''}. The target "
         f"{target!r} holds graphs of these, with the channels last and a fixed input shape: Dense, "
-        "convolution, pooling, padding, cropping and upsampling over one or two axes, "
-        "BatchNormalization, Normalization, Rescaling, LearnableMultiplier, activations, Add and "
-        "the like, Concatenate, Flatten, Reshape, Permute, RepeatVector, dropout and noise. Put "
-        "one of these in its place; or export to '.onnx' or '.xml', which hold more; or export "
-        "to '.keras', which holds every model."
+        "convolution, pooling, padding, cropping and upsampling over one or two axes, SimpleRNN, "
+        "LSTM, GRU, Bidirectional, Embedding, normalization, Rescaling, LearnableMultiplier, "
+        "DiscreteActivation, activations, Add and the like, Concatenate, Flatten, Reshape, "
+        "Permute, RepeatVector, dropout and noise. Put one of these in its place; or export to "
+        "'.onnx' or '.xml', which hold more; or export to '.keras', which holds every model."
     )
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from quantal._core.keras_internals import operation_name
+from quantal._core.keras_internals import SCALED_SUM, operation_name
 from quantal._export.graph.arranging import row_major
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
 from quantal._export.graph.linear import scaled
@@ -38,6 +38,14 @@ def elementwise(builder: GraphBuilder, call: Call, operation: str) -> int:
         repetitions.append(repetition)
     step = Elementwise(operation, call.size, tuple(repetitions))
     return builder.add(step, call, tuple(sources))
+
+
+def scaled_sum(builder: GraphBuilder, call: Call) -> int:
+    """Read the sum `x + scale * y` that an InceptionResNetV2 has."""
+    first, second = call.sources
+    behind = call._replace(sources=(second,), shapes=call.shapes[1:])
+    product = scaled(builder, behind, call.layer.scale, 0.0)
+    return elementwise(builder, call._replace(sources=(first, product)), "add")
 
 
 def concatenate(builder: GraphBuilder, call: Call) -> int:
@@ -120,5 +128,9 @@ _MERGING = {
 }
 # Operations of Keras that have another name here.
 _NAMES = {"truedivide": "divide"}
-READERS: dict[type, Reader] = {layers.Concatenate: concatenate, **dict.fromkeys(_MERGING, merge)}
+READERS: dict[type, Reader] = {
+    layers.Concatenate: concatenate,
+    SCALED_SUM: scaled_sum,
+    **dict.fromkeys(_MERGING, merge),
+}
 """The readers of layers that combine values."""

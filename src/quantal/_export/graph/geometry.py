@@ -76,7 +76,6 @@ def transposed_window_of(
     *,
     padding: str,
     output_padding: Sequence[int] | None,
-    more_behind: bool,
 ) -> Window:
     """Return the window of a transposed convolution: its inputs lie `strides` apart.
 
@@ -88,11 +87,9 @@ def transposed_window_of(
         dilation: The dilation along these axes.
         padding: `"valid"` or `"same"`.
         output_padding: What Keras's layer has under this name.
-        more_behind: Whether the larger part of an uneven padding stands behind the inputs, as in
-            Keras on PyTorch, and not before them.
     """
     sides = [
-        _side_of_transposed(_Axis(*axis), padding, extra, more_behind)
+        _side_of_transposed(_Axis(*axis), padding, extra)
         for *axis, extra in zip(
             kernel, strides, dilation, output_padding or [None] * len(kernel), strict=True
         )
@@ -122,7 +119,7 @@ def transposed_window_of(
     )
 
 
-def _side_of_transposed(axis: _Axis, padding: str, extra: int | None, more_behind: bool) -> int:
+def _side_of_transposed(axis: _Axis, padding: str, extra: int | None) -> int:
     """Return the padding before the first input of a transposed convolution along one axis.
 
     Source: keras/src/backend/common/backend_utils.py of Keras 3.15.
@@ -132,8 +129,6 @@ def _side_of_transposed(axis: _Axis, padding: str, extra: int | None, more_behin
         return reach - 1
     missing = axis.stride if extra is None else reach % 2 + extra
     total = reach + missing - 2
-    if more_behind:
-        return reach - 1 - max(-((missing - reach) // 2), 0)
     return min(total // 2 + total % 2, reach - 1)
 
 

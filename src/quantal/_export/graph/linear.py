@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import LAYER_SCALE
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.graph.activations import activation
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
@@ -72,7 +73,6 @@ def transposed(builder: GraphBuilder, call: Call) -> int:
     window = transposed_window_of(
         call.before, call.after, layer.kernel_size, layer.strides, layer.dilation_rate,
         padding=layer.padding, output_padding=layer.output_padding,
-        more_behind=keras.config.backend() == "torch",
     )  # fmt: skip
     axes = tuple(range(len(layer.kernel_size)))
 
@@ -113,6 +113,11 @@ def standardization(builder: GraphBuilder, call: Call) -> int:
     if layer.invert:
         return scaled(builder, call, deviation, mean)
     return scaled(builder, call, 1 / deviation, -mean / deviation)
+
+
+def layer_scale(builder: GraphBuilder, call: Call) -> int:
+    """Read the factors of channels that a ConvNeXt has."""
+    return scaled(builder, call, builder.weights.numbers(call.layer.gamma), 0.0)
 
 
 def multiplier(builder: GraphBuilder, call: Call) -> int:
@@ -187,5 +192,6 @@ READERS: dict[type, Reader] = {
     layers.Rescaling: rescaling,
     layers.Normalization: standardization,
     LearnableMultiplier: multiplier,
+    LAYER_SCALE: layer_scale,
 }
 """The readers of layers that are products."""

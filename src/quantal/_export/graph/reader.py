@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import call_of, graph_outputs, inputs_of_graph
+from quantal._core.keras_internals import STOCHASTIC_DEPTH, call_of, graph_outputs, inputs_of_graph
 from quantal._export.graph.activations import READERS as _ACTIVATIONS
 from quantal._export.graph.arranging import READERS as _ARRANGING
 from quantal._export.graph.builder import Call, GraphBuilder, Reader, nothing, refusal
@@ -14,7 +14,9 @@ from quantal._export.graph.combining import READERS as _COMBINING
 from quantal._export.graph.combining import operate
 from quantal._export.graph.folding import folded
 from quantal._export.graph.linear import READERS as _LINEAR
+from quantal._export.graph.normalizing import READERS as _NORMALIZING
 from quantal._export.graph.pooling import READERS as _POOLING
+from quantal._export.graph.recurrent import READERS as _RECURRENT
 from quantal._export.graph.steps import Graph, Output, Shape
 from quantal._export.graph.weights import Weights
 from quantal._models.table_features import TableFeatures
@@ -133,7 +135,10 @@ READERS: dict[type, Reader] = {
     **_ACTIVATIONS,
     **_ARRANGING,
     **_COMBINING,
+    **_NORMALIZING,
+    **_RECURRENT,
     TableFeatures: table,
+    STOCHASTIC_DEPTH: nothing,
     layers.Flatten: nothing,
     layers.Reshape: nothing,
     layers.Identity: nothing,

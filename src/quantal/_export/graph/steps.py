@@ -27,7 +27,9 @@ Shape = tuple[int, ...]
 Floats = NDArray[np.float64]
 
 FUNCTIONS = (
-    "relu", "sigmoid", "tanh", "elu", "softplus", "silu", "hard_sigmoid", "exponential",
+    "relu", "sigmoid", "tanh", "elu", "softplus", "silu", "hard_sigmoid", "exponential", "gelu",
+    "selu", "celu", "softsign", "mish", "log_sigmoid", "hard_silu", "hard_tanh", "hard_shrink",
+    "soft_shrink", "tanh_shrink", "squareplus", "sparse_plus", "sparse_sigmoid",
 )  # fmt: skip
 """These names of `keras.activations` are functions of single numbers."""
 
@@ -132,6 +134,8 @@ class Pool(NamedTuple):
 class Function(NamedTuple):
     """A function is applied to each number: one of `FUNCTIONS`, with its constants.
 
+    Inside a `Recurrent` it may be `linear`, too.
+
     `relu` takes the slope below the threshold, the threshold and the largest output,
     `elu` the factor below 0; the others none.
     """
@@ -147,6 +151,103 @@ class Softmax(NamedTuple):
     size: int
     row: int
     log: bool = False
+
+
+class Slopes(NamedTuple):
+    """Each number below 0 is multiplied by a slope: number `i` by `slopes[i % period]`."""
+
+    size: int
+    slopes: Floats
+
+
+class Normalize(NamedTuple):
+    """Groups of numbers are brought to one size each; factors and offsets are a step behind it.
+
+    A sample is seen as the shape (positions, groups, width); the numbers of a group are at all
+    positions. With the sums over a group's `n` numbers, `x` becomes
+
+    | kind | result |
+    |---|---|
+    | `standard` | `(x - mean) / sqrt(mean((x - mean)^2) + epsilon)`, as in LayerNormalization |
+    | `rms` | `x / sqrt(mean(x^2) + epsilon)` |
+    | `unit` | `x / sqrt(max(sum(x^2), epsilon))` |
+    """
+
+    kind: str
+    positions: int
+    groups: int
+    width: int
+    epsilon: float
+
+    @property
+    def size(self) -> int:
+        """The number of outputs."""
+        return self.positions * self.groups * self.width
+
+
+class Lookup(NamedTuple):
+    """Each number, a whole one, is replaced by a row of a table.
+
+    Attributes:
+        count: How many numbers are looked up.
+        weights: The table, shape (rows, width).
+        scale: Factors of the rows, shape (rows,).
+    """
+
+    count: int
+    weights: Listed | Floats
+    scale: Floats
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of the table."""
+        return len(self.scale)
+
+    @property
+    def width(self) -> int:
+        """The length of a row."""
+        weights = self.weights.codes if isinstance(self.weights, Listed) else self.weights
+        return int(weights.shape[1])
+
+    @property
+    def size(self) -> int:
+        """The number of outputs."""
+        return self.count * self.width
+
+
+class Recurrent(NamedTuple):
+    """A recurrent layer reads a sequence step by step, and keeps a state that starts at 0.
+
+    Attributes:
+        cell: `"simple"`, `"lstm"`, `"gru"`, or `"gru_reset_after"`.
+        time: The number of steps of the sequence.
+        inputs: The product with a step's input, for all gates.
+        states: Those with the state: one for all gates; the `"gru"` has one for its first two
+            gates, and one, whose input is the reset state, for the third.
+        activation: The function of new states.
+        gate: The function of gates.
+        sequences: Whether all states are the result, and not the last alone.
+        backwards: Whether the sequence is read from its end, and its results stand in that order.
+    """
+
+    cell: str
+    time: int
+    inputs: Product
+    states: tuple[Product, ...]
+    activation: Function
+    gate: Function
+    sequences: bool
+    backwards: bool
+
+    @property
+    def units(self) -> int:
+        """The length of the state."""
+        return self.states[0].window.in_channels
+
+    @property
+    def size(self) -> int:
+        """The number of outputs."""
+        return self.units * (self.time if self.sequences else 1)
 
 
 class Nearest(NamedTuple):
@@ -252,7 +353,7 @@ class Resize(NamedTuple):
 
 
 Step = (
-    Product | Pool | Function | Softmax | Nearest
+    Product | Pool | Function | Slopes | Softmax | Normalize | Nearest | Lookup | Recurrent
     | Elementwise | Concatenate | Pad | Rearrange | Resize
 )  # fmt: skip
 

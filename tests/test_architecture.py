@@ -15,7 +15,7 @@ ORDER = """
                         _registration
 _core                   types by_identity table views processes
 _core.numbers           presets series checks scale_blocks entropy k_means values crossings
-_core.numbers           fitting calibration knapsack
+_core.numbers           fitting calibration knapsack scaled_steps
 _core.tensors           torch_gradient backend distributed computed_once scalars
 _core.tensors           constants plain_torch large_memory torch_product step_functions
 _core.tensors           step_table blocks
@@ -45,7 +45,8 @@ _models                 walk attribute_data layer_state loose_weights exchange k
 _models                 remake clone
 _models                 inputs
 _models.calibration     samples products flow calibrate
-_models                 compile_like weight_decay finalize bake noise_evaluation rules
+_models                 compile_like weight_decay finalize plain_activation bake
+_models                 noise_evaluation rules
 _models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
 _models                 multiplications summary_row summary_table summary

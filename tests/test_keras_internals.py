@@ -411,3 +411,16 @@ def test_layers_of_applications_compute_what_is_read():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(dropped), x)
     total = internals.SCALED_SUM(0.25)([x, 2 * x])
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(total), x * 1.5)
+
+
+def test_mask_of_reads_the_mask_that_a_layer_is_given():
+    masks = []
+
+    class Listening(keras.layers.Layer):
+        def call(self, inputs):
+            masks.append(internals.mask_of(inputs))
+            return inputs
+
+    keras.Sequential([keras.layers.Masking(), Listening()])(np.float32([[[0, 0], [1, 2]]]))
+    assert keras.ops.convert_to_numpy(masks[-1]).tolist() == [[False, True]]
+    assert internals.mask_of(keras.ops.ones(3)) is None

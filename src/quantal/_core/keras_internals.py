@@ -482,6 +482,11 @@ def takes_masks(layer: keras.Layer) -> bool:
     return any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs)
 
 
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that goes with a tensor in a layer's call, or None."""
+    return keras.src.backend.get_keras_mask(tensor)
+
+
 def graph_of(model: keras.Layer) -> Any:
     """Return what holds the graph of a model: the model inside a Sequential, or the model."""
     return getattr(model, "_functional", None) or model

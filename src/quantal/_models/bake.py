@@ -14,7 +14,9 @@ from quantal._models.clone import Clone, clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable
 from quantal._models.parts import Replacement
+from quantal._models.plain_activation import plain_activation
 from quantal._models.walk import check_model
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import Discrete, unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
@@ -28,7 +30,9 @@ def bake(model: keras.Model) -> keras.Model:
     Use it to hand a model on: nothing in it is quantal's. Every discrete weight becomes
     an ordinary one that holds the listed values (times their scale); a
     `LearnableMultiplier` becomes an EinsumDense, or where masks pass through it a
-    Rescaling by constants. Predictions are equal to the bit.
+    Rescaling by constants; a `DiscreteActivation` becomes an Activation whose function is a small
+    model of Keras's operations. Predictions are equal to the bit. What is learned through a baked
+    activation is nothing: its steps have no gradient.
 
     `discretize` puts the weights back on their list: a raw list with `scale=None`. With a
     fitted scale the codes come back where the weights determine them. A channel that
@@ -102,11 +106,16 @@ def plain_copy(
     listed = ByIdentity(
         [(parameter.latent, whole_array(parameter.weight)) for parameter in parameters_of(model)]
     )
-    clone = clone_replacing(
-        model,
-        lambda layer, _: replace(layer) if isinstance(layer, LearnableMultiplier) else None,
-        unwrapped,
-    )
+
+    def replace_discrete(layer: keras.Layer, _: object) -> Replacement | None:
+        if isinstance(layer, LearnableMultiplier):
+            return replace(layer)
+        if isinstance(layer, DiscreteActivation):
+            plain = plain_activation(layer)
+            return Replacement(plain, plain, [])
+        return None
+
+    clone = clone_replacing(model, replace_discrete, unwrapped)
 
     def set_weights() -> None:
         for old_variable, new_variable in clone.pairs:
@@ -165,7 +174,7 @@ def _sizes(layer: LearnableMultiplier) -> tuple[int | None, ...]:
 def _refuse_other_calls(model: keras.Model) -> None:
     """Refuse layers of derived classes that compute in a way of their own."""
     for layer in flatten_layers(model):
-        for kind in (LearnableMultiplier, Discrete):
+        for kind in (LearnableMultiplier, Discrete, DiscreteActivation):
             if isinstance(layer, kind) and any(
                 getattr(type(layer), name, None) is not getattr(kind, name, None) for name in _CALLS
             ):

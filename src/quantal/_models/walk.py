@@ -8,6 +8,7 @@ import keras
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers
 from quantal._core.parameter import parameters_of
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import Discrete, unwrapped
 
 
@@ -145,13 +146,16 @@ def layers_among(value: Any) -> list[keras.Layer]:
 def weights_of(model: keras.Model) -> list[keras.Variable]:
     """Return the weights of a model layer by layer, without the variables of parameters.
 
-    Latents are among them; scales, learned lists and the states of estimators are not.
+    Latents are among them; scales, also those of activations, learned lists and the states of
+    estimators are not.
     A model and one that `discretize`, `bake` or `finalize` returned for it have these weights
     in the same order, which `model.weights` does not promise for subclassed models.
     """
     skipped = ByIdentity.of_keys(
         v for parameter in parameters_of(model) for v in parameter.other_variables
     )
+    for activation in activations_of(model):
+        skipped.update((variable, None) for variable in activation.weights)
     weights: list[keras.Variable] = []
     layers = [unwrapped(layer) for layer in outermost_layers(model)]
     for variable in (v for layer in [*layers, model] for v in layer.weights):
@@ -159,6 +163,12 @@ def weights_of(model: keras.Model) -> list[keras.Variable]:
             skipped[variable] = None
             weights.append(variable)
     return weights
+
+
+def activations_of(model: keras.Layer) -> list[DiscreteActivation]:
+    """Return the discrete activations in a model, each once, also those inside other layers."""
+    layers = ByIdentity.of_keys(flatten_layers(model))
+    return [layer for layer in layers if isinstance(layer, DiscreteActivation)]
 
 
 def paths_of(model: keras.Model) -> ByIdentity[str]:

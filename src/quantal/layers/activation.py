@@ -9,6 +9,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
+from quantal._core.keras_internals import mask_of
 from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.scale import Scale, parse_scale, resolve_activation_scale
 from quantal._core.tensors.distributed import whole_array
@@ -32,9 +33,9 @@ class DiscreteActivation(keras.layers.Layer):
     `"signed:8"` for inputs of either sign. It has no latents: the gradient goes on to the layers
     below.
 
-    Formula: `output = scale * P(input / scale)`, where `P` is the nearest listed value; on a
-    midpoint the larger one, so 0 becomes +1 on ±1. It is exactly that under every dtype policy,
-    in training and in inference.
+    Formula: `output = scale * P(input * (1 / scale))`, where `P` is the nearest listed value; on
+    a midpoint the larger one, so 0 becomes +1 on ±1. It is exactly that in float32, whose result
+    is rounded once to the dtype of the layer, in training and in inference.
 
     Gradient: by default that of `clip(input, scale * low, scale * high)`, with `low` and `high`
     the list's ends: 1 between them, 0 beyond. That is Larq's `ste_sign` for ±1, and PACT's for a
@@ -140,7 +141,7 @@ class DiscreteActivation(keras.layers.Layer):
             )
         return axes
 
-    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Return the nearest listed values, times the scale; in training move the scale."""
         numbers = ops.cast(inputs, "float32")
         projection = projection_of(self.values, len(numbers.shape))
@@ -149,8 +150,11 @@ class DiscreteActivation(keras.layers.Layer):
             listed = forward(numbers, projection, is_training, None)
         else:
             if is_training and self.trainable:
-                self._scale.observe(numbers, _weights_of(mask, len(numbers.shape)), projection)
-            numbers = numbers / self._scale.value()
+                # Not an argument: a graph would keep it as one of what bake puts in this place.
+                weights = _weights_of(mask_of(inputs), len(numbers.shape))
+                self._scale.observe(numbers, weights, projection)
+            # Not a quotient: XLA rounds those otherwise than NumPy does, and products alike.
+            numbers = numbers * (1.0 / self._scale.value())
             listed = forward(numbers, projection, is_training, None)
             listed = self._scale.apply(listed, numbers, projection)
         return ops.cast(listed, self.compute_dtype)

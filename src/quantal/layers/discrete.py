@@ -320,8 +320,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         if self._named_variables():
             self.build()
 
+    def _build_activation(self) -> None:
+        """Build the wrapped layer's activation where that is a layer, such as another one of ours.
+
+        Keras builds it in the first call, which here may be one within a compiled step.
+        """
+        activation = getattr(self.layer, "activation", None)
+        shape = (self.layer.get_build_config() or {}).get("input_shape")
+        if isinstance(activation, keras.Layer) and not activation.built and shape is not None:
+            with eager_section():
+                activation.build(self.layer.compute_output_shape(shape))
+
     def _begin_weights(self) -> None:
         """Freeze what the wrapped layer created in its build, if it is frozen; draw latents."""
+        self._build_activation()
         for layer in flatten_layers(self.layer):
             if not layer.trainable:
                 _freeze_inside(layer)

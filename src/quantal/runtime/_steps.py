@@ -345,7 +345,8 @@ class Nearest(Step):
 
     def __call__(self, x: Floats) -> Floats:
         """Return the results of samples."""
-        numbers = x / self._scale if self._is_scaled else x
+        # A product and no quotient, as in Keras: compilers round quotients in ways of their own.
+        numbers = x * (np.float32(1) / self._scale) if self._is_scaled else x
         # As in Keras, where the estimator's surrogate carries a NaN on.
         results = np.where(np.isnan(numbers), numbers, self._nearest(numbers))
         return results * self._scale if self._is_scaled else results

@@ -254,7 +254,7 @@ def _nearest(define: Definitions, step: Nearest) -> list[str]:
         "nearest",
         "nearest",
         parameters="".join(f", {parameter}" for parameter in arguments),
-        unit=" / scale[i % period]" if scaled else "",
+        unit=" * (1.0f / scale[i % period])" if scaled else "",
         factor=" * scale[i % period]" if scaled else "",
     )
     return [function, str(step.size), *arguments.values()]

@@ -251,7 +251,7 @@ class Recurrent(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """Each number becomes the nearest level: `scale * nearest(number / scale)`, in float32.
+    """Each number becomes the nearest level: `scale * nearest(number * (1 / scale))`, in float32.
 
     Attributes:
         size: The number of outputs.

@@ -13,8 +13,8 @@ from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Values
 from quantal._export.fixed_point import FixedPoint, fixed_point_of, with_significant_bits
 from quantal._export.hls4ml.activation import read_activation
-from quantal._export.hls4ml.levels import Levels
 from quantal._export.hls4ml.weights import split_weight
+from quantal._export.levels import Levels
 from quantal._registration import register_with_hls4ml
 
 needs_hls4ml = pytest.mark.skipif(
@@ -92,7 +92,7 @@ def test_a_weight_has_the_precision_of_its_list(values, scale, width, scaled):
     ],
 )
 def test_levels_of_an_activation(values, levels):
-    result = Levels.of(DiscreteActivation(values))
+    result = Levels.of(Values(values).numbers, "a")
     assert result == pytest.approx(levels, abs=1e-7)
     integers = np.arange(2**result.bits) - (2 ** (result.bits - 1) if result.signed else 0)
     numbers = result.step * (integers[result.symmetric :] + result.offset)
@@ -102,9 +102,8 @@ def test_levels_of_an_activation(values, levels):
 @on_one_backend
 @pytest.mark.parametrize("values", [[1, -1, 0.5, -0.5], [0, 1, 2, 3, 4], [[0, 1], [0, 2]]])
 def test_lists_that_are_no_fixed_point_are_refused(values):
-    layer = DiscreteActivation(values, name="a")
     with pytest.raises(ValueError, match=r"'a' has the values .*expected 2\^k or 2\^k - 1 values"):
-        Levels.of(layer)
+        Levels.of(Values(values).numbers, "a")
 
 
 @on_one_backend

@@ -452,3 +452,86 @@ def test_litert_names_the_layers_that_it_cannot_hold(tmp_path):
     assert "Traceback" not in str(error.value)
     assert not list(tmp_path.iterdir())
     assert quantal.export(network(unroll=True), tmp_path / "m.tflite").largest <= 0.1
+
+
+only_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="LiteRT's converter")
+
+
+def int8_weights(path):
+    """The weights of products in a file: integers with the outputs first, and their scales."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite.python.interpreter import Interpreter
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    for entry in interpreter.get_tensor_details():
+        numbers = entry["quantization_parameters"]
+        if entry["dtype"] == np.int8 and len(numbers["scales"]) > 1:
+            tensor = interpreter.get_tensor(entry["index"])
+            rows = np.moveaxis(tensor, numbers["quantized_dimension"], 0)
+            yield rows.reshape(len(rows), -1), numbers["scales"]
+
+
+@only_tensorflow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("values", "largest"),
+    [("ternary", 127), ([1, -1, 0.5, -0.5], 126), (quantal.Values.signed(4), 127)],
+)
+def test_litert_int8_has_the_integers_of_the_list(values, largest, tmp_path, random):
+    scale = quantal.Scale("learned", axis="output")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            quantal.Discrete(layers.Conv2D(3, 3), values, scale=scale),
+            quantal.Discrete(layers.DepthwiseConv2D(3), values),
+            layers.Flatten(),
+            quantal.Discrete(layers.Dense(5), values),
+        ]
+    )
+    kernels = [numpy(parameter.weight) for parameter in quantal.parameters_of(model)]
+    quantal.export(model, tmp_path / "m.tflite", "litert_int8", check=False)
+    rows = [np.moveaxis(k, -1, 0).reshape(k.shape[-1], -1) for k in kernels]
+    rows[1] = kernels[1].reshape(9, 3).T
+    weights = sorted(int8_weights(tmp_path / "m.tflite"), key=lambda pair: pair[0].shape[1])
+    for (codes, scales), row in zip(
+        weights, sorted(rows, key=lambda row: row.shape[1]), strict=True
+    ):
+        np.testing.assert_allclose(codes * scales[:, None], row, rtol=1e-6)
+        assert np.abs(codes).max() <= largest
+
+
+@only_tensorflow
+@pytest.mark.filterwarnings("ignore")
+def test_litert_int8_runs_as_integers(tmp_path, random):
+    model = quantal.discretize(convnet(), [1, -1, 0.5, -0.5])
+    gamma = model.layers[1].gamma
+    gamma.assign(numpy(gamma) * random.choice([-1, 1], gamma.shape))
+    x = random.normal(size=(64, 12, 12, 1)).astype(np.float32)
+    report = quantal.export(model, tmp_path / "m.tflite", "litert_int8", inputs=x)
+    assert 1e-5 < report.largest < 0.2
+    assert report.mean < 0.03
+    # The first kernel, of few inputs, stays free.
+    listed = [codes for codes, _ in int8_weights(tmp_path / "m.tflite") if codes.shape[1] > 9]
+    assert len(listed) == 3
+    assert {number for codes in listed for number in np.abs(codes).ravel()} == {126, 63}
+
+
+def test_litert_int8_refuses_what_it_cannot_hold(tmp_path):
+    model = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
+    message = "has no even steps" if BACKEND == "tensorflow" else "Set|load with KERAS_BACKEND=tens"
+    with pytest.raises(ValueError, match=message):
+        quantal.export(model, tmp_path / "m.tflite", "litert_int8")
+    assert not list(tmp_path.iterdir())
+
+
+@only_tensorflow
+@pytest.mark.filterwarnings("ignore")
+def test_litert_int8_names_weights_that_the_converter_changes(tmp_path):
+    embedding = quantal.Discrete(layers.Embedding(10, 4, name="e"), "ternary", 0)
+    model = keras.Sequential(
+        [keras.Input((3,), dtype="int32"), embedding, layers.Flatten(), layers.Dense(3)]
+    )
+    with pytest.raises(ValueError, match=r"changed the weights .*e/embeddings"):
+        quantal.export(model, tmp_path / "m.tflite", "litert_int8")

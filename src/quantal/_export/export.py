@@ -42,8 +42,10 @@ def export(
     | `torch` | `.pt` | a PyTorch state_dict of that model, on the PyTorch backend | |
     | `onnx` | `.onnx` | standard operators, packed weights, the same floats to the bit | 1e-5 |
     | `onnx_fast` | `.onnx` | for onnxruntime: products on 2, 4 or 8 bits | 0.1 |
+    | `qonnx` | `.onnx` | QONNX's integers and quantizers, for FINN | 0.1 |
     | `openvino` | `.xml` | weights of 2 or 4 bits, in the file and in memory | 1e-5 |
     | `litert` | `.tflite` | weights of 2, 4 or 8 bits, on the TensorFlow backend | 0.1 |
+    | `litert_int8` | `.tflite` | integers for TFLite Micro, on the TensorFlow backend | 0.5 |
 
     The bound is that of the largest difference of an output from Keras's, in units of
     the root mean square of the outputs. A target without a bound is not run, but for `c_integer`,
@@ -115,7 +117,8 @@ def _written(
     packed, floats, safe = (folder / kind for kind in ("packed", "floats", "safe"))
     for part in (packed, floats, safe):
         part.mkdir()
-    written = target.write(model, packed / file)
+    samples = (inputs,) if target.takes_samples else ()
+    written = target.write(model, packed / file, *samples)
     report = Report(
         name,
         written.paths,

@@ -196,7 +196,7 @@ def compare(
 def _run(path: pathlib.Path, reference: Reference, target: Target) -> Run:
     """Run a file, or refuse it in the runtime's words."""
     try:
-        return run_file(path, reference.batches)
+        return run_file(path, reference.batches, target.loader)
     except RuntimeError as error:
         raise ValueError(
             f"The file {path.name!r} does not run: {error}. Expected a model that "

@@ -56,7 +56,7 @@ def write_litert(model: keras.Model, path: pathlib.Path) -> Written:
             "there, or export to '.onnx'."
         )
     quantizer = _import()
-    floats = _convert(folded(model))
+    floats = convert_to_litert(folded(model))
     _check_operators(model, floats)
     products = list(_products_on_grids(floats, lists_of(model)))
     if not products:
@@ -83,8 +83,16 @@ def _write(file: bytes, path: pathlib.Path) -> Paths:
     return [path]
 
 
-def _convert(plain: keras.Model) -> bytes:
-    """Return a plain model as a file with float weights, by Keras's exporter."""
+def convert_to_litert(plain: keras.Model, **settings: Any) -> bytes:
+    """Return a plain model as a file, by Keras's exporter.
+
+    Args:
+        plain: A plain model.
+        settings: The exporter's settings; without them the file's weights are floats.
+
+    Raises:
+        ValueError: Keras's exporter cannot convert the model.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         warnings.catch_warnings(),
@@ -94,7 +102,7 @@ def _convert(plain: keras.Model) -> bytes:
         plain(zero_inputs(inputs_of(plain)))
         warnings.simplefilter("ignore")
         path = pathlib.Path(folder) / "model.tflite"
-        plain.export(path, format="litert", verbose=False)
+        plain.export(path, format="litert", verbose=False, **settings)
         return path.read_bytes()
 
 

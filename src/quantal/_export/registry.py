@@ -7,10 +7,12 @@ from quantal._export.arrays import write_csv, write_npz, write_verilog
 from quantal._export.c.program import write_c
 from quantal._export.c_integer.write import write_c_integer
 from quantal._export.litert import write_litert
+from quantal._export.litert_int8 import write_litert_int8
 from quantal._export.onnx.fast import write_onnx_fast
 from quantal._export.onnx.standard import write_onnx
 from quantal._export.openvino import write_openvino
 from quantal._export.plain import write_keras, write_state_dict
+from quantal._export.qonnx.write import write_qonnx
 from quantal._export.target import Target
 
 TARGETS = {
@@ -25,8 +27,14 @@ TARGETS = {
     "onnx_fast": Target(
         ".onnx", write_onnx_fast, 0.1, "onnxruntime", "Export to '.onnx' without target"
     ),
+    "qonnx": Target(
+        ".onnx", write_qonnx, 0.1, "the package qonnx", "Export to '.onnx' without target", "qonnx"
+    ),
     "openvino": Target(".xml", write_openvino, 1e-5, "OpenVINO"),
     "litert": Target(".tflite", write_litert, 0.1, "LiteRT"),
+    "litert_int8": Target(
+        ".tflite", write_litert_int8, 0.5, "LiteRT", "Export to '.c'", "litert_int8", True
+    ),
 }
 """The targets; of several with one ending, the first is the one that the ending alone means."""
 

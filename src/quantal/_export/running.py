@@ -59,14 +59,15 @@ class Run(NamedTuple):
     missing: str = ""
 
 
-def run_file(path: pathlib.Path, batches: Batches) -> Run:
-    """Run an exported file on inputs, in the runtime that its ending says.
+def run_file(path: pathlib.Path, batches: Batches, loader: str = "") -> Run:
+    """Run an exported file on inputs, in the runtime that its ending or a name says.
 
     A C file is compiled first.
 
     Args:
         path: The file, of a target that has a bound.
         batches: The samples.
+        loader: The name of a loader in `runtimes.RUNTIMES`; empty for the one of the ending.
 
     Raises:
         RuntimeError: The file does not compile or does not run.
@@ -81,7 +82,12 @@ def run_file(path: pathlib.Path, batches: Batches) -> Run:
                 return Run({}, missing="no C compiler (cc) was found")
             path = _compile(compiler, path, pathlib.Path(folder))
         request = json.dumps(
-            {"names": [*batches.names], "batches": [*batches.sizes], "timed": batches.timed}
+            {
+                "names": [*batches.names],
+                "batches": [*batches.sizes],
+                "timed": batches.timed,
+                "loader": loader or path.suffix,
+            }
         )
         # -P: not from the folder of the script, whose files are named as the runtimes are.
         command = [sys.executable, "-P", runtimes.__file__, str(path), inputs, outputs, request]

@@ -1,8 +1,8 @@
 """Run an exported file in a process of its own, which imports neither quantal nor Keras.
 
 So the memory that the process takes is the runtime's. Call `python runtimes.py FILE INPUTS
-OUTPUTS REQUEST`: .npz files of inputs and outputs, and a JSON of the inputs' names and of the
-batches that are run. It prints JSON: milliseconds a call, bytes of memory, the precision.
+OUTPUTS REQUEST`: .npz files of inputs and outputs, and a JSON of the loader, of the inputs' names
+and of the batches that are run. It prints JSON: milliseconds a call, bytes of memory, precision.
 """
 
 import importlib
@@ -50,12 +50,14 @@ class Runtime(NamedTuple):
         load: Loads a file, from its path, the names of the inputs and settings.
         one_thread: The settings under which time and memory are measured.
         float32: The settings under which it computes in float32, where its defaults may not.
+        instead: A module that will do where the first one is not installed; or empty.
     """
 
     module: str
     load: Callable[[str, list[str], Settings], Loaded]
     one_thread: Settings
     float32: Settings | None = None
+    instead: str = ""
 
 
 def onnxruntime(path: str, names: list[str], settings: Settings) -> Loaded:
@@ -123,6 +125,37 @@ def litert(path: str, names: list[str], settings: Settings) -> Loaded:
     return Loaded(call)
 
 
+def litert_int8(path: str, names: list[str], settings: Settings) -> Loaded:
+    """Load a .tflite file of integers in LiteRT's reference kernels, floats in and out."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError:
+        from tensorflow.lite.python.interpreter import Interpreter, OpResolverType
+
+    reference = OpResolverType.BUILTIN_REF
+    interpreter = Interpreter(path, experimental_op_resolver_type=reference, **settings)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    names = _matched(list(inputs), names)
+
+    def call(arrays: Arrays) -> Arrays:
+        for name, array in zip(names, arrays, strict=True):
+            scale, zero = inputs[name]["quantization"]
+            if scale:
+                array = np.clip(np.round(array / scale) + zero, -128, 127).astype(np.int8)
+            interpreter.set_tensor(inputs[name]["index"], array)
+        interpreter.invoke()
+        results = []
+        for name in sorted(outputs, key=_with_numbers):
+            scale, zero = outputs[name]["quantization"]
+            result = interpreter.get_tensor(outputs[name]["index"])
+            results.append(np.float32(scale) * (result.astype(np.float32) - zero))
+        return results
+
+    return Loaded(call, takes_one=True)
+
+
 def shared_library(path: str, names: list[str], settings: Settings) -> Loaded:
     """Load a library that has `quantal_predict(inputs, outputs)` and the sizes of its outputs."""
     import ctypes
@@ -147,6 +180,45 @@ def shared_library(path: str, names: list[str], settings: Settings) -> Loaded:
     return Loaded(call)
 
 
+def qonnx(path: str, names: list[str], settings: Settings) -> Loaded:
+    """Load a QONNX file in the executor of the package qonnx, for any number of samples."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+
+    model = ModelWrapper(path)
+    inputs = _matched([entry.name for entry in model.graph.input], names)
+    outputs = [entry.name for entry in model.graph.output]
+    # What is computed from weights alone has no axis of samples.
+    of_samples = set(inputs)
+    for node in model.graph.node:
+        if of_samples.intersection(node.input):
+            of_samples.update(node.output)
+    graph = model.graph
+    entries = [
+        entry
+        for entry in (*graph.input, *graph.value_info, *graph.output)
+        if entry.name in of_samples
+    ]
+    resized = [tensor for tensor in graph.initializer if _is_shape_of_samples(graph, tensor)]
+    shapes = {tensor.name: model.get_initializer(tensor.name) for tensor in resized}
+
+    def call(arrays: Arrays) -> Arrays:
+        samples = len(arrays[0])
+        for entry in entries:
+            entry.type.tensor_type.shape.dim[0].dim_value = samples
+        for name, shape in shapes.items():
+            model.set_initializer(name, np.array([samples, *shape[1:]], np.int64))
+        results = execute_onnx(model, dict(zip(inputs, arrays, strict=True)))
+        return [results[name] for name in outputs]
+
+    return Loaded(call)
+
+
+def _is_shape_of_samples(graph: Any, tensor: Any) -> bool:
+    """Return whether a constant is the shape that a node gives to samples."""
+    return any(node.op_type == "Reshape" and node.input[1] == tensor.name for node in graph.node)
+
+
 _ONE_THREAD = {"INFERENCE_NUM_THREADS": 1}
 RUNTIMES = {
     ".onnx": Runtime(
@@ -155,8 +227,22 @@ RUNTIMES = {
     ".xml": Runtime("openvino", openvino, _ONE_THREAD, {"INFERENCE_PRECISION_HINT": "f32"}),
     ".tflite": Runtime("ai_edge_litert.interpreter", litert, {"num_threads": 1}),
     ".so": Runtime("ctypes", shared_library, {}),
+    "litert_int8": Runtime(
+        "ai_edge_litert.interpreter", litert_int8, {"num_threads": 1}, instead="tensorflow"
+    ),
+    "qonnx": Runtime("qonnx.core.onnx_exec", qonnx, {}),
 }
-"""The runtimes by the ending of their files."""
+"""The runtimes by the ending of their files, or by a name where an ending is not enough."""
+
+
+def _import(runtime: Runtime) -> None:
+    """Import the module of a runtime, or the one that will do instead."""
+    try:
+        importlib.import_module(runtime.module)
+    except ImportError:
+        if not runtime.instead:
+            raise
+        importlib.import_module(runtime.instead)
 
 
 def memory() -> int | None:
@@ -234,15 +320,16 @@ def main(path: str, inputs: str, outputs: str, request: str) -> None:
     """Run a file on inputs, write the outputs, and print time and memory as JSON."""
     with np.load(inputs) as stored:
         arrays = [stored[name] for name in stored.files]
-    runtime = RUNTIMES[os.path.splitext(path)[1]]
+    asked = json.loads(request)
+    runtime = RUNTIMES[asked["loader"]]
     try:
         # Before the memory is read: the runtime's own code is not the file's.
-        importlib.import_module(runtime.module)
+        _import(runtime)
     except ImportError as error:
         print(json.dumps({"missing": str(error)}))
         return
     try:
-        results, report = run(runtime, path, arrays, json.loads(request))
+        results, report = run(runtime, path, arrays, asked)
     except Exception as error:
         # In its own words: the traceback is of this script, which no user knows.
         print(json.dumps({"error": " ".join(str(error).split())[:_MOST_CHARACTERS]}))

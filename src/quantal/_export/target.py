@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
-
 from quantal._export.report import Report
 
 Paths = list[pathlib.Path]
@@ -42,10 +40,15 @@ class Target(NamedTuple):
             units of the root mean square of the outputs; None where no runtime is known.
         runtime: The name of the program that runs its files.
         instead: What to do where the target cannot hold a model: a sentence without its end.
+        loader: The name of its loader in `runtimes.RUNTIMES`, where its ending alone means another
+            target's; or empty.
+        takes_samples: Whether the writer takes samples, too, as a third argument.
     """
 
     ending: str
-    write: Callable[[keras.Model, pathlib.Path], Written]
+    write: Callable[..., Written]
     bound: float | None = None
     runtime: str = ""
     instead: str = "Export to '.onnx'"
+    loader: str = ""
+    takes_samples: bool = False

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals import call_of
 from quantal._export.fixed_point import is_power_of_two, with_significant_bits
-from quantal._export.hls4ml.levels import Levels, scale_of
 from quantal._export.hls4ml.nodes import (
     BITS_OF_SCALE,
     Affine,
@@ -17,6 +16,8 @@ from quantal._export.hls4ml.nodes import (
     Tensors,
     scaling,
 )
+from quantal._export.levels import Levels
+from quantal.layers.activation import DiscreteActivation
 
 _BITS_OF_INVERSE = 24
 """An inverse scale has as many significant bits as Keras's float32 quotients."""
@@ -26,7 +27,7 @@ Keras computes are rounded, too, and on the middle the larger value wins."""
 _RESHAPING = (layers.Flatten, layers.Reshape, layers.Permute)
 
 
-def read_activation(layer: Any, inputs: Tensors, outputs: Tensors) -> Configs:
+def read_activation(layer: DiscreteActivation, inputs: Tensors, outputs: Tensors) -> Configs:
     """Return hls4ml's configurations of a `DiscreteActivation`: a fixed-point quantizer.
 
     Its list has even steps. Where a step times the scale is no power of two, or the list does
@@ -42,8 +43,8 @@ def read_activation(layer: Any, inputs: Tensors, outputs: Tensors) -> Configs:
             its own inputs to no list.
     """
     _refuse_unrounded_inputs(layer, inputs[0])
-    levels, shape = Levels.of(layer), tuple(inputs[0].shape[1:])
-    step = levels.step * scale_of(layer, shape)
+    levels, shape = Levels.of(layer.values.numbers, layer.name), tuple(inputs[0].shape[1:])
+    step = levels.step * _scale_of(layer, shape)
     source, output = inputs[0].name, outputs[0].name
     if levels.offset == 0 and all(map(is_power_of_two, np.unique(step))):
         return (_fixed_point_quantizer(layer.name, levels, step, shape, (source, output)),)
@@ -61,6 +62,19 @@ def read_activation(layer: Any, inputs: Tensors, outputs: Tensors) -> Configs:
     nodes.append(_fixed_point_quantizer(layer.name, levels, one, shape, (scaled, codes)))
     # In the order of the data: scale, round, scale back.
     return (*nodes[1:], nodes[0])
+
+
+def _scale_of(layer: DiscreteActivation, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the scale of an activation: one, or one for each index of the last axis."""
+    scale = np.asarray(layer.scale_value(), np.float64)
+    if scale.size == 1:
+        return scale.reshape(1)
+    if scale.size != shape[-1] or scale.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"The layer {layer.name!r} has scales of the shape {scale.shape}. Expected one, or one "
+            f"for each of the {shape[-1]} channels along the last axis. Set axis=-1."
+        )
+    return scale.reshape(-1)
 
 
 def _fixed_point_quantizer(
@@ -92,7 +106,7 @@ def _fixed_point_quantizer(
     }
 
 
-def _refuse_unrounded_inputs(layer: Any, tensor: Any) -> None:
+def _refuse_unrounded_inputs(layer: DiscreteActivation, tensor: Any) -> None:
     """Refuse an activation in a model whose own inputs are rounded to no list.
 
     hls4ml then does not know their precision, and with one quantizer in a model it computes the
@@ -100,7 +114,7 @@ def _refuse_unrounded_inputs(layer: Any, tensor: Any) -> None:
     """
     source, node = call_of(tensor)
     while not isinstance(source, layers.InputLayer):
-        if type(source).__name__ == "DiscreteActivation":
+        if isinstance(source, DiscreteActivation):
             return
         before = node.input_tensors[0]
         last, (source, node) = source, call_of(before)

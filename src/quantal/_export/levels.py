@@ -29,9 +29,17 @@ class Levels(NamedTuple):
     by_sign: bool = False
 
     @classmethod
-    def of(cls, layer: Any) -> "Levels":
-        """Return the levels of an activation."""
-        numbers = np.sort(np.asarray(layer.values.numbers, np.float64))
+    def of(cls, numbers: NDArray[Any], name: str) -> "Levels":
+        """Return the levels that are the values of a list.
+
+        Args:
+            numbers: The list.
+            name: The name of the layer that rounds to it.
+
+        Raises:
+            ValueError: They have no even steps, or are not 2^k or 2^k - 1.
+        """
+        numbers = np.sort(np.asarray(numbers, np.float64))
         count = numbers.size
         steps = np.diff(numbers) if numbers.ndim == 1 else np.zeros(0)
         symmetric = count & (count + 1) == 0
@@ -39,9 +47,9 @@ class Levels(NamedTuple):
         is_even = steps.size > 0 and np.allclose(steps, steps[0], rtol=_EVEN, atol=0)
         if not is_even or count not in (2**bits, 2**bits - 1):
             raise ValueError(
-                f"The layer {layer.name!r} has the values {np.unique(numbers)[:8].tolist()}"
-                f"{' ...' if count > 8 else ''}, {count} in all. hls4ml rounds to fixed-point "
-                "numbers: expected 2^k or 2^k - 1 values with even steps, such as "
+                f"The layer {name!r} has the values {np.unique(numbers)[:8].tolist()}"
+                f"{' ...' if count > 8 else ''}, {count} in all. Tools for FPGAs round "
+                "to fixed-point numbers: expected 2^k or 2^k - 1 values with even steps, such as "
                 "Values.unsigned(4, 1 / 16), 'ternary' or 'binary'. Export to '.c' instead."
             )
         step = float(steps[0])
@@ -53,16 +61,3 @@ class Levels(NamedTuple):
         nearest = round(2 * offset) / 2
         offset = nearest if abs(offset - nearest) < _EVEN else offset
         return cls(step, offset, bits, signed, symmetric)
-
-
-def scale_of(layer: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the scale of an activation: one, or one for each index of the last axis."""
-    scale = np.asarray(layer.scale_value(), np.float64)
-    if scale.size == 1:
-        return scale.reshape(1)
-    if scale.size != shape[-1] or scale.shape[-1] != shape[-1]:
-        raise ValueError(
-            f"The layer {layer.name!r} has scales of the shape {scale.shape}. Expected one, or one "
-            f"for each of the {shape[-1]} channels along the last axis. Set axis=-1."
-        )
-    return scale.reshape(-1)

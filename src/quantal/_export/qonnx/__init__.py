@@ -1,0 +1,1 @@
+"""Write QONNX: ONNX whose nodes say which integers weights and activations are."""

@@ -12,7 +12,8 @@ from conftest import numpy, on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values
 
 onnx = pytest.importorskip("onnx")
-pytestmark = pytest.mark.filterwarnings("ignore:overflow")  # Of ONNX's reference, in sigmoids.
+# Of ONNX's reference, in sigmoids of large numbers.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 needs_qonnx = pytest.mark.skipif(
     importlib.util.find_spec("qonnx") is None,
     reason="not installed: qonnx; see scripts/test-runtimes",

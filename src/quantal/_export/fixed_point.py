@@ -73,7 +73,7 @@ def with_significant_bits(numbers: ArrayLike, bits: int) -> NDArray[np.float64]:
     """Return numbers rounded to so many significant bits each.
 
     >>> with_significant_bits([0.3, 100.0], 3)
-    array([3.125e-01, 9.600e+01])
+    array([ 0.3125, 96.    ])
     """
     mantissas, exponents = np.frexp(np.asarray(numbers, np.float64))
     return np.ldexp(np.round(np.ldexp(mantissas, bits)), exponents - bits)

@@ -117,9 +117,9 @@ def _kernels(plain: keras.Model, model: keras.Model) -> list[_Kernel]:
             if latent not in parameters or isinstance(layer, LearnableMultiplier):
                 continue
             name = wrappers.get(layer, layer).name, latent.name.removesuffix(LATENT_SUFFIX)
-            rows = (
-                _outputs_first(*plain_weights[name]) if name in plain_weights else np.ones((1, 1))
-            )
+            rows = np.ones((1, 1), np.float32)
+            if name in plain_weights:
+                rows = _outputs_first(*plain_weights[name])
             kernels.append(_Kernel(parameters[latent].path, _integers(rows)))
     return kernels
 

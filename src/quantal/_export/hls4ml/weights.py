@@ -39,7 +39,9 @@ class Split(NamedTuple):
 def split_weight(parameter: Parameter, *, scalable: bool) -> Split:
     """Return what a weight is multiplied with: few bits, where its list and scale allow."""
     values = parameter.values
-    scale = np.asarray(1 if parameter.scale is None else whole_array(parameter.scale), np.float64)
+    scale: NDArray[np.float64] = np.asarray(
+        1 if parameter.scale is None else whole_array(parameter.scale), np.float64
+    )
     listed = np.asarray(whole_array(parameter.listed_values), np.float64)
     numbers = np.asarray(values.numbers, np.float64)
     if scalable and fixed_point_of(numbers).width > _FEW_BITS and values.channels is None:

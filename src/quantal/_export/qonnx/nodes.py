@@ -54,7 +54,7 @@ def write_node(emitter: Emitter, node: Node, sources: Sequence[Value]) -> Value:
             return _padded(emitter, node, step, sources[0])
         case Rearrange() as step:
             return _rearranged(emitter, node, step, sources[0])
-    raise _refusal(node, f"{type(node.step).__name__.lower()} with interpolation")
+    raise _refusal(node, f"step of the kind {type(node.step).__name__}")
 
 
 def _refusal(node: Node, what: str) -> ValueError:
@@ -136,7 +136,7 @@ _SIXTH = 1 / 6
 def _function(emitter: Emitter, node: Node, step: Function, source: Value) -> Value:
     value = source._replace(name=f"{node.name}_{step.name}")
     if step.name in _FUNCTIONS:
-        attributes = {"alpha": step.numbers[0]} if step.numbers else {}
+        attributes: dict[str, Any] = {"alpha": step.numbers[0]} if step.numbers else {}
         return emitter.node(_FUNCTIONS[step.name], [source.name], value, **attributes)
     if step.name == "hard_sigmoid":
         return emitter.node("HardSigmoid", [source.name], value, alpha=_SIXTH, beta=0.5)
@@ -153,7 +153,7 @@ def _function(emitter: Emitter, node: Node, step: Function, source: Value) -> Va
         value = emitter.node("Relu", [source.name], value)
     if math.isinf(top):
         return value
-    largest = emitter.constant(f"{node.name}_largest", np.float32(top))
+    largest = emitter.constant(f"{node.name}_largest", np.array(top, np.float32))
     return emitter.node("Min", [value.name, largest], value)
 
 
@@ -191,7 +191,7 @@ def _elementwise(
         value = emitter.node(_OPERATIONS[step.operation], [value.name, other.name], new)
     if step.operation != "average":
         return value
-    share = emitter.constant(f"{node.name}_share", np.float32(1 / len(operands)))
+    share = emitter.constant(f"{node.name}_share", np.array(1 / len(operands), np.float32))
     return emitter.node("Mul", [value.name, share], value)
 
 

@@ -64,13 +64,16 @@ def _convolution(emitter: Emitter, node: Node, step: Product, source: Value) -> 
     )
 
 
-def geometry(window: Window) -> dict[str, list[int]]:
+def geometry(window: Window) -> dict[str, Any]:
     """Return the attributes of ONNX that say how a window moves over its inputs."""
     w = window
     below = (w.out_height - 1) * w.stride_y + (w.kernel_height - 1) * w.dilation_y + 1
     right = (w.out_width - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x + 1
     ends = max(below - w.in_height - w.top, 0), max(right - w.in_width - w.left, 0)
-    attributes = {"strides": [w.stride_y, w.stride_x], "pads": [w.top, w.left, *ends]}
+    attributes: dict[str, Any] = {
+        "strides": [w.stride_y, w.stride_x],
+        "pads": [w.top, w.left, *ends],
+    }
     if w.dilation_y > 1 or w.dilation_x > 1:
         attributes["dilations"] = [w.dilation_y, w.dilation_x]
     return attributes

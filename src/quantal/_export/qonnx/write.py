@@ -67,10 +67,10 @@ def write_qonnx(model: keras.Model, path: pathlib.Path) -> Written:
         values[value] = write_node(emitter, node, sources)
     outputs: list[Value] = []
     for output in graph.outputs:
-        value = emitter.in_order(values[output.value], output.shape)
-        if any(value.name == other.name for other in (*inputs, *outputs)):
-            value = emitter.node("Identity", [value.name], value)
-        outputs.append(value)
+        last = emitter.in_order(values[output.value], output.shape)
+        if any(last.name == other.name for other in (*inputs, *outputs)):
+            last = emitter.node("Identity", [last.name], last)
+        outputs.append(last)
     proto = emitter.model(inputs, outputs, model.name)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     return Written([path])

@@ -49,10 +49,13 @@ ARMS = {
 }
 
 
-def network(kind: str, values, estimator: str = "auto", free=frozenset()) -> keras.Model:
+def network(
+    kind: str, values, estimator: str = "auto", free=frozenset(), activation=layers.ReLU
+) -> keras.Model:
     """Return a network with its kernels on a list, or free where there is none.
 
-    `free` has the numbers of kernels that stay free, too, counted from the input and from 0.
+    `free` has the numbers of kernels that stay free, too, counted from the input and from 0;
+    `activation` returns a layer for each place where a ReLU stands.
     """
 
     def on_list(number, layer):
@@ -64,16 +67,16 @@ def network(kind: str, values, estimator: str = "auto", free=frozenset()) -> ker
         return layers.BatchNormalization(momentum=MOMENTUM)
 
     dense = [
-        on_list(0, layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
-        on_list(1, layers.Dense(256, use_bias=False)), normalized(), layers.ReLU(),
+        on_list(0, layers.Dense(256, use_bias=False)), normalized(), activation(),
+        on_list(1, layers.Dense(256, use_bias=False)), normalized(), activation(),
     ]  # fmt: skip
     convolutions = [
         layers.Reshape((28, 28, 1)),
         on_list(0, layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False)), normalized(),
-        layers.ReLU(),
+        activation(),
         on_list(1, layers.Conv2D(64, 3, strides=2, padding="same", use_bias=False)), normalized(),
-        layers.ReLU(),
-        layers.Flatten(), on_list(2, layers.Dense(32, use_bias=False)), normalized(), layers.ReLU(),
+        activation(),
+        layers.Flatten(), on_list(2, layers.Dense(32, use_bias=False)), normalized(), activation(),
     ]  # fmt: skip
     body = dense if kind == "mlp" else convolutions
     last = [on_list(2 if kind == "mlp" else 3, layers.Dense(10, use_bias=False)), normalized()]

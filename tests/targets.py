@@ -111,7 +111,7 @@ ROWS = {
     "Dense": Row(LINE, dense),
     "Dense with a bias and ReLU": Row(LINE, lambda: dense(activation="relu")),
     "EinsumDense": Row(
-        SERIES, lambda: on_list(layers.EinsumDense("btd,de->bte", output_shape=(None, 4)))
+        SERIES, lambda: on_list(layers.EinsumDense("btd,de->bte", output_shape=(6, 4)))
     ),
     "Conv1D": Row(SERIES, lambda: on_list(layers.Conv1D(4, 3))),
     "Conv2D": Row(IMAGE, convolution),
@@ -197,7 +197,8 @@ def baked(model, x, folder, check):
 
 
 def in_integers(model, x, folder, check):
-    quantal.to_integer(model).predict(x)
+    comparison = quantal.to_integer(model).compare(x)
+    assert max(each.most for each in comparison.activations) <= 1
 
 
 OTHERS = {"runtime": in_runtime, "bake": baked, "to_integer": in_integers}
@@ -236,6 +237,7 @@ def reason(text, folder):
     """Return what an error says came: without the way out, the path, and numbers of names."""
     text = re.sub(re.escape(folder) + r"[^:\s]*:?\s*", "", text)
     text = re.sub(r"_\d+(?=['/])", "", " ".join(text.split()))
+    text = re.sub(r"by \S+ of their spread", "by more than the bound", text)
     sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
     # What came is all parameters: which is no reason.
     first = next((s for s in sentences if "has the parameters" not in s), sentences[0])

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from conftest import numpy, on_one_backend
-from quantal import Discrete, Scale, Values
+from quantal import Discrete, LearnableMultiplier, Scale, Values
 from quantal._core import scale_state
 from quantal._core.tensors import (
     blocks,
@@ -48,7 +48,7 @@ def weight_and_gradients(layer, upstream):
     parameter = layer.discrete_parameters[0]
     weight = parameter.compute(training=True)
     variables = [variable.value for variable in parameter.variables]
-    grads = torch.autograd.grad(weight, variables, ops.convert_to_tensor(upstream))
+    grads = torch.autograd.grad(weight, variables, ops.convert_to_tensor(upstream, "float32"))
     return [numpy(tensor) for tensor in (weight, *grads)]
 
 
@@ -74,6 +74,26 @@ def test_own_forms_give_what_the_general_ones_give(name, monkeypatch):
         for one, other in zip(own[1:], general[1:], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assert all((gradient != 0).any() for gradient in general[1:])
+
+
+@pytest.mark.parametrize("values", [[-1, 1], FOUR, LONG, LONG**3])
+def test_latents_that_settle_go_the_same_way_in_blocks(values, monkeypatch):
+    def steps():
+        layer = LearnableMultiplier(values, seed=0)
+        layer.build((None, 40))
+        parameter, random = layer.discrete_parameters[0], np.random.default_rng(0)
+        results = []
+        for _ in range(4):
+            parameter.latent.assign_add(random.normal(size=40) * 0.1)
+            results.append(weight_and_gradients(layer, random.normal(size=40)))
+            parameter.advance()
+        return results
+
+    whole = steps()
+    monkeypatch.setattr(blocks, "_BLOCK", 7)
+    monkeypatch.setattr(large_memory, "_FEWEST_BYTES", 7)
+    np.testing.assert_array_equal(steps(), whole)
+    assert len(np.unique(whole)) > 40
 
 
 def test_own_gradients_of_lists_and_scales_have_second_derivatives(monkeypatch):

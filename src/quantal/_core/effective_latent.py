@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals import without_autocast
+from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.distributed import whole_array
-from quantal._core.tensors.gradients import as_if
+from quantal._core.tensors.gradients import as_if, with_gradient_to
 from quantal._core.tensors.scalars import Scalar, scalar_of, scalars_of, select, tensor_of, total
 from quantal._core.types import Tensor
 
@@ -122,13 +123,17 @@ class EffectiveLatent:
         now = ops.stop_gradient(variable)
         is_following = scalar_of(follows) > 0.0
         # A latent that is not finite stays so, and is no move for the others.
-        move, is_finite = _finite(select(is_following, now - last, ops.zeros_like(last)))
+
+        def moved(now: Tensor, last: Tensor) -> tuple[Tensor]:
+            return (select(is_following, now - last, ops.zeros_like(last)),)
+
+        move, is_finite = _finite(*elementwise(moved, now, last))
         has_moved = total(move, move) > 0.0
         if has_moved is False:
             latent = select(is_finite, select(is_following, value, now), math.nan)
             return Followed(as_if(latent, variable), now, traces, state)
         effective = self._estimator.effective_move(move, traces, state)
-        limited = value + effective.latent
+        (limited,) = elementwise(lambda *terms: (ops.add(*terms),), value, effective.latent)
         if self._constraint is not None:
             limited = ops.stop_gradient(self._constraint(limited))
         latent = select(has_moved, limited, value)
@@ -138,7 +143,8 @@ class EffectiveLatent:
             select(has_moved, *pair)
             for pair in zip(scalars_of(effective.state), scalars_of(state), strict=True)
         ]
-        return Followed(as_if(latent, variable), now, traces, state)
+        # It shares no memory with a variable, which is to change before the gradient comes.
+        return Followed(with_gradient_to(variable, latent), now, traces, state)
 
     def advance(self, followed: Followed) -> None:
         """Go on: the latent that follows the moves so far is what the next move starts from.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.gradients import SMALLEST_WIDTH
 from quantal._core.tensors.scalars import Scalar, largest, mixed, select, smallest, totals
 from quantal._core.types import Tensor
@@ -87,8 +88,13 @@ def step_of(move: Tensor, last: Tensor, signs: Tensor, statistics: Statistics, s
     moves, momentum, agreement, most = statistics
     product, *squares = totals((move, last), (move, move), (last, last))
     momentum = _mean(momentum, _correlation(product, *squares))
-    white = move - smallest(largest(momentum, 0.0), _MOST_MOMENTUM) * last
-    sign = ops.sign(white)
+    taken_out = smallest(largest(momentum, 0.0), _MOST_MOMENTUM)
+
+    def whitened(move: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        white = move - taken_out * last
+        return white, ops.sign(white)
+
+    white, sign = elementwise(whitened, move, last)
     both, one, mean, power = totals((sign, signs), (sign, sign), (signs, signs), (white, white))
     # The first sign has no mean that it could agree with.
     agreement = select(moves > 0.0, _mean(agreement, _correlation(both, one, mean)), 1.0)
@@ -102,8 +108,13 @@ def step_of(move: Tensor, last: Tensor, signs: Tensor, statistics: Statistics, s
     cap = smallest(cap, (now / largest(most, SMALLEST_WIDTH)) ** 0.5)
     root = (largest(power_of_signs, 0.0) / elements) ** 0.5
     limit = smallest(cap / largest(root, SMALLEST_WIDTH), 1.0)
-    signs = mixed(share, signs, sign)
-    latent = size * hyperbolic(moves, _STEP_HALF_LIFE) * limit * signs
+    length = size * hyperbolic(moves, _STEP_HALF_LIFE) * limit
+
+    def followed(signs: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+        mean = mixed(share, signs, sign)
+        return length * mean, mean
+
+    latent, signs = elementwise(followed, signs, sign)
     return Step(latent, signs, Statistics(moves + 1.0, momentum, agreement, most))
 
 

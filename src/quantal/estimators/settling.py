@@ -8,6 +8,7 @@ from keras import ops
 
 from quantal._core.estimator import Move
 from quantal._core.numbers.checks import checked_not_negative, checked_positive
+from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.pull import as_if_pulled
 from quantal._core.tensors.scalars import Scalar, scalars_of, select, tensor_of
@@ -109,13 +110,17 @@ class Settling(Hardening):
         self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
         fixed = ops.stop_gradient(latent)
-        gap = listed.around(fixed)
         strength = self.pull * (1.0 - hyperbolic(scalars_of(state)[_MOVES], _PULL_HALF_LIFE))
-        value = gap.nearest
-        if training:
-            value = proximal_map(fixed, gap, self.softness(state, len(listed)))
+        softness = self.softness(state, len(listed)) if training else 0.0
         ends = listed.low, listed.high
-        return as_if_pulled(value, latent, gap.offsets(fixed, *ends), strength, *ends)
+
+        def seen(latent: Tensor) -> tuple[Tensor, Tensor]:
+            gap = listed.around(latent)
+            return proximal_map(latent, gap, softness), gap.offsets(latent, *ends)
+
+        # Elements of channels with lists of their own are no part of a block by themselves.
+        value, direction = elementwise(seen, fixed) if isinstance(ends[0], float) else seen(fixed)
+        return as_if_pulled(value, latent, direction, strength, *ends)
 
     def soft(self, latent: Tensor, nearest: Tensor, listed: Projection, softness: Scalar) -> Tensor:
         return proximal_map(latent, listed.around(latent), softness)

@@ -9,8 +9,10 @@ that have no branches: comparisons whose result is a number, sums and look-ups i
 import abc
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,6 +104,33 @@ def blocks(dtypes: tuple[str, ...], *tensors: Tensor) -> Any:
         stop = min(start + size, count)
         cut = buffers if stop - start == size else [b[: stop - start] for b in buffers]
         yield [*(tensor[start:stop] for tensor in tensors), *cut]
+
+
+def elementwise(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Sequence[Tensor]:
+    """Return what a function of tensors returns, computed block by block where that is faster.
+
+    So what lies between stays in the cache, and takes no new memory from the system.
+
+    Args:
+        function: A function that computes tensors element by element from tensors.
+        *tensors: Tensors of one shape, of which no gradient is asked.
+    """
+    if keras.config.backend() != "torch" or not all(map(is_plain, tensors)):
+        return function(*tensors)
+    import torch
+
+    shape, count = tensors[0].shape, tensors[0].numel()
+    size = _BLOCK * torch.get_num_threads()
+    if count <= size:
+        return function(*tensors)
+    flat = [tensor.detach().contiguous().view(-1) for tensor in tensors]
+    results: list[Tensor] = []
+    for start in range(0, count, size):
+        parts = function(*(tensor[start : start + size] for tensor in flat))
+        results = results or [unwritten(shape) for _ in parts]
+        for result, part in zip(results, parts, strict=True):
+            result.view(-1)[start : start + size] = part
+    return results
 
 
 def row_blocks(*tensors: Any) -> Any:

@@ -10,6 +10,7 @@ from quantal._core.numbers.values import Values
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, clamp
+from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
 
 
@@ -58,7 +59,7 @@ class GapTable:
         gaps = len(values) - 1
         self._index = step_function(ascending[1:-1], np.arange(gaps, dtype=np.int32))
         self._lower, self._upper = Constant(ascending[:-1]), Constant(ascending[1:])
-        self._middle = Constant(values.midpoints)
+        self._middle, self._ascending = Constant(values.midpoints), Constant(ascending)
 
     def around(self, x: Tensor) -> Gap:
         """Return the gaps around the elements of a float32 tensor."""
@@ -67,7 +68,19 @@ class GapTable:
         lower, upper, middle = (
             _taken(table(), index) for table in (self._lower, self._upper, self._middle)
         )
-        return Gap(lower, upper, ops.where(x >= middle, upper, lower))
+        return Gap(lower, upper, self._nearer(x, middle, index, lower, upper))
+
+    def _nearer(
+        self, x: Tensor, middle: Tensor, index: Tensor, lower: Tensor, upper: Tensor
+    ) -> Tensor:
+        """Return the upper ends from the middle of their gaps on, and the lower ones below."""
+        if keras.config.backend() != "torch" or not is_plain(x):
+            return ops.where(x >= middle, upper, lower)
+        import torch
+
+        # PyTorch's selection branches on each number, which costs more than a look at a table.
+        passed = torch.ge(x, middle, out=torch.empty_like(index))
+        return _taken(self._ascending(), passed.add_(index))
 
 
 def limited(x: Tensor, low: Any, high: Any) -> Tensor:

@@ -3,6 +3,7 @@
 They are the building blocks of estimators.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -35,6 +36,20 @@ def as_if(value: Tensor, surrogate: Tensor) -> Tensor:
     1.0
     """
     return ops.stop_gradient(value) + (surrogate - ops.stop_gradient(surrogate))
+
+
+def with_gradient_to(x: Tensor, value: Tensor) -> Tensor:
+    """Return exactly `value` in the forward pass, with the derivative 1 to `x`.
+
+    It is `as_if(value, x)`, except that infinite numbers of `x` may stay unseen.
+
+    Args:
+        x: A tensor.
+        value: A tensor of the same shape and dtype. In PyTorch the result may share its memory.
+    """
+    if keras.config.backend() == "torch" and is_plain(x) and is_plain(value):
+        return plain_as_if_inward(value, x, -math.inf, math.inf)
+    return as_if(value, x)
 
 
 def clamp(x: Tensor, low: Any, high: Any) -> Tensor:

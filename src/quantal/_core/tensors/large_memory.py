@@ -19,7 +19,7 @@ from quantal._core.types import Tensor
 _PAGE = 2**21
 """The bytes of a large page."""
 
-_FEWEST_BYTES = 2 * _PAGE
+_FEWEST_BYTES = 3 * 2**20
 """The C library keeps and reuses less memory than that more often than not."""
 
 _SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -34,8 +34,8 @@ def unwritten(shape: Sequence[int], dtype: str = "float32") -> Tensor:
     size = count * np.dtype(dtype).itemsize
     if size < _FEWEST_BYTES or not _has_large_pages():
         return torch.empty(tuple(shape), dtype=getattr(torch, dtype))
-    # One page more, to begin where a page does: what is not written takes no memory.
-    memory = mmap.mmap(-1, size + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Two pages more, to begin and to end where a page does: what is not written takes no memory.
+    memory = mmap.mmap(-1, size + 2 * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     address = np.frombuffer(memory, np.uint8).ctypes.data
     flat = torch.frombuffer(

@@ -59,7 +59,7 @@ class NoiseEvaluation(Views):
         names = ["exact", "mean", "spread", "lowest", "highest"]
         columns = [
             Column("metric", ""),
-            *(Column(name, show=_four_digits, align="right") for name in names),
+            *(Column(name, show=_few_digits, align="right") for name in names),
         ]
         mean, spread = self.mean, self.spread
         rows = [
@@ -80,8 +80,8 @@ class NoiseEvaluation(Views):
         }  # fmt: skip
 
 
-def _four_digits(number: float) -> str:
-    return f"{number:.4g}"
+def _few_digits(number: float) -> str:
+    return f"{number:.4g}" if abs(number) >= 0.1 else f"{number:.3g}"
 
 
 def evaluate_with_noise(
@@ -156,7 +156,9 @@ def evaluate_with_noise(
             )
         )
 
-    exact = {name: float(number) for name, number in evaluated().items()}
+    metrics = evaluated()
+    names = ["loss", *(name for name in metrics if name != "loss")]
+    exact = {name: float(metrics[name]) for name in names}
     progress = keras.utils.Progbar(draws, verbose=verbose, unit_name="draw")
     results = []
     for draw in range(draws):

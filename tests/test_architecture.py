@@ -66,16 +66,16 @@ _optimize.assess        assessment agreement single_changes comparisons identifi
 callbacks               _parameters _averages freezing keeping lists pacing statistics
 callbacks               _falling_rate _vector_polish finishing _records _failures watching
 _export                 packages lists inputs finite conversion grid coded_tensor report target
-_export                 precision folding fixed_point levels object_size
+_export                 precision folding fixed_point levels object_size operations
 _export.graph           steps geometry weights builder activations linear pooling arranging
 _export.graph           combining normalizing recurrent folding reader
 _export.hls4ml          nodes weights activation layers
 _export.qonnx           quantizers emitter products nodes write
 _export.integer         multiples steps meaning rounding program integer_weights combining
 _export.integer         convert comparison keras_reference model to_integer
-_export.c               text encoding definitions weights functions recurrent memory calls
-_export.c               program vectors
-_export.c_integer       definitions operations kernels memory encoding rounding calls program
+_export.c               text encoding definitions weights functions recurrent memory counting
+_export.c               calls vectors program
+_export.c_integer       definitions kernels memory encoding rounding calls program
 _export.c_integer       checking write
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert litert_int8 registry runtimes running fidelity

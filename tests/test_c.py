@@ -10,10 +10,13 @@ import pytest
 from keras import layers, ops
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._export.c.functions import EXPRESSIONS
+from quantal._export.c.program import _Program
+from quantal._export.graph.reader import read_graph
 from quantal._export.graph.steps import FUNCTIONS
+from quantal._export.operations import Operations
 
 # The C is the same from every backend; its reader of Keras models is what may differ.
 pytestmark = pytest.mark.product
@@ -714,6 +717,44 @@ def test_export_compiles_and_reports(tmp_path):
     for name in ("my net", "my_net"):
         text[0] = text[0].replace(name, "final").replace(name.upper(), "FINAL")
     assert text[0] == text[1]
+
+
+@needs_gcc
+@on_one_backend
+def test_samples_of_the_user_become_a_program_that_checks(tmp_path, random):
+    model = several()
+    x = [random.normal(size=(3, *tensor.shape[1:])).astype("float32") for tensor in model.inputs]
+    report = quantal.export(model, tmp_path / "net.c", inputs=x)
+    assert [path.name for path in report.paths] == ["net.c", "net.h", "net_check.c"]
+    assert re.search(r"compiled here with -Os: flash [\d,]+ bytes .* RAM 36 bytes", str(report))
+    check, program = tmp_path / "net_check.c", tmp_path / "program"
+    command = ["gcc", *WARNINGS, str(tmp_path / "net.c"), str(check), "-o", str(program), "-lm"]
+    subprocess.run(command, check=True, timeout=60)
+    run = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "0 of 66 outputs are wrong\n")
+    text = check.read_text()
+    number = re.search(r"expected_output_2\[SAMPLES\]\[4\] = \{\s*\{\s*([-.\de]+f)", text)
+    check.write_text(text[: number.start(1)] + "100.0f" + text[number.end(1) :])
+    subprocess.run(command, check=True, timeout=60)
+    run = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (1, "1 of 66 outputs are wrong\n")
+
+
+def test_what_a_sample_takes_is_counted(tmp_path):
+    """Additions, products, comparisons and functions of a network whose numbers are known."""
+    model = chain_model(
+        (6, 6, 2),
+        Discrete(layers.Conv2D(3, 3, use_bias=False), "ternary"),  # 16 positions of 18 additions
+        layers.MaxPooling2D(2),  # 4 of 3 channels, of 4
+        layers.Flatten(),
+        layers.Dense(5, bias_initializer="ones"),  # 12 products each
+        layers.Reshape((1, 5)),
+        layers.SimpleRNN(2),  # 10 products of the input and 4 of the state
+    )
+    program = _Program(read_graph(model, ".c"))
+    assert program.operations == Operations(
+        additions=16 * 3 * 18 + 5 * 12 + 5 + 14 + 2, products=60 + 14, comparisons=48, functions=2
+    )
 
 
 @needs_gcc

@@ -9,15 +9,17 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.keras_internals import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.inputs import inputs_of
 from quantal._export.precision import computes_in_float32, in_float32
 from quantal._export.report import Figures, Report, size_of
 from quantal._export.running import Batches, Outputs, Run, run_file
-from quantal._export.target import Paths, Target, Written
+from quantal._export.target import Paths, Samples, Target, Written
 from quantal._models.bake import bake
 from quantal._models.inputs import arrays_in_order
 from quantal._models.typical_inputs import typical_inputs
+from quantal.layers.activation import DiscreteActivation
 
 SIZES = (1, 7, 8, 64)
 """So many samples are run together: runtimes choose other kernels for more samples."""
@@ -25,6 +27,11 @@ _VARIATIONS = 4.0
 """The difference of two computations may be so many times what a few were seen to vary."""
 _MOST_VARIATION = 0.1
 """Where Keras itself varies more, no difference says whether a file is right."""
+_MOST_OVER_THRESHOLDS = 0.5
+"""The same where activations are on lists: one that is rounded across a threshold moves outputs by
+more than roundings do, but outputs of a wrong file are unlike Keras's in all."""
+_TO_THRESHOLDS = np.float32(1 + 2**-12)
+"""A factor on inputs that moves some numbers across thresholds, as roundings do now and then."""
 _FLOATS = 2.0
 """At a lower precision, packed weights may be so many times as far off as float weights."""
 
@@ -91,8 +98,17 @@ class Reference:
             arrays = [np.resize(array, (most, *array.shape[1:])) for array in arrays]
             sizes = tuple(sorted({*SIZES, most}))
         names = [tensor.name for tensor in self._model.inputs]
+        layers = flatten_layers(self._model)
+        self._has_thresholds = any(isinstance(layer, DiscreteActivation) for layer in layers)
         self.batches = Batches(arrays, names, sizes or (given,), timed=given)
         self._expected = self._computed(arrays, SIZES[-1] if sizes else None)
+
+    @property
+    def samples(self) -> Samples:
+        """The samples that were given or drawn, each once, and what Keras computes from them."""
+        given = self.batches.timed
+        arrays = (self.batches.arrays, self._expected)
+        return Samples(*([array[:given] for array in each] for each in arrays))
 
     @property
     def advice(self) -> str:
@@ -114,17 +130,25 @@ class Reference:
         """Return a target's bound, or what Keras varies by itself where a difference needs it."""
         if largest <= bound:
             return bound
-        return max(bound, _VARIATIONS * min(self.variation(), _MOST_VARIATION / _VARIATIONS))
+        most = _MOST_OVER_THRESHOLDS if self._has_thresholds else _MOST_VARIATION
+        return max(bound, min(_VARIATIONS * self.variation(), most))
 
     def variation(self) -> float:
         """Return by how much Keras's outputs vary, computed from the same samples otherwise.
 
-        The samples are computed one by one, and with every float moved to the next one.
+        The samples are computed one by one, and with every float moved to the next one. Where
+        activations are on lists, a rounding may move one across a threshold, which is rare: the
+        floats are moved farther, too, so that it is seen what that does.
         """
         arrays = [array[: SIZES[-1]] for array in self.batches.arrays]
         others = [self._computed([_moved(array) for array in arrays], None)]
         if len(self.batches.sizes) > 1:
             others.append(self._computed(arrays, 1))
+        if self._has_thresholds:
+            moved = [
+                array * _TO_THRESHOLDS if array.dtype.kind == "f" else array for array in arrays
+            ]
+            others.append(self._computed(moved, None))
         return max(difference(other, self._expected).largest for other in others)
 
     def _computed(self, arrays: Sequence[NDArray[Any]], together: int | None) -> list[Floats]:

@@ -4,9 +4,23 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from quantal._export.report import Report
 
 Paths = list[pathlib.Path]
+
+
+class Samples(NamedTuple):
+    """Samples of a model.
+
+    Attributes:
+        inputs: An array for each input, samples first.
+        outputs: What Keras computes from them: an array for each output.
+    """
+
+    inputs: list[NDArray[Any]]
+    outputs: list[NDArray[Any]]
 
 
 class Written(NamedTuple):
@@ -21,12 +35,15 @@ class Written(NamedTuple):
         verify: Checks the files against a reference of the target's own, on the user's inputs
             (None for drawn ones), and returns the completed report; None where outputs are
             compared with Keras's.
+        finish: Completes the report of files that were compared with Keras, and may write more of
+            them; it gets the user's samples, or None where they were drawn.
     """
 
     paths: Paths
     write_floats: Callable[[pathlib.Path], Paths] | None = None
     write_safely: Callable[[pathlib.Path], Paths] | None = None
     verify: Callable[[Report, Any], Report] | None = None
+    finish: Callable[[Report, Samples | None], Report] | None = None
 
 
 class Target(NamedTuple):

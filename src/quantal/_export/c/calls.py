@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from quantal._core.numbers.values import Values
+from quantal._export.c.counting import operations_of
 from quantal._export.c.definitions import Definitions
 from quantal._export.c.functions import expression
 from quantal._export.c.recurrent import recurrent
 from quantal._export.c.text import literal
-from quantal._export.c.weights import weights_of
+from quantal._export.c.weights import CWeights, weights_of
 from quantal._export.graph.geometry import window_of
 from quantal._export.graph.steps import (
     Concatenate,
@@ -30,6 +31,7 @@ from quantal._export.graph.steps import (
     Softmax,
     Step,
 )
+from quantal._export.operations import Operations
 
 
 def calls_of(
@@ -44,13 +46,14 @@ def calls_of(
         result: That of the array that it writes.
         scratch: That of the memory that it needs while it runs; or empty.
     """
+    define.count(operations_of(step))
     if isinstance(step, Concatenate):
         return _concatenation(define, step, sources, result)
     if isinstance(step, Recurrent):
-        function = recurrent(define, step, functools.partial(_product_between, define))
+        with define.repeated(step.time):
+            function = recurrent(define, step, functools.partial(_product_between, define))
         return [f"{function}({sources[0]}, {result}, {scratch});"]
-    arguments = _function_of(define, step)
-    function, *others = arguments
+    function, *others = _function_of(define, step)
     return [f"{function}({', '.join([*others, *sources, result])});"]
 
 
@@ -102,6 +105,7 @@ def _product(define: Definitions, step: Product) -> list[str]:
     if np.any(step.bias):
         bias = " + bias[o]"
         arguments["const float *bias"] = define.floats("bias", step.bias)
+    define.count(_operations_of_product(step, weights))
     row, column = _SPREAD if is_spread else _DENSE
     function = define.function(
         f"product_{weights.name}",
@@ -113,6 +117,14 @@ def _product(define: Definitions, step: Product) -> list[str]:
         result=f"sum{weights.factor}{bias}",
     )
     return [function, define.window(window), *arguments.values()]
+
+
+def _operations_of_product(step: Product, weights: CWeights) -> Operations:
+    """Return what a product takes, padding counted as if it were data."""
+    window, size = step.window, step.size
+    sums = size * window.kernel_height * window.kernel_width * window.in_channels // window.groups
+    products = (0 if weights.adds else sums) + (size if weights.factor else 0)
+    return Operations(sums + (size if np.any(step.bias) else 0), products=products)
 
 
 def _product_between(define: Definitions, step: Product, source: str, result: str) -> str:

@@ -1,6 +1,7 @@
 """Define the arrays, windows and functions of a C source, each of them once."""
 
-from collections.abc import Hashable
+import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from quantal._export.c.text import filled, initializers, template
 from quantal._export.graph.steps import Floats, Rearrange, Window
+from quantal._export.operations import Operations
 
 
 class Definitions:
@@ -19,10 +21,23 @@ class Definitions:
     def __init__(self) -> None:
         self.array_bytes = 0
         """Bytes of all constant arrays."""
+        self.operations = Operations()
+        """What a sample takes."""
         self._names: dict[Hashable, str] = {}
         kinds = ("array", "window", "view", "function")
         self._texts: dict[str, list[str]] = {kind: [] for kind in kinds}
         self._rank = 1
+
+    def count(self, operations: Operations) -> None:
+        """Add to what a sample takes."""
+        self.operations += operations
+
+    @contextlib.contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """Count what is counted in the block so many times."""
+        outside, self.operations = self.operations, Operations()
+        yield
+        self.operations = outside + self.operations * times
 
     def texts(self) -> list[str]:
         """Return the definitions in the order that C needs."""

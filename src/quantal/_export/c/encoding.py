@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from quantal._export.graph.steps import Floats, Listed, Product
 
+SIGNS = "signs"
+"""The name of the encoding whose products are additions and subtractions."""
 _SIGNED = {-1.0: "-number", 0.0: "0.0f", 1.0: "number"}
 """The C expressions that are `number` times the key, without a multiplication."""
 
@@ -94,7 +96,7 @@ def _coded(weights: Listed, scale: Floats) -> Encoding:
         # A table, since processors mispredict branches that depend on codes.
         step = f"const float signed_number[] = {{{', '.join(_SIGNED[u] for u in unit)}}};"
         step += "\n                    sum += signed_number[@code@];"
-        return Encoding("signs", bits, codes, None, _shared(scale * largest), step)
+        return Encoding(SIGNS, bits, codes, None, _shared(scale * largest), step)
     if len(lists) > 1 or (scale == scale[0]).all():
         scale, lists = np.ones((1, 1)), lists * (scale if len(lists) > 1 else scale[:1])
     step = "sum += values[(uint32_t)(o * list_step) + @code@] * number;"

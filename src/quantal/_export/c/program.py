@@ -1,5 +1,6 @@
 """Write a model as C source and header."""
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -8,24 +9,28 @@ import zlib
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from quantal._export.c.calls import calls_of
 from quantal._export.c.definitions import Definitions
 from quantal._export.c.memory import names_of, plan
 from quantal._export.c.text import filled, names_in_c, template
+from quantal._export.c.vectors import Vectors, check_program, samples_of_vectors
 from quantal._export.graph.reader import read_graph
 from quantal._export.graph.steps import Graph, Shape
-from quantal._export.target import Written
+from quantal._export.object_size import object_size
+from quantal._export.operations import Operations
+from quantal._export.report import Report
+from quantal._export.target import Samples, Written
 
 
 def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     """Write a model as C source and header: `void net_predict(const float *, float *)`.
 
     It computes one sample in float32, as a float32 model does in inference, to rounding: a
-    graph of Dense, convolutions, pooling, activations, batch normalization, rescaling,
-    LearnableMultiplier, Add and the like, Concatenate, padding, cropping and upsampling, with or
-    without Discrete around them. Samples lie as in NumPy: channels last, the last axis running
-    fastest. Several inputs and outputs are arguments in the model's order:
+    graph of the layers that docs/export.md lists, with or without Discrete around them, with
+    branches, shared layers, and models in models. Samples lie as in NumPy: channels last, the
+    last axis running fastest. Several inputs and outputs are arguments in the model's order:
     `net_predict(input_1, input_2, output_1, output_2)`, with `NET_INPUT_1_SIZE` and so on.
     The header has the macros `NET_INPUT_SIZE`, `NET_OUTPUT_SIZE` (floats),
     `NET_WEIGHT_BYTES` (the constant arrays), `NET_ID` (the source
@@ -48,8 +53,9 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
 
     Args:
         model: A built Sequential or functional model with a fixed input shape.
-        path: The source file, `net.c`; the header `net.h` is written next to it. The
-            names in C begin with the file's, in letters, digits and `_`.
+        path: The source file, `net.c`; the header `net.h` is written next to it, and
+            `net_check.c`, a program that checks the network on samples, where `export` gets
+            `inputs`. The names in C begin with the file's, in letters, digits and `_`.
 
     Raises:
         TypeError: It is no Keras model or layer.
@@ -61,7 +67,43 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
     program = _Program(read_graph(model, ".c"))
     path.write_bytes(program.source(name, header.name).encode())
     header.write_bytes(program.header(name).encode())
-    return Written([path, header])
+
+    def finish(report: Report, samples: Samples | None) -> Report:
+        return _finished(report, path, program.operations, samples)
+
+    return Written([path, header], finish=finish)
+
+
+def _finished(
+    report: Report, path: pathlib.Path, operations: Operations, samples: Samples | None
+) -> Report:
+    """Return a report that says what the program takes, with test vectors of a user's samples.
+
+    The vectors stand beside the source, in `net_check.c`.
+    """
+    remarks = [report.remark] if report.remark else []
+    remarks.append(f"a sample takes {operations}")
+    size = object_size(path)
+    if size is not None:
+        remarks.append(f"compiled here with -Os: {size}")
+    paths = report.paths
+    if samples is not None:
+        vectors = path.with_name(f"{path.stem}_check.c")
+        vectors.write_text(_vectors(path, samples, report.bound or 0.0), encoding="utf-8")
+        paths = [*paths, vectors]
+    return dataclasses.replace(report, paths=paths, remark="\n".join(remarks))
+
+
+def _vectors(path: pathlib.Path, samples: Samples, bound: float) -> str:
+    """Return a program that checks the first samples, to the bound that their check had."""
+    header, name = names_in_c(path)
+    count = samples_of_vectors(sum(array[0].size for array in samples.inputs))
+    inputs, outputs = (
+        [Vectors("float", array[:count].reshape(count, -1).astype(np.float32)) for array in arrays]
+        for arrays in samples
+    )
+    size = max(float(np.sqrt(np.mean(np.square(array)))) for array in samples.outputs)
+    return check_program(header.name, name, inputs, outputs, bound * (size or 1.0))
 
 
 class _Program:
@@ -87,6 +129,11 @@ class _Program:
             f"memcpy({target}, {source}, {size} * sizeof(float));"
             for target, source, size in self._memory.copies
         ]
+
+    @property
+    def operations(self) -> Operations:
+        """What a sample takes."""
+        return self._definitions.operations
 
     def source(self, name: str, header: str) -> str:
         """Return the source text.

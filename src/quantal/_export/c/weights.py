@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from quantal._export.c.definitions import Definitions
-from quantal._export.c.encoding import decoding, encode, pack_codes
+from quantal._export.c.encoding import SIGNS, decoding, encode, pack_codes
 from quantal._export.graph.steps import Product
 
 
@@ -15,12 +15,14 @@ class CWeights(NamedTuple):
         arguments: What a function takes to compute with them, by the parameters in C.
         step: C that adds the product of `number` and weight `i`, of output `o`, to `sum`.
         factor: C that multiplies the sum; or empty.
+        adds: Whether products are additions and subtractions.
     """
 
     name: str
     arguments: dict[str, str]
     step: str
     factor: str
+    adds: bool
 
 
 def weights_of(define: Definitions, product: Product) -> CWeights:
@@ -41,4 +43,4 @@ def weights_of(define: Definitions, product: Product) -> CWeights:
         factor = " * scale[o * scale_step]"
         arguments["const float *scale, int scale_step"] = define.rows("scale", encoding.scale)
     step = encoding.step.replace("@code@", f"{decode}(codes, i)")
-    return CWeights(encoding.name, arguments, step, factor)
+    return CWeights(encoding.name, arguments, step, factor, encoding.name == SIGNS)

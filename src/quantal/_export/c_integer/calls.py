@@ -10,7 +10,6 @@ from quantal._export.c_integer.definitions import IntegerDefinitions
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.kernels import Kernel, has_signs
 from quantal._export.c_integer.memory import Location, Memory
-from quantal._export.c_integer.operations import Operations
 from quantal._export.c_integer.rounding import Rounded, rounded
 from quantal._export.graph.steps import Window
 from quantal._export.integer.program import IntegerProgram
@@ -28,6 +27,7 @@ from quantal._export.integer.steps import (
     WeightedSum,
     taps_of,
 )
+from quantal._export.operations import Operations
 
 
 class Written(NamedTuple):

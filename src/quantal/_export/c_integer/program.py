@@ -11,9 +11,9 @@ from quantal._export.c_integer.calls import KernelWriter
 from quantal._export.c_integer.definitions import IntegerDefinitions, integer_template
 from quantal._export.c_integer.kernels import kernels_of
 from quantal._export.c_integer.memory import TYPES, Location, plan
-from quantal._export.c_integer.operations import Operations
 from quantal._export.graph.steps import Shape
 from quantal._export.integer.model import IntegerModel
+from quantal._export.operations import Operations
 
 
 class IntegerSource:

@@ -65,7 +65,8 @@ def operate(builder: GraphBuilder, call: Call) -> int | None:
         builder: The builder.
         call: The call of an operation, with its arguments.
     """
-    name = _NAMES.get(operation_name(call.layer), operation_name(call.layer))
+    name = operation_name(call.layer) or ""
+    name = _NAMES.get(name, name)
     if name not in OPERATIONS or len(call.arguments) != 2:
         return None
     if len(call.sources) == 2:

@@ -88,11 +88,10 @@ def transposed_window_of(
         padding: `"valid"` or `"same"`.
         output_padding: What Keras's layer has under this name.
     """
+    extras: Sequence[int | None] = output_padding or [None] * len(kernel)
     sides = [
         _side_of_transposed(_Axis(*axis), padding, extra)
-        for *axis, extra in zip(
-            kernel, strides, dilation, output_padding or [None] * len(kernel), strict=True
-        )
+        for *axis, extra in zip(kernel, strides, dilation, extras, strict=True)
     ]
     height, width, channels = (1,) * (3 - len(shape)) + shape
     rows, columns, outputs = (1,) * (3 - len(after)) + after

@@ -1,7 +1,6 @@
 """Read recurrent layers and embeddings: what works on sequences."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,28 +48,21 @@ def recurrent(builder: GraphBuilder, call: Call) -> int:
     layer = call.layer
     if layer.stateful:
         raise builder.refusal(layer, "with stateful=True")
-    time, channels = call.before
+    time, _ = call.before
     cell, kind = layer.cell, _CELLS[type(layer)]
     units = cell.units
     function = _function(builder, layer, cell.activation)
     gate = function if kind == "simple" else _function(builder, layer, cell.recurrent_activation)
     bias, bias_of_state = _biases(builder, cell)
     gates = cell.kernel.shape[-1] // units
-    inputs = _dense(builder, cell.kernel, (channels, gates * units), bias)
+    inputs = _dense(builder, cell.kernel, slice(0, gates * units), bias)
     if kind == "gru" and cell.reset_after:
         kind = "gru_reset_after"
     parts = [slice(0, gates * units)]
     if kind == "gru":
         parts = [slice(0, 2 * units), slice(2 * units, 3 * units)]
     states = tuple(
-        _dense(
-            builder,
-            cell.recurrent_kernel,
-            (units, part.stop - part.start),
-            bias_of_state[part],
-            lambda kernel, part=part: kernel[:, part],
-        )
-        for part in parts
+        _dense(builder, cell.recurrent_kernel, part, bias_of_state[part]) for part in parts
     )
     step = Recurrent(
         kind, time, inputs, states, function, gate, layer.return_sequences, layer.go_backwards
@@ -130,17 +122,14 @@ def _biases(builder: GraphBuilder, cell: Any) -> tuple[Floats, Floats]:
     return (bias, np.zeros(outputs)) if bias.ndim == 1 else (bias[0], bias[1])
 
 
-def _dense(
-    builder: GraphBuilder,
-    kernel: Any,
-    sizes: tuple[int, int],
-    bias: Floats,
-    part: Callable[[NDArray[Any]], NDArray[Any]] = lambda kernel: kernel,
-) -> Product:
-    """Return a product of one position with a kernel, or with a part of its columns."""
-    inputs, outputs = sizes
-    weights, scale = builder.weights.of_product(kernel, lambda array: part(array).T)
-    return Product(window_of((1, 1, inputs), outputs), weights, scale, bias)
+def _dense(builder: GraphBuilder, kernel: Any, columns: slice, bias: Floats) -> Product:
+    """Return a product of one position with columns of a kernel."""
+
+    def view(array: NDArray[Any]) -> NDArray[Any]:
+        return array[:, columns].T
+
+    weights, scale = builder.weights.of_product(kernel, view)
+    return Product(window_of((1, 1, kernel.shape[0]), len(bias)), weights, scale, bias)
 
 
 _CELLS = {layers.SimpleRNN: "simple", layers.LSTM: "lstm", layers.GRU: "gru"}

@@ -194,7 +194,7 @@ class Lookup(NamedTuple):
         scale: Factors of the rows, shape (rows,).
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # It hides a method of tuples.
     weights: Listed | Floats
     scale: Floats
 
@@ -293,7 +293,7 @@ class Concatenate(NamedTuple):
         lengths: The numbers in a part of each source.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # It hides a method of tuples.
     lengths: tuple[int, ...]
 
     @property

@@ -98,6 +98,7 @@ def _vectors(path: pathlib.Path, samples: Samples, bound: float) -> str:
     """Return a program that checks the first samples, to the bound that their check had."""
     header, name = names_in_c(path)
     count = samples_of_vectors(sum(array[0].size for array in samples.inputs))
+    count = min(count, *map(len, samples.inputs))
     inputs, outputs = (
         [Vectors("float", array[:count].reshape(count, -1).astype(np.float32)) for array in arrays]
         for arrays in samples

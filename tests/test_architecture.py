@@ -77,6 +77,7 @@ _export.c               text encoding definitions weights functions recurrent me
 _export.c               calls vectors program
 _export.c_integer       definitions kernels memory encoding rounding calls program
 _export.c_integer       checking write
+_export.verilog         module write
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert litert_int8 registry runtimes running fidelity
 _export                 export

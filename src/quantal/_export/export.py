@@ -36,6 +36,7 @@ def export(
     | `npz` | `.npz` | NumPy: codes, list and scale of every parameter | |
     | `csv` | `.csv` | one vector: index, code, value | |
     | `verilog` | `.mem` | codes for `$readmemh`, a file for each parameter | |
+    | `verilog_module` | `.v` | a module that computes the model in integers, without a clock | |
     | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | 1e-4 |
     | `c_integer` | `.c` | C99 in integers alone: what `quantal.to_integer` computes | |
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
@@ -96,12 +97,12 @@ def export(
 
 def _target_of_integers(target: str | None) -> str:
     """Return the target of an integer model, or refuse another one."""
-    if target not in (None, "c_integer"):
+    if target not in (None, "c_integer", "verilog_module"):
         raise ValueError(
-            f"target is {target!r} for an IntegerModel. Expected 'c_integer', the one that holds "
-            "its arithmetic. Give the Keras model for other targets."
+            f"target is {target!r} for an IntegerModel. Expected 'c_integer' or 'verilog_module', "
+            "which hold its arithmetic. Give the Keras model for other targets."
         )
-    return "c_integer"
+    return target or "c_integer"
 
 
 def _written(

@@ -73,6 +73,8 @@ class Report(Views):
             )
         if self.remark:
             footer.append(self.remark)
+        if len(self.paths) > 1:
+            footer.append(f"files: {', '.join(path.name for path in self.paths)}")
         return Table(columns, self._rows(list(figures.values())), footer=footer)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Write an integer network as a Verilog module of combinational logic."""

@@ -135,7 +135,7 @@ def test_another_rounding_is_reported(random):
     assert f"{first.differing:,}" in str(integer.compare(PIXELS))
 
 
-def test_graphs(random):
+def graph(random):
     """Two inputs, a sum of different scales, a concatenation, borders, several outputs."""
     one, two = keras.Input((6, 6, 2)), keras.Input((6, 6, 2))
     a = DiscreteActivation("signed:4", scale="learned")(one)
@@ -147,7 +147,11 @@ def test_graphs(random):
     joined = DiscreteActivation("signed:6", scale="learned")(layers.ZeroPadding2D(1)(joined))
     end = layers.Flatten()(layers.AveragePooling2D(2)(joined))
     outputs = [Discrete(layers.Dense(3), "ternary")(end), layers.Cropping2D(1)(summed)]
-    model = randomize(keras.Model([one, two], outputs), random)
+    return randomize(keras.Model([one, two], outputs), random)
+
+
+def test_graphs(random):
+    model = graph(random)
     x = [random.normal(size=(8, 6, 6, 2)) * 0.1, random.integers(256, size=(8, 6, 6, 2))]
     integer = to_integer(model)
     assert [each.grid is None for each in integer.program.inputs] == [False, True]

@@ -6,7 +6,7 @@ import re
 import zlib
 
 from quantal._export.c.memory import names_of
-from quantal._export.c.text import filled, template
+from quantal._export.c.text import filled, literal, template
 from quantal._export.c_integer.calls import KernelWriter
 from quantal._export.c_integer.definitions import IntegerDefinitions, integer_template
 from quantal._export.c_integer.kernels import kernels_of
@@ -121,7 +121,9 @@ class IntegerSource:
         )
         for end, output, scale in outputs:
             lines.append(_size(f"{name}_{end}", output.shape, "integers"))
-            lines.append(f"#define {name}_{end}_SCALE {scale!r} /* an output of 1 stands for it */")
+            lines.append(
+                f"#define {name}_{end}_SCALE {literal(scale)} /* an output of 1 stands for it */"
+            )
         return lines
 
 

@@ -6,7 +6,10 @@ import numpy as np
 
 from quantal._export.graph.steps import Floats, Function, Softmax
 
-RISING = ("relu", "sigmoid", "tanh", "elu", "softplus", "hard_sigmoid", "exponential")
+RISING = (
+    "relu", "sigmoid", "tanh", "elu", "softplus", "hard_sigmoid", "exponential", "hard_tanh",
+    "softsign",
+)  # fmt: skip
 """These functions never fall, with a slope and a factor of at least 0."""
 _OTHERS = ("silu",)
 """Functions that fall somewhere: they can stand at an output alone."""
@@ -92,6 +95,8 @@ class Meaning(NamedTuple):
             elif isinstance(each, Function) and each.name == "relu" and each.numbers[:2] == (0, 0):
                 bottom, top = 0.0, each.numbers[2]
                 low, high = np.clip(low, bottom, top), np.clip(high, bottom, top)
+            elif isinstance(each, Function) and each.name == "hard_tanh":
+                low, high = np.clip(low, -1, 1), np.clip(high, -1, 1)
             else:
                 return None
         return Clipped(*_aligned(factor, offset, low, high))
@@ -171,6 +176,10 @@ def evaluated(function: Function | Softmax, x: Floats) -> Floats:
                 return np.logaddexp(0, x)
             case "hard_sigmoid":
                 return np.clip(x / 6 + 0.5, 0, 1)
+            case "hard_tanh":
+                return np.clip(x, -1, 1)
+            case "softsign":
+                return x / (np.abs(x) + 1)
             case "silu":
                 return x / (1 + np.exp(-x))
             case "exponential":

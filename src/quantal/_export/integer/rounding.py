@@ -21,7 +21,7 @@ _ROOM = 2.0**62
 def codes_of(numbers: Floats, levels: Floats, scale: Floats) -> Integers:
     """Return the positions of the nearest levels, as the layer DiscreteActivation takes them.
 
-    Numbers are divided by the scale in float32, and compared with midpoints that are rounded
+    Numbers are multiplied by 1 / scale in float32, and compared with midpoints that are rounded
     to float32; on a midpoint the larger level is the nearest.
 
     Args:
@@ -31,7 +31,7 @@ def codes_of(numbers: Floats, levels: Floats, scale: Floats) -> Integers:
     """
     with np.errstate(over="ignore"):
         scales = np.tile(scale.astype(np.float32), numbers.shape[-1] // len(scale))
-        ratios = numbers.astype(np.float32) / scales
+        ratios = numbers.astype(np.float32) * (np.float32(1) / scales)
     return np.searchsorted(Values(levels).midpoints, ratios, side="right")
 
 

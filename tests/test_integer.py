@@ -246,7 +246,9 @@ def test_inputs_are_checked(random):
 
 
 @on_one_backend
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "elu", "softplus", "hard_sigmoid", "hard_tanh"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "elu", "softplus", "hard_sigmoid", "hard_tanh"]
+)
 def test_thresholds_are_where_the_function_crosses(name):
     """All integers one by one: a longer list after a curved function is searched, too."""
     numbers = (1.0,) if name == "elu" else ()

@@ -276,7 +276,7 @@ class KernelWriter:
             parts = {"from": source.type, "to": target.type}
             function = self._define.function("put", "part", **parts)
             to = f"{target.text} + {start}"
-            calls.append(f"{function}({step.count}, {length}, {stride}, {source.text}, {to});")
+            calls.append(f"{function}({step.parts}, {length}, {stride}, {source.text}, {to});")
             start += length
         return Written(calls, Operations())
 

@@ -62,7 +62,7 @@ def plan(program: IntegerProgram, kernels: list[Kernel]) -> Memory:
             last_reads[value] = len(kernels)
         else:
             locations[value] = Location(name, "int32_t")
-    sizes = {}
+    sizes: dict[str, int] = {}
     for bits in (8, 16, 32):
         spans = {
             kernel.value: Span(

@@ -58,7 +58,7 @@ class IntegerSource:
             header: The header's file name.
         """
         check = filled(template("check.c"), NAME=name.upper(), header=header, id=self.id)
-        return "\n".join([f'#include "{header}"', "", check, self._text(name)])
+        return "\n".join([f'#include "{header}"', "", check, _WIDE_ENOUGH, self._text(name)])
 
     def header(self, name: str) -> str:
         """Return the header's text, for the beginning of the names in C."""
@@ -87,7 +87,8 @@ class IntegerSource:
         """Return the definitions of the source."""
         memory = [f"static {kind} {array}[{n}];" for array, (kind, n) in self._memory.items()]
         calls = "".join(f"    {call}\n" for call in self._calls)
-        arrays, functions = [], []
+        arrays: list[str] = []
+        functions: list[str] = []
         for text in self._definitions.texts():
             (functions if re.search(r"\)\n\{", text) else arrays).append(text)
         parts = [*arrays, "\n".join(memory), *functions]
@@ -125,6 +126,12 @@ class IntegerSource:
                 f"#define {name}_{end}_SCALE {literal(scale)} /* an output of 1 stands for it */"
             )
         return lines
+
+
+_WIDE_ENOUGH = """\
+/* Indices are of the type int, which has to have 32 bits. */
+typedef char int_has_32_bits[sizeof(int) >= 4 ? 1 : -1];
+"""
 
 
 def _size(name: str, shape: Shape, what: str) -> str:

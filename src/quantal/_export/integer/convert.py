@@ -11,6 +11,7 @@ from quantal._export.graph.steps import (
     Floats,
     Function,
     Graph,
+    Listed,
     Nearest,
     Node,
     Pad,
@@ -22,18 +23,17 @@ from quantal._export.graph.steps import (
     Window,
 )
 from quantal._export.integer.combining import common_sum, joined_meaning, moved_meaning
-from quantal._export.integer.integer_weights import integer_weights, shown
+from quantal._export.integer.grids import grid_of, input_of, meaning_of
+from quantal._export.integer.integer_weights import integer_weights
 from quantal._export.integer.meaning import Affine, Meaning, is_known, is_one_scale, uniform
-from quantal._export.integer.multiples import LARGEST, multiples_of
 from quantal._export.integer.program import (
-    PIXELS,
     Activation,
     Grid,
-    IntegerInput,
     IntegerNode,
     IntegerOutput,
     IntegerProgram,
 )
+from quantal._export.integer.refusal import EXPECTED, refusal
 from quantal._export.integer.rounding import (
     FEW_LEVELS,
     fixed_point,
@@ -56,11 +56,10 @@ from quantal._export.integer.steps import (
     WeightedSum,
     taps_of,
 )
+from quantal._export.integer.sums import Sums, bounds_of_products, zero_point
 
 LIMIT = 2**31 - 2
 """The largest sum: an int32, with a threshold above it that is never reached."""
-_WHOLE = 2.0**-20
-"""A zero point counts as whole where float32 could have moved it from there."""
 
 
 def converted(graph: Graph) -> IntegerProgram:
@@ -96,11 +95,11 @@ class _Converter:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._inputs = [_input(graph, index) for index in range(len(graph.inputs))]
+        self._inputs = [input_of(graph, index) for index in range(len(graph.inputs))]
         self._nodes: list[IntegerNode] = []
         self._activations: list[Activation] = []
         self._quantities = [
-            Quantity(index, _meaning_of_grid(each.grid) if each.grid else Meaning())
+            Quantity(index, meaning_of(each.grid) if each.grid else Meaning())
             for index, each in enumerate(self._inputs)
         ]
 
@@ -110,7 +109,7 @@ class _Converter:
             sources = [self._quantities[source] for source in node.sources]
             convert = _CONVERSIONS.get(type(node.step))
             if convert is None:
-                raise _refusal(node, f"is the step {type(node.step).__name__}. {_EXPECTED}")
+                raise refusal(node, f"is the step {type(node.step).__name__}. {EXPECTED}")
             self._quantities.append(convert(self, node, *sources))
         outputs = [self._output(value, shape) for value, shape in self._graph.outputs]
         return IntegerProgram(self._inputs, self._nodes, outputs, self._activations)
@@ -119,26 +118,20 @@ class _Converter:
         """Convert a product: integer sums, or a map where it is element by element."""
         product: Product = node.step  # type: ignore[assignment]
         if product.is_element_wise:
-            weights = (
-                product.weights
-                if isinstance(product.weights, np.ndarray)
-                else product.weights.numbers
-            )
-            factor = product.scale * weights[:, 0]
-            if (factor < 0).any():
-                source = self._pooled(source, node)
-            return source.then(Affine(factor, np.asarray(product.bias, np.float64)))
+            affine = _affine_of(product)
+            falls = bool((affine.factor < 0).any())
+            return (self._pooled(source, node) if falls else source).then(affine)
         source = self._pooled(source, node)
         affine = self._affine(source, node)
         try:
             weights = integer_weights(product)
         except ValueError as error:
-            raise _refusal(node, f"{error}.") from None
-        return self._products(node, source, _Sums(product, weights.integers, weights.steps, affine))
+            raise refusal(node, f"{error}.") from None
+        return self._products(node, source, Sums(product, weights.integers, weights.steps, affine))
 
-    def _products(self, node: Node, source: Quantity, sums: "_Sums") -> Quantity:
+    def _products(self, node: Node, source: Quantity, sums: "Sums") -> Quantity:
         step, meaning = sums.step(node)
-        bounds = _bounds_of_products(step, self._bounds(source.value))
+        bounds = bounds_of_products(step, self._bounds(source.value))
         return Quantity(self._emit(step, node, bounds, source.value), meaning)
 
     def pool(self, node: Node, source: Quantity) -> Quantity:
@@ -146,15 +139,13 @@ class _Converter:
         pool: Pool = node.step  # type: ignore[assignment]
         if pool.largest:
             if not source.meaning.is_monotone:
-                raise _refusal(
-                    node, f"takes the largest of numbers that rise and fall. {_EXPECTED}"
-                )
+                raise refusal(node, f"takes the largest of numbers that rise and fall. {EXPECTED}")
             return source._replace(pools=(*source.pools, pool.window))
         source = self._pooled(source, node)
         affine = self._affine(source, node)
         counts = taps_of(pool.window).valid.sum(axis=1)
         if (counts != counts[0]).any():
-            raise _refusal(
+            raise refusal(
                 node,
                 f"takes means of {counts.min()} and of {counts.max()} numbers, since windows lie "
                 "over the border. Expected windows of one size, as padding='valid' has them.",
@@ -168,21 +159,22 @@ class _Converter:
         """Append a function to what the integers stand for."""
         step: Function | Softmax = node.step  # type: ignore[assignment]
         if not is_known(step):
-            raise _refusal(node, f"computes {step.name}. {_EXPECTED}")  # type: ignore[union-attr]
+            raise refusal(node, f"computes {step.name}. {EXPECTED}")  # type: ignore[union-attr]
         after = source.then(step)
         return after if after.meaning.is_monotone else self._pooled(source, node).then(step)
 
     def nearest(self, node: Node, source: Quantity) -> Quantity:
         """Convert an activation on a list: thresholds, or a multiplier and a shift."""
         step: Nearest = node.step  # type: ignore[assignment]
-        grid = _grid(node, step)
+        grid = grid_of(node, step)
         if source.value < len(self._inputs) and source == self._quantities[source.value]:
             given = self._inputs[source.value].grid
             if given is not None and given.is_like(grid):
+                self._activations.append(Activation(node.name, source.value, grid, "the input"))
                 return source
         meaning = source.meaning
         if not meaning.is_monotone:
-            raise _refusal(
+            raise refusal(
                 node,
                 "is read after functions that rise and fall, or after a softmax. Expected "
                 "functions that rise, such as relu, tanh, sigmoid or hard_sigmoid.",
@@ -192,7 +184,7 @@ class _Converter:
         if isinstance(rounding, Requantization):
             bounds = Range(rounding.low, rounding.high)
         value = self._emit(rounding, node, bounds, source.value)
-        quantity = Quantity(value, _meaning_of_grid(grid), source.pools)
+        quantity = Quantity(value, meaning_of(grid), source.pools)
         quantity = self._pooled(quantity, node)
         self._activations.append(Activation(node.name, quantity.value, grid, _way(rounding)))
         return quantity
@@ -201,14 +193,14 @@ class _Converter:
         """Convert sums and products of several sources."""
         step: Elementwise = node.step  # type: ignore[assignment]
         if any((r.repeat, r.period) != (1, step.size) for r in step.repetitions):
-            raise _refusal(node, "broadcasts one of its inputs. Expected inputs of one shape.")
+            raise refusal(node, "broadcasts one of its inputs. Expected inputs of one shape.")
         sources = tuple(self._pooled(source, node) for source in sources)
         affines = [self._affine(source, node) for source in sources]
         values = [source.value for source in sources]
         if step.operation == "multiply" and len(sources) == 2:
             return self._multiplied(node, values, affines)
         if step.operation not in _SIGNS:
-            raise _refusal(node, f"computes {step.operation!r}. {_EXPECTED}")
+            raise refusal(node, f"computes {step.operation!r}. {EXPECTED}")
         signs = _SIGNS[step.operation](len(sources))
         bounds = [self._bounds(value) for value in values]
         factors, meaning = common_sum(affines, signs, bounds)
@@ -219,7 +211,7 @@ class _Converter:
     def _multiplied(self, node: Node, values: list[int], affines: list[Affine]) -> Quantity:
         one, other = affines
         if one.offset.any() or other.offset.any():
-            raise _refusal(
+            raise refusal(
                 node, "multiplies numbers whose integers have a zero point. Expected none."
             )
         period = int(np.lcm(len(one.factor), len(other.factor)))
@@ -235,7 +227,7 @@ class _Converter:
         sources = tuple(self._pooled(source, node) for source in sources)
         meaning = joined_meaning([self._affine(s, node) for s in sources], step)
         if meaning is None:
-            raise _refusal(
+            raise refusal(
                 node,
                 "joins numbers of different scales along another axis than the channels. Expected "
                 "one scale: a DiscreteActivation after it in place of those before it.",
@@ -250,11 +242,9 @@ class _Converter:
         step: Pad = node.step  # type: ignore[assignment]
         source = self._pooled(source, node)
         affine = self._affine(source, node)
-        zero = _zero_point(affine)
+        zero = zero_point(affine)
         if zero is None or zero[1] != 1:
-            raise _refusal(
-                node, "pads with 0, which no integer stands for. Expected a list with 0."
-            )
+            raise refusal(node, "pads with 0, which no integer stands for. Expected a list with 0.")
         low, high = self._bounds(source.value)
         bounds = Range(min(low, zero[0]), max(high, zero[0]))
         value = self._emit(Padded(step, zero[0]), node, bounds, source.value)
@@ -285,7 +275,7 @@ class _Converter:
     def _affine(self, source: Quantity, node: Node) -> Affine:
         affine = source.meaning.affine
         if affine is None:
-            raise _refusal(
+            raise refusal(
                 node,
                 "reads the results of a function, which lie on no grid. Expected numbers on a "
                 "list: put a quantal.DiscreteActivation between the function and this layer.",
@@ -316,7 +306,7 @@ class _Converter:
     def _emit(self, step: IntegerStep, node: Node, bounds: Range, *sources: int) -> int:
         """Append a node, and return the number of its value."""
         if min(bounds) < -LIMIT or max(bounds) > LIMIT:
-            raise _refusal(
+            raise refusal(
                 node,
                 f"can sum up to {max(map(abs, bounds)):,}. Expected at most {LIMIT:,}, since "
                 "accumulators are int32. Put its inputs or its weights on shorter lists.",
@@ -329,7 +319,7 @@ class _Converter:
         if isinstance(step, Products | Largest | Total):
             return step.window.size
         if isinstance(step, Joined):
-            return step.count * sum(step.lengths)
+            return step.parts * sum(step.lengths)
         if isinstance(step, Padded):
             return step.pad.size
         if isinstance(step, Copied):
@@ -342,118 +332,16 @@ class _Converter:
         )
 
 
-class _Sums(NamedTuple):
-    """The parts of a product of integers.
-
-    Attributes:
-        product: The float product.
-        integers: Its weights as integers.
-        steps: What an integer 1 stands for among the weights of each output.
-        affine: What an integer of the inputs stands for.
-    """
-
-    product: Product
-    integers: Integers
-    steps: Floats
-    affine: Affine
-
-    def step(self, node: Node) -> tuple[Products, Meaning]:
-        """Return the integer step, and what its sums stand for."""
-        window, outputs = self.product.window, len(self.integers)
-        factor = self._factor_of_outputs(node)
-        scale = self.product.scale * self.steps
-        has_padding = not taps_of(window).valid.all()
-        offset, bias, zero, multiple = self.affine.offset, self.product.bias, 0, 1
-        if offset.any() and (has_padding or len(set(offset.tolist())) > 1):
-            point = _zero_point(self.affine)
-            if point is None:
-                raise _refusal(
-                    node,
-                    "pads with 0, which no integer or half an integer among its inputs stands for. "
-                    "Expected padding='valid', or inputs on a list with 0.",
-                )
-            zero, multiple = point
-        elif offset.any():
-            bias = bias + scale * offset[0] * self.integers.sum(axis=1)
-        meaning = Meaning(
-            (Affine(scale * factor / multiple, np.broadcast_to(bias, outputs) * 1.0),)
-        )
-        return Products(window, self.integers, zero, multiple), meaning
-
-    def _factor_of_outputs(self, node: Node) -> Floats:
-        """Return what an integer 1 of the inputs stands for, for each output."""
-        window, factor = self.product.window, self.affine.factor
-        if (factor == factor[0]).all():
-            return np.full(window.out_channels, factor[0])
-        if window.groups == window.in_channels and window.in_channels % len(factor) == 0:
-            of_inputs = np.resize(factor, window.in_channels)
-            return np.repeat(of_inputs, window.out_channels // window.groups)
-        raise _refusal(
-            node,
-            "adds up inputs of different scales. Expected one scale for all of them: a "
-            "DiscreteActivation before it with axis=None.",
-        )
-
-
-def _bounds_of_products(step: Products, inputs: Range) -> Range:
-    """Return the smallest and the largest sum that can occur."""
-    low, high = (step.multiple * end - step.zero for end in inputs)
-    if not taps_of(step.window).valid.all():
-        low, high = min(low, 0), max(high, 0)
-    weights = step.weights
-    positive = np.maximum(weights, 0).sum(axis=1), np.minimum(weights, 0).sum(axis=1)
-    up = positive[0] * high + positive[1] * low
-    down = positive[0] * low + positive[1] * high
-    return Range(int(down.min()), int(up.max()))
+def _affine_of(product: Product) -> Affine:
+    """Return a product element by element as a map of each channel."""
+    weights = product.weights
+    numbers = weights.numbers if isinstance(weights, Listed) else weights
+    return Affine(product.scale * numbers[:, 0], np.asarray(product.bias, np.float64))
 
 
 def _ends(factor: Integers, bounds: Range) -> Range:
     products = np.stack([factor * bounds.low, factor * bounds.high])
     return Range(int(products.min()), int(products.max()))
-
-
-def _zero_point(affine: Affine) -> tuple[int, int] | None:
-    """Return the integer that stands for 0 among so many times the integers; None for none."""
-    if (affine.factor == 0).any():
-        return None
-    zeros = -affine.offset / affine.factor
-    if np.ptp(zeros) > _WHOLE * max(1.0, float(np.abs(zeros).max())):
-        return None
-    zero = float(zeros[0])
-    for multiple in (1, 2):
-        if abs(multiple * zero - round(multiple * zero)) <= _WHOLE * max(1.0, abs(zero)):
-            return round(multiple * zero), multiple
-    return None
-
-
-def _grid(node: Node, step: Nearest) -> Grid:
-    multiples = multiples_of(step.levels)
-    if multiples is None:
-        raise _refusal(
-            node,
-            f"has the list {shown(step.levels)}. Expected values that are integers times one step, "
-            f"none beyond {LARGEST} of it.",
-        )
-    scale = np.asarray(step.scale, np.float64)
-    return Grid(step.levels, scale[:1] if (scale == scale[0]).all() else scale, *multiples)
-
-
-def _input(graph: Graph, index: int) -> IntegerInput:
-    """Return an input: integers of the list that its only readers put it on, or pixels."""
-    shape = graph.inputs[index]
-    readers = [node for node in graph.nodes if index in node.sources]
-    steps = [node.step for node in readers if isinstance(node.step, Nearest)]
-    if not readers or len(steps) < len(readers):
-        return IntegerInput(shape, PIXELS, None)
-    grids = [_grid(node, node.step) for node in readers]  # type: ignore[arg-type]
-    first = grids[0]
-    if not all(map(first.is_like, grids[1:])):
-        return IntegerInput(shape, PIXELS, None)
-    return IntegerInput(shape, first.bounds, first)
-
-
-def _meaning_of_grid(grid: Grid) -> Meaning:
-    return Meaning((Affine(grid.step * grid.scale, np.zeros(len(grid.scale))),))
 
 
 def _way(rounding: Thresholds | Requantization) -> str:
@@ -463,14 +351,6 @@ def _way(rounding: Thresholds | Requantization) -> str:
     return "shift" if is_shift else "multiplier and shift"
 
 
-def _refusal(node: Node, why: str) -> ValueError:
-    return ValueError(f"The layer {node.name!r} {why}")
-
-
-_EXPECTED = (
-    "Expected layers that integers can compute: Dense, convolutions, pooling, normalization, Add, "
-    "Concatenate, padding, and functions that rise before a DiscreteActivation."
-)
 _OUTPUT_BITS = 29
 """Rescaled outputs take so many bits and a sign, so that they are finer than a float32."""
 _SIGNS: dict[str, Callable[[int], Floats]] = {

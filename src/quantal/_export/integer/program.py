@@ -34,7 +34,9 @@ class Grid(NamedTuple):
 
     def is_like(self, other: "Grid") -> bool:
         """Return whether another grid has the same values."""
-        return all(np.array_equal(one, another) for one, another in zip(self, other, strict=True))
+        return self.step == other.step and all(
+            np.array_equal(one, another) for one, another in zip(self[:3], other[:3], strict=True)
+        )
 
     def nearest(self, numbers: Floats) -> Integers:
         """Return the integers that stand for the nearest values.
@@ -107,7 +109,8 @@ class Activation(NamedTuple):
         name: The name of the layer.
         value: The number of the value.
         grid: Its list and scale.
-        way: How it is rounded: by thresholds, or by multiplier and shift.
+        way: How it is rounded: "thresholds", "shift", "multiplier and shift"; or "the input",
+            whose codes are given.
     """
 
     name: str

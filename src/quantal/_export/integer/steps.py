@@ -182,20 +182,20 @@ class Multiplied(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Parts of several arrays are put behind each other, `count` times.
+    """Parts of several arrays are put behind each other.
 
     Attributes:
-        count: The number of parts that each array has.
+        parts: The number of parts that each array has.
         lengths: The numbers in a part of each array.
     """
 
-    count: int
+    parts: int
     lengths: tuple[int, ...]
 
     def run(self, *arrays: Integers) -> Integers:
         """Return the joined arrays, shape (samples, size)."""
-        parts = [x.reshape(len(x), self.count, -1) for x in arrays]
-        return np.concatenate(parts, axis=2).reshape(len(arrays[0]), -1)
+        by_part = [x.reshape(len(x), self.parts, -1) for x in arrays]
+        return np.concatenate(by_part, axis=2).reshape(len(arrays[0]), -1)
 
 
 class Padded(NamedTuple):

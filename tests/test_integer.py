@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from conftest import on_one_backend
-from quantal import Discrete, DiscreteActivation, Scale, Values, to_integer
+from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values, to_integer
 from quantal._export.graph.steps import Function, Window
 from quantal._export.integer.meaning import Affine, Meaning, uniform
 from quantal._export.integer.multiples import multiples_of
@@ -166,17 +166,42 @@ SCALES = np.array([0.1137, 0.2371, 0.3119]).reshape(1, 1, 1, 3)
 
 
 def test_channels_of_their_own_scale(random):
-    """A scale for each channel passes a depthwise convolution, and no other."""
+    """Any scales of channels pass a depthwise convolution; others multiply small ratios in."""
     start = [keras.Input((5, 5, 3)), DiscreteActivation("signed:4", scale="learned", axis=-1)]
     depthwise = Discrete(layers.DepthwiseConv2D(3, padding="same"), "ternary")
     model = keras.Sequential([*start, depthwise, DiscreteActivation("signed:8")])
     model.layers[0].set_scale(SCALES)
     integer = to_integer(model)
     assert integer.compare(random.normal(size=(8, 5, 5, 3))).is_exact
+    ratios = keras.Sequential([*start, convolution("ternary"), DiscreteActivation("signed:8")])
+    ratios.layers[0].set_scale(np.array([0.5, 0.25, 0.75]).reshape(1, 1, 1, 3))
+    assert to_integer(ratios).compare(random.normal(size=(8, 5, 5, 3))).is_exact
     refused = keras.Sequential([*start, convolution("ternary")])
     refused.layers[0].set_scale(SCALES)
     with pytest.raises(ValueError, match=r"'conv2d.*' adds up inputs of different scales"):
         to_integer(refused)
+
+
+def test_multipliers_between_layers(random):
+    """Signs and powers of two on codes, and offsets of channels, become part of the next sums."""
+    start = [keras.Input((4, 4, 3)), layers.Rescaling(1 / 16, [-3.0, 0.0, 2.0])]
+    model = keras.Sequential(
+        [
+            *start,
+            convolution("ternary", 5),
+            layers.ReLU(),
+            DiscreteActivation("unsigned:6"),
+            LearnableMultiplier([1, -1, 0.5, -2], axis=-1),
+            layers.Flatten(),
+            Discrete(layers.Dense(3), "ternary"),
+            DiscreteActivation("signed:8"),
+        ]
+    )
+    randomize(model, random)
+    pixels = random.integers(256, size=(16, 4, 4, 3))
+    comparison = to_integer(model).compare(pixels)
+    assert comparison.is_exact
+    assert len(np.unique(model.predict(pixels, verbose=0))) > 5
 
 
 def sequential(*rest):

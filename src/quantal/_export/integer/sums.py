@@ -6,6 +6,7 @@ import numpy as np
 
 from quantal._export.graph.steps import Floats, Node, Product
 from quantal._export.integer.meaning import Affine, Meaning
+from quantal._export.integer.multiples import MOST_STEPS, multiples_of
 from quantal._export.integer.refusal import refusal
 from quantal._export.integer.steps import Integers, Products, Range, taps_of
 
@@ -31,11 +32,10 @@ class Sums(NamedTuple):
     def step(self, node: Node) -> tuple[Products, Meaning]:
         """Return the integer step, and what its sums stand for."""
         window, outputs = self.product.window, len(self.integers)
-        factor = self._factor_of_outputs(node)
+        integers, factor = self._with_one_scale(node)
         scale = self.product.scale * self.steps
-        has_padding = not taps_of(window).valid.all()
         offset, bias, zero, multiple = self.affine.offset, self.product.bias, 0, 1
-        if offset.any() and (has_padding or len(set(offset.tolist())) > 1):
+        if offset.any() and not taps_of(window).valid.all():
             point = zero_point(self.affine)
             if point is None:
                 raise refusal(
@@ -45,25 +45,47 @@ class Sums(NamedTuple):
                 )
             zero, multiple = point
         elif offset.any():
-            bias = bias + scale * offset[0] * self.integers.sum(axis=1)
+            bias = bias + scale * (self.integers * self._of_inputs(offset, node)).sum(axis=1)
         meaning = Meaning(
             (Affine(scale * factor / multiple, np.broadcast_to(bias, outputs) * 1.0),)
         )
-        return Products(window, self.integers, zero, multiple), meaning
+        return Products(window, integers, zero, multiple), meaning
 
-    def _factor_of_outputs(self, node: Node) -> Floats:
-        """Return what an integer 1 of the inputs stands for, for each output."""
+    def _with_one_scale(self, node: Node) -> tuple[Integers, Floats]:
+        """Return weights that meet inputs of one scale, and that scale for each output.
+
+        Scales of channels that are small multiples of one, such as signs and powers of two,
+        are multiplied into the weights; others stay where each output sees one channel.
+        """
         window, factor = self.product.window, self.affine.factor
         if (factor == factor[0]).all():
-            return np.full(window.out_channels, factor[0])
-        if window.groups == window.in_channels and window.in_channels % len(factor) == 0:
-            of_inputs = np.resize(factor, window.in_channels)
-            return np.repeat(of_inputs, window.out_channels // window.groups)
-        raise refusal(
-            node,
-            "adds up inputs of different scales. Expected one scale for all of them: a "
-            "DiscreteActivation before it with axis=None.",
-        )
+            return self.integers, np.full(window.out_channels, factor[0])
+        if window.groups == window.in_channels:
+            return self.integers, self._of_inputs(factor, node)[:, 0]
+        multiples = multiples_of(factor)
+        if multiples is None or np.abs(multiples.integers).max() > MOST_STEPS:
+            raise refusal(
+                node,
+                "adds up inputs of different scales. Expected one scale for all of them: a "
+                "DiscreteActivation before it with axis=None; or scales that are integers times "
+                f"one, none beyond {MOST_STEPS} of it.",
+            )
+        ratios = self._of_inputs(multiples.integers.astype(np.float64), node).astype(np.int64)
+        return self.integers * ratios, np.full(window.out_channels, multiples.step)
+
+    def _of_inputs(self, numbers: Floats, node: Node) -> Floats:
+        """Return the numbers of the channels that each weight meets, shape (outputs, inputs)."""
+        window = self.product.window
+        if window.in_channels % len(numbers):
+            raise refusal(
+                node,
+                "adds up inputs whose scales differ between positions. Expected one scale for each "
+                "channel at most.",
+            )
+        by_group = np.resize(numbers, (window.groups, window.in_channels // window.groups))
+        taps = window.kernel_height * window.kernel_width
+        rows = np.repeat(by_group, window.out_channels // window.groups, axis=0)
+        return np.tile(rows, taps)
 
 
 def bounds_of_products(step: Products, inputs: Range) -> Range:

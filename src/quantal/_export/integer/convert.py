@@ -109,7 +109,7 @@ class _Converter:
             sources = [self._quantities[source] for source in node.sources]
             convert = _CONVERSIONS.get(type(node.step))
             if convert is None:
-                raise refusal(node, f"is the step {type(node.step).__name__}. {EXPECTED}")
+                raise refusal(node, f"has no integer form ({type(node.step).__name__}). {EXPECTED}")
             self._quantities.append(convert(self, node, *sources))
         outputs = [self._output(value, shape) for value, shape in self._graph.outputs]
         return IntegerProgram(self._inputs, self._nodes, outputs, self._activations)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantal._core.numbers.values import Values
 from quantal._export.graph.steps import Floats
@@ -30,9 +31,14 @@ def codes_of(numbers: Floats, levels: Floats, scale: Floats) -> Integers:
         scale: Shape (period,), above 0.
     """
     with np.errstate(over="ignore"):
-        scales = np.tile(scale.astype(np.float32), numbers.shape[-1] // len(scale))
-        ratios = numbers.astype(np.float32) * (np.float32(1) / scales)
+        factors = np.tile(_reciprocal(scale), numbers.shape[-1] // len(scale))
+        ratios = numbers.astype(np.float32) * factors
     return np.searchsorted(Values(levels).midpoints, ratios, side="right")
+
+
+def _reciprocal(scale: Floats) -> NDArray[np.float32]:
+    """Return what the layer multiplies by: 1 / scale, rounded to float32."""
+    return np.float32(1) / scale.astype(np.float32)
 
 
 def thresholds_of(
@@ -91,9 +97,9 @@ def requantization_of(
     clipped = meaning.clipped
     if clipped is None or (np.diff(integers) != 1).any():
         return None
-    step = (levels[-1] - levels[0]) / (integers[-1] - integers[0]) * scale
+    step = (levels[-1] - levels[0]) / (integers[-1] - integers[0])
     period = math.lcm(len(clipped.factor), len(scale))
-    steps = np.resize(step, period)
+    to_steps = np.resize(_reciprocal(scale).astype(np.float64) / step, period)
     # A level is its integer times the step, as `multiples_of` made it.
     limits = np.array(
         [
@@ -104,7 +110,7 @@ def requantization_of(
     if (limits != limits[:, :1]).any():
         return None
     low, high = (int(integers[code]) for code in limits[:, 0])
-    factor, offset = (np.resize(numbers, period) / steps for numbers in clipped[:2])
+    factor, offset = (np.resize(numbers, period) * to_steps for numbers in clipped[:2])
     return fixed_point(factor, offset, bounds, Range(low, high))
 
 

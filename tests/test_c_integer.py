@@ -20,7 +20,7 @@ from quantal._export.c_integer.checking import checked, drawn_codes
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.program import IntegerSource
 from quantal._export.object_size import object_size
-from test_integer import CONVNETS, _numbers_from_numpy, convnet, graph  # noqa: F401
+from test_integer import CONVNETS, _numbers_from_numpy, convnet, graph, pooled_sums  # noqa: F401
 
 # The reference is compared with Keras on every backend, and the C with the reference on one.
 pytestmark = on_one_backend
@@ -75,6 +75,12 @@ def test_graphs(tmp_path, random):
         "OUTPUT_2_SCALE 0.0199999996f",
     ):
         assert f"#define NET_{name}" in text
+
+
+@needs_gcc
+def test_pooled_sums(tmp_path, random):
+    report = exported(pooled_sums(random), tmp_path, check=False)
+    assert vectors_pass(report.paths[0], *SANITIZED)
 
 
 ENCODINGS = {

@@ -138,7 +138,7 @@ def test_another_rounding_is_reported(random):
 def graph(random):
     """Two inputs, a sum of different scales, a concatenation, borders, several outputs."""
     one, two = keras.Input((6, 6, 2)), keras.Input((6, 6, 2))
-    a = DiscreteActivation("signed:4", scale="learned")(one)
+    a = DiscreteActivation("signed:4", scale="learned", name="first")(one)
     b = DiscreteActivation("unsigned:5")(layers.Rescaling(1 / 16)(two))
     left = convolution("ternary", 3, padding="same")(a)
     right = convolution("binary", 3, padding="same", scale=PER_OUTPUT)(b)
@@ -147,7 +147,9 @@ def graph(random):
     joined = DiscreteActivation("signed:6", scale="learned")(layers.ZeroPadding2D(1)(joined))
     end = layers.Flatten()(layers.AveragePooling2D(2)(joined))
     outputs = [Discrete(layers.Dense(3), "ternary")(end), layers.Cropping2D(1)(summed)]
-    return randomize(keras.Model([one, two], outputs), random)
+    model = randomize(keras.Model([one, two], outputs), random)
+    model.get_layer("first").set_scale(0.0437)
+    return model
 
 
 def test_graphs(random):
@@ -160,6 +162,28 @@ def test_graphs(random):
     assert comparison.largest < 1e-5
     for ours, keras_s in zip(integer.predict(x), model(x), strict=True):
         assert ours.shape == tuple(keras_s.shape)
+
+
+def pooled_sums(random):
+    """Sums are pooled as they are, since no activation follows: the smallest where scales fall."""
+    return randomize(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                convolution("ternary", 6),
+                layers.BatchNormalization(),
+                layers.MaxPooling2D(),
+            ]
+        ),
+        random,
+    )
+
+
+def test_pooled_sums(random):
+    model = pooled_sums(random)
+    expected = model.predict(PIXELS, verbose=0)
+    outputs = to_integer(model).predict(PIXELS)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5 * np.abs(expected).max())
 
 
 SCALES = np.array([0.1137, 0.2371, 0.3119]).reshape(1, 1, 1, 3)

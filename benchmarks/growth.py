@@ -7,15 +7,19 @@ The first command measures on one backend and adds a JSON row for each point: th
 median of several rounds, in seconds, and the least processor time of all threads together, which
 says more where other processes run (`--by processor`). n goes from 10^3 to `--largest` with 256
 values, K from 2 to 65,536 with 10^6 elements. Each work is repeated until a quarter of a second
-has passed.
+has passed. What floats take is measured in turn with it, in another order each round: a step of
+the plain layer, and a pass that adds 1 to each number.
 
-The second draws the rows, and prints a table of exponents. For n: the slope of a line through the
+The second draws the rows, and prints tables of exponents. For n: the slope of a line through the
 logarithms, of times less that of 10^3 elements, which is mostly overhead, from three times that on.
 For K: the slope over all K from 16 on; the logarithm of K itself has the slope 0.16 there, and
-what is linear has 1.
+what is linear has 1. Memory bends the times of floats, too, where tensors leave the caches, and
+where each one is asked of the system anew. So the last table has the ratio to floats, whose
+exponent is 0 if a list costs no more with more elements.
 """
 
 import argparse
+import gc
 import json
 import os
 import pathlib
@@ -42,6 +46,11 @@ GUIDE = 6e-10
 """The gray line of the picture takes so many seconds an element: it lies below the others."""
 
 WORKS = ("projection", "step", "codes", "save", "load", "nearest in NumPy", "list")
+FLOATS = {"projection": "float pass", "codes": "float pass", "step": "float step"}
+"""What is measured in turn with a work, and what its ratio is to."""
+
+SMALLEST = 3e5
+"""From so many elements on ratios are fitted: below, the overhead of calls differs."""
 
 
 def values_of(length):
@@ -60,20 +69,34 @@ def wait(result):
         result.block_until_ready()
 
 
-def seconds_of(work):
-    """The times of a work, after a first one that compiles."""
-    wait(work())
-    times, processor = [], []
-    while len(times) < 3 or (sum(times) < SECONDS and len(times) < MOST_ROUNDS):
-        start, begin = time.perf_counter(), time.process_time()
+def seconds_of(works):
+    """The times of each work, in turn in another order each round, after a first that compiles."""
+    for work in works.values():
         wait(work())
-        times.append(time.perf_counter() - start)
-        processor.append(time.process_time() - begin)
-    return {
-        "fastest": min(times),
-        "median": float(np.median(times)),
-        "processor": max(min(processor), 1e-6),
-    }
+    times, processor = ({name: [] for name in works} for _ in range(2))
+    order, random = list(works), np.random.default_rng(0)
+    rounds, began = 0, time.perf_counter()
+    while rounds < 3 or (
+        rounds < MOST_ROUNDS and time.perf_counter() - began < SECONDS * len(works)
+    ):
+        rounds += 1
+        random.shuffle(order)
+        for name in order:
+            start, begin = time.perf_counter(), time.process_time()
+            wait(works[name]())
+            times[name].append(time.perf_counter() - start)
+            processor[name].append(time.process_time() - begin)
+    rows = {}
+    for name in works:
+        row = rows[name] = {
+            "fastest": min(times[name]),
+            "median": float(np.median(times[name])),
+            "processor": max(min(processor[name]), 1e-6),
+        }
+        floats = times.get(FLOATS.get(name))
+        if floats is not None:
+            row["ratio"] = float(np.median(np.divide(times[name], floats)))
+    return rows
 
 
 def works_of(elements, length, folder):
@@ -91,14 +114,19 @@ def works_of(elements, length, folder):
     model = keras.Sequential([keras.Input((rows,)), layer])
     model.compile("adam", "mse")
     x, y = np.ones((4, rows), "float32"), np.zeros((4, units), "float32")
+    plain = keras.Sequential([keras.Input((rows,)), keras.layers.Dense(units, use_bias=False)])
+    plain.compile("adam", "mse")
     latent = keras.ops.convert_to_tensor(layer.discrete_parameters[0].latent)
     array = keras.ops.convert_to_numpy(latent)
     path = os.path.join(folder, "model.quantal")
     projected = compiled(projection_of(numbers).nearest)
+    passed = compiled(lambda tensor: tensor + 1.0)
     ascending = numbers.tolist()
     return {
         "projection": lambda: projected(latent),
+        "float pass": lambda: passed(latent),
         "step": lambda: model.train_on_batch(x, y),
+        "float step": lambda: plain.train_on_batch(x, y),
         "codes": lambda: layer.codes,
         "save": lambda: quantal.save(model, path),
         "load": lambda: quantal.load(path),
@@ -107,22 +135,33 @@ def works_of(elements, length, folder):
     }
 
 
-def measure(path, largest, names):
+def groups_of(works, names, against):
+    """The works that are measured in turn: what is compared with the same floats, or one alone."""
+    wanted = [name for name in names if name != "list" or against == "K"]
+    for floats in dict.fromkeys(FLOATS.get(name, name) for name in wanted):
+        group = [name for name in wanted if FLOATS.get(name, name) == floats]
+        yield {name: works[name] for name in dict.fromkeys([*group, floats])}
+
+
+def measure(path, largest, names, directions):
     """Add the rows of one backend to a file."""
     import keras
 
     points = [("n", size, LENGTH) for size in SIZES if size <= largest]
     points += [("K", ELEMENTS, length) for length in LENGTHS]
+    points = [point for point in points if point[0] in directions]
     with tempfile.TemporaryDirectory() as folder, open(path, "a", encoding="utf-8") as rows:
         for against, size, length in points:
-            for name, work in works_of(size, length, folder).items():
-                if name not in names or (name == "list" and against == "n"):
-                    continue
-                row = {"backend": keras.config.backend(), "work": name, "against": against}
-                row |= {"n": size, "K": length, **seconds_of(work)}
-                print(json.dumps(row), file=rows, flush=True)
-                print(json.dumps(row), flush=True)
+            works = works_of(size, length, folder)
+            for group in groups_of(works, names, against):
+                for name, times in seconds_of(group).items():
+                    row = {"backend": keras.config.backend(), "work": name, "against": against}
+                    row |= {"n": size, "K": length, **times}
+                    print(json.dumps(row), file=rows, flush=True)
+                    print(json.dumps(row), flush=True)
+            del works
             keras.backend.clear_session()
+            gc.collect()
 
 
 def curves_of(rows, by):
@@ -130,8 +169,9 @@ def curves_of(rows, by):
     curves = {}
     for row in rows:
         curve = curves.setdefault((row["against"], row["work"], row["backend"]), {})
-        curve[row[row["against"]]] = row[by]
-    return {key: tuple(np.array(sorted(curve.items())).T) for key, curve in curves.items()}
+        if by in row:
+            curve[row[row["against"]]] = row[by]
+    return {key: tuple(np.array(sorted(curve.items())).T) for key, curve in curves.items() if curve}
 
 
 def exponent_of(against, sizes, times):
@@ -159,6 +199,37 @@ def table_of(curves):
     return "\n".join(lines)
 
 
+def ratios_of(rows):
+    """A Markdown table of ratios to floats, and their exponents against n."""
+    medians, fastest = curves_of(rows, "ratio"), curves_of(rows, "fastest")
+    sizes_shown = [10**6, 10**7, 10**8]
+    lines = [
+        "| work / floats | backend | exponent of medians | of the fastest | "
+        + " | ".join(f"ratio at 10^{len(str(size)) - 1}" for size in sizes_shown)
+        + " | fitted |",
+        "|---" * (5 + len(sizes_shown)) + "|",
+    ]
+    for (against, work, backend), (sizes, ratios) in sorted(medians.items()):
+        if against != "n":
+            continue
+        by_size = dict(zip(*fastest[against, FLOATS[work], backend], strict=True))
+        times = dict(zip(*fastest[against, work, backend], strict=True))
+        of_fastest = np.array([times[size] / by_size[size] for size in sizes])
+        fitted = sizes >= SMALLEST
+        if fitted.sum() < 3:
+            continue
+        slopes = [
+            np.polyfit(np.log(sizes[fitted]), np.log(numbers[fitted]), 1)[0]
+            for numbers in (ratios, of_fastest)
+        ]
+        shown = dict(zip(sizes, ratios, strict=True))
+        cells = [f"{work} / {FLOATS[work]}", backend, *(f"{slope:+.3f}" for slope in slopes)]
+        cells += [f"{shown[size]:.2f}" if size in shown else "-" for size in sizes_shown]
+        cells.append(f"{int(sizes[fitted].min()):,} to {int(sizes.max()):,}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def draw(curves, path, by):
     """Draw time against n and K, with a line for each work and a style for each backend."""
     import matplotlib as mpl
@@ -169,6 +240,7 @@ def draw(curves, path, by):
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", sharey=True)
     colors = dict(zip(WORKS, plt.get_cmap("tab10").colors, strict=False))
+    colors |= {"float step": "black", "float pass": "silver"}
     styles = {"jax": "-", "tensorflow": "--", "torch": ":"}
     titles = {
         "n": f"elements n, with {LENGTH} values",
@@ -176,7 +248,7 @@ def draw(curves, path, by):
     }
     for axis, (against, title) in zip(axes, titles.items(), strict=True):
         for (direction, work, backend), (sizes, times) in sorted(curves.items()):
-            if direction == against:
+            if direction == against and (direction == "n" or work not in FLOATS.values()):
                 axis.loglog(sizes, times, styles[backend], color=colors[work], marker=".")
         axis.set_xlabel(title)
         axis.grid(alpha=0.3)
@@ -199,15 +271,18 @@ def main():
     parser.add_argument("--rows", type=pathlib.Path, required=True)
     parser.add_argument("--largest", type=float, default=1e7)
     parser.add_argument("--work", action="append", choices=WORKS, help="measure only this")
+    parser.add_argument("--against", action="append", choices=("n", "K"), help="not both")
     parser.add_argument("--by", choices=("fastest", "median", "processor"), default="fastest")
     parser.add_argument("--picture", type=pathlib.Path, help="draw the rows, measure nothing")
     arguments = parser.parse_args()
     if arguments.picture is None:
-        measure(arguments.rows, arguments.largest, arguments.work or WORKS)
+        directions = arguments.against or ("n", "K")
+        measure(arguments.rows, arguments.largest, arguments.work or WORKS, directions)
         return
     lines = arguments.rows.read_text(encoding="utf-8").splitlines()
-    curves = curves_of([json.loads(line) for line in lines], arguments.by)
-    print(table_of(curves))
+    rows = [json.loads(line) for line in lines]
+    curves = curves_of(rows, arguments.by)
+    print(table_of(curves), ratios_of(rows), sep="\n\n")
     draw(curves, arguments.picture, arguments.by)
 
 

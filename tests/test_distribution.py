@@ -292,12 +292,14 @@ model.compile(keras.optimizers.Adam(0.01), "mse")
 model.fit(x[part], y[part], batch, 4, verbose=0, callbacks=[quantal.callbacks.RefreshLists(4)])
 (parameter,) = quantal.parameters_of(model)
 assert parameter.latent.value.is_fully_replicated == (kind == "data")
-kernel, codes = np.asarray(listed.kernel), np.asarray(parameter.codes)
-numbers |= {"list": parameter.values.numbers, "list codes": codes, "list kernel": kernel}
+codes = np.asarray(parameter.codes)
 latents = multihost_utils.process_allgather(parameter.latent.value, tiled=True)
-for index, entry in enumerate(parameter.values.numbers):
-    if (codes == index).any():
-        np.testing.assert_allclose(entry, latents[codes == index].mean(), rtol=1e-5)
+parameter.refresh_values()  # Once more, by hand.
+for code, entry in enumerate(parameter.values.numbers):
+    if (codes == code).any():
+        np.testing.assert_allclose(entry, latents[codes == code].mean(), rtol=1e-5)
+numbers |= {"list": parameter.values.numbers, "list codes": parameter.codes}
+numbers["list kernel"] = np.asarray(listed.kernel)
 np.savez(path, **numbers)
 """
 

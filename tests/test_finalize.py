@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import quantal
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from models import ARGUMENTS
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of
 
@@ -169,3 +169,39 @@ def test_codes_of_another_version_are_refused():
     store["version"] = np.array(99)
     with pytest.raises(ValueError, match=r"packed codes of version 99\. Expected .* version 1"):
         layer.load_own_variables(store)
+
+
+@keras.saving.register_keras_serializable("quantal_test")
+class Counted(keras.initializers.Ones):
+    """An initializer that counts its calls."""
+
+    calls = 0
+
+    def __call__(self, shape, dtype=None):
+        Counted.calls += 1
+        return super().__call__(shape, dtype)
+
+
+def test_the_model_that_proves_a_config_draws_no_numbers():
+    dense = layers.Dense(2, bias_initializer=Counted())
+    model = keras.Sequential([keras.Input((3,)), Discrete(dense, [1, -1])])
+    Counted.calls = 0
+    quantal.finalize(model)
+    assert Counted.calls == 1  # In the model that it returns.
+
+
+@keras.saving.register_keras_serializable("quantal_test")
+class ReadsItsBias(layers.Dense):
+    """A layer that reads a number while it is built."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.first = float(numpy(self.bias.value)[0])
+
+
+@on_one_backend
+def test_a_layer_that_reads_numbers_in_build_is_finalized():
+    model = keras.Sequential([keras.Input((3,)), ReadsItsBias(2), LearnableMultiplier([1, -1])])
+    model.layers[0].bias.assign([1, 2])
+    final = quantal.finalize(model)
+    assert numpy(final.layers[0].bias).tolist() == [1, 2]

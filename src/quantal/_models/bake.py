@@ -10,6 +10,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
+from quantal._core.tensors.kept import nothing_kept
 from quantal._models.clone import Clone, clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 from quantal._models.finalize import trainable
@@ -103,9 +104,7 @@ def plain_copy(
     _refuse_other_calls(model)
     for parameter in parameters_of(model):
         parameter.check_finite()
-    listed = ByIdentity(
-        [(parameter.latent, whole_array(parameter.weight)) for parameter in parameters_of(model)]
-    )
+    listed = ByIdentity([(parameter.latent, parameter) for parameter in parameters_of(model)])
 
     def replace_discrete(layer: keras.Layer, _: object) -> Replacement | None:
         if isinstance(layer, LearnableMultiplier):
@@ -120,7 +119,8 @@ def plain_copy(
     def set_weights() -> None:
         for old_variable, new_variable in clone.pairs:
             if old_variable in listed:
-                new_variable.assign(listed[old_variable])
+                with nothing_kept():  # Else the old model would keep a second one of its size.
+                    new_variable.assign(whole_array(listed[old_variable].weight))
             else:
                 copy_value(old_variable, new_variable)
             if factors and old_variable in factors:

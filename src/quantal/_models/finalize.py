@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, own_variables
+from quantal._core.keras_internals import flatten_layers, own_variables, variables_without_numbers
 from quantal._core.parameter import parameters_of
 from quantal._core.processes import written_once
 from quantal._models.clone import Clone, clone_replacing, copy_value
@@ -138,17 +138,29 @@ def _is_discrete(layer: keras.Layer) -> bool:
 
 
 def _remade(model: keras.Model) -> keras.Model:
-    """Return what Keras makes of a model's config, as it does of a file's."""
+    """Return what Keras makes of a model's config, as it does of a file's.
+
+    Its variables have no numbers, which would be a third of all memory, unless a layer reads them.
+    """
+    try:
+        with variables_without_numbers(lambda variable: None):
+            return _deserialized(model)
+    except Exception:  # Of any type: the classes may be anybody's. With numbers it is said again.
+        pass
+    try:
+        return _deserialized(model)
+    except Exception as error:
+        _refuse(model, str(error), error)
+
+
+def _deserialized(model: keras.Model) -> keras.Model:
+    """Return a model of the same config and classes."""
     classes = {kind.__name__: kind for kind in map(class_of, flatten_layers(model))}
     others = {
         name: kind for name, kind in classes.items() if not kind.__module__.startswith("keras.")
     }
-    try:
-        config = without_compile_config(keras.saving.serialize_keras_object(model))
-        new = keras.saving.deserialize_keras_object(config, others, safe_mode=False)
-    except Exception as error:  # Of any type: the classes may be anybody's.
-        _refuse(model, str(error), error)
-    return new
+    config = without_compile_config(keras.saving.serialize_keras_object(model))
+    return keras.saving.deserialize_keras_object(config, others, safe_mode=False)
 
 
 def _slots(model: keras.Model) -> list[Any]:

@@ -47,6 +47,7 @@ _models                 inputs
 _models.calibration     samples products flow calibrate
 _models                 compile_like weight_decay finalize plain_activation bake
 _models                 noise_evaluation rules
+_models                 activation_rules
 _models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
 _models                 multiplications summary_row summary_table summary

@@ -466,6 +466,23 @@ def operation_name(operation: Any) -> str | None:
     return kind.__name__.lower() if kind.__module__ == "keras.src.ops.numpy" else None
 
 
+def activation_operation(operation: Any) -> str | None:
+    """Return the name of an operation of a graph that is an activation function, such as "relu".
+
+    It is that of the class in lower case; None for a layer or an operation of another kind.
+    """
+    name = type(operation).__name__.lower()
+    is_activation = type(operation).__module__ == "keras.src.ops.nn" and (
+        hasattr(keras.activations, name) or name in ("hardtanh", "hardsigmoid", "leakyrelu")
+    )
+    return name if is_activation or operation_name(operation) == "sign" else None
+
+
+def operations_of(model: keras.Model) -> list[Any]:
+    """Return the layers and operations of a model's graph; none for a subclassed model."""
+    return list(getattr(graph_of(model), "operations", []))
+
+
 def inputs_of_graph(model: keras.Model) -> list[Any]:
     """Return the symbolic inputs of a model's graph; none for a subclassed model."""
     return list(getattr(getattr(model, "_functional", model), "inputs", []))

@@ -6,6 +6,7 @@ import keras
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.knapsack import Choice
+from quantal._models.activation_rules import calibrate_activations, with_activations
 from quantal._models.calibration.calibrate import calibrate as calibrate_model
 from quantal._models.calibration.flow import Models
 from quantal._models.calibration.samples import Samples
@@ -31,9 +32,10 @@ def discretize(
     bits: float | None = None,
     values: Any = None,
     data: Any = None,
+    activations: Any = None,
     verbose: int = 1,
 ) -> keras.Model:
-    """Return a new model with the weights that the rules name on lists.
+    """Return a new model with the weights that the rules name on lists, and maybe activations.
 
     Use it on a trained model before fine-tuning, or on a new one. The old model is left
     as it is. Each new weight starts at the value nearest to the trained one; latents
@@ -94,6 +96,19 @@ def discretize(
             are targets and the model is compiled with a loss; else by how far its outputs move, as
             their mean square distance relative to their variance. The sum over kernels is least,
             exactly. Then the model is calibrated as with `calibrate`.
+        activations: Which activations take listed values: a `DiscreteActivation` is put in a new
+            graph behind them, or for them where it computes the same alone (a ReLU on a list from
+            0, a hard_tanh or sign on ±1). With samples (`calibrate` or `data`) their scales start
+            at the fit to these, else at that to the first training batch.
+
+            - A list, a preset's name or `Values`: for every activation but those of outputs:
+              layers such as ReLU and Activation, arguments `activation=` of Dense layers and
+              convolutions, operations such as `keras.ops.relu`. Softmax stays.
+            - A mapping from expressions on the names of layers to the same, to None, or to a
+              mapping with `"values"` and optionally `"scale"`, `"estimator"` and `"axis"`. The
+              first expression with a match decides.
+
+            Rules for weights may then be left out. The scale is `"auto"` where none is named.
         verbose: 1 shows the progress of a measurement and a calibration, 0 nothing.
 
     Returns:
@@ -101,7 +116,8 @@ def discretize(
 
     Raises:
         TypeError: The model is no Keras model, or the samples are neither arrays nor batches.
-        ValueError: It is not built; a rule names no weight; a layer cannot be reached,
+        ValueError: It is not built; a rule names no weight or no activation; a layer cannot be
+            reached,
             uses LoRA or is quantized; a list, scale or estimator is not valid; there are no
             samples, or a number of theirs is not finite; a budget is below the smallest size that
             the menu allows, or arguments of the two ways are mixed.
@@ -116,34 +132,43 @@ def discretize(
     """
     check_model(model)
     limit = limit_of(budget, bits, values, data)
-    if limit is None and rules is None:
+    _refuse_contradictions(rules, limit, calibrate, activations)
+    choices: ByIdentity[Choice] = ByIdentity()
+    samples = None if calibrate is None else Samples(calibrate, _batch_of(model))
+    labelled = None if limit is None else labelled_samples(data, _batch_of(model))
+    model = trainable(model)
+    if activations is not None:
+        model = with_activations(model, activations)
+        if samples is not None or labelled is not None:
+            calibrate_activations(model, samples or labelled.inputs)
+    if limit is not None and labelled is not None:
+        samples = labelled.inputs
+        menu = Menu(rules, values, scale, estimator, keep_ends)
+        specs, choices = chosen(model, menu, limit, labelled, verbose)
+    elif rules is None:
+        specs = ByIdentity()
+    else:
+        specs = specs_of(model, rules, scale, estimator, keep_ends)
+    new, targets = put_on_lists(model, specs)
+    for target in targets:
+        if target.variable in choices:
+            target.parameter.note_choice(choices[target.variable])
+    if samples is not None and targets:
+        calibrate_model(Models(new, model), targets, samples, verbose)
+    return new
+
+
+def _refuse_contradictions(rules: Any, limit: Any, calibrate: Any, activations: Any) -> None:
+    if limit is None and rules is None and activations is None:
         raise ValueError(
             "discretize has neither rules nor a budget. Expected rules, such as 'ternary', or "
-            "budget= or bits= with values= and data=."
+            "budget= or bits= with values= and data=, or activations=."
         )
     if limit is not None and calibrate is not None:
         raise ValueError(
             "calibrate came with a budget. Expected data alone, with which the model is also "
             "calibrated. Leave calibrate out."
         )
-    choices: ByIdentity[Choice] = ByIdentity()
-    samples = None if calibrate is None else Samples(calibrate, _batch_of(model))
-    if limit is None:
-        model = trainable(model)
-        specs = specs_of(model, rules, scale, estimator, keep_ends)
-    else:
-        labelled = labelled_samples(data, _batch_of(model))
-        samples = labelled.inputs
-        model = trainable(model)
-        menu = Menu(rules, values, scale, estimator, keep_ends)
-        specs, choices = chosen(model, menu, limit, labelled, verbose)
-    new, targets = put_on_lists(model, specs)
-    for target in targets:
-        if target.variable in choices:
-            target.parameter.note_choice(choices[target.variable])
-    if samples is not None:
-        calibrate_model(Models(new, model), targets, samples, verbose)
-    return new
 
 
 def _batch_of(model: keras.Model) -> int | None:

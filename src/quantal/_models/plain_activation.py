@@ -1,5 +1,7 @@
 """A discrete activation as a plain Keras layer: steps at thresholds, by Keras's own operations."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -46,9 +48,9 @@ def _steps(numbers: Tensor, values: Values, scale: NDArray[np.float32]) -> Tenso
     rank = len(numbers.shape)
     thresholds, levels = scaled_steps(values, scale, rank)
     if len(thresholds) <= LONGEST_CHAIN:
-        result = ops.zeros_like(numbers) + levels[0]
+        result = ops.zeros_like(numbers) + _constant(levels[0])
         for threshold, level in zip(thresholds, levels[1:], strict=True):
-            result = ops.where(numbers >= threshold, level, result)
+            result = ops.where(numbers >= _constant(threshold), _constant(level), result)
         return result
     is_single = thresholds[0].size == 1
     if is_single:
@@ -71,7 +73,13 @@ def _searched(
     rows = np.arange(int(np.prod(sizes)), dtype=np.int32).reshape(sizes)
     passed = ops.cast(ops.zeros_like(numbers), "int32")
     for halving in reversed(range(halvings)):
-        position = passed + (rows * padded.shape[-1] + 2**halving - 1)
-        is_above = numbers >= ops.take(padded.ravel(), position)
+        position = passed + _constant(rows * padded.shape[-1] + 2**halving - 1)
+        is_above = numbers >= ops.take(_constant(padded.ravel()), position)
         passed = passed + ops.cast(is_above, "int32") * 2**halving
-    return ops.take(listed.ravel(), passed + rows * listed.shape[-1])
+    position = passed + _constant(rows * listed.shape[-1])
+    return ops.take(_constant(listed.ravel()), position)
+
+
+def _constant(array: NDArray[Any]) -> Any:
+    """Return a constant of a graph: a number or a tensor; PyTorch's compiler takes no array."""
+    return array.item() if array.size == 1 else ops.convert_to_tensor(array)

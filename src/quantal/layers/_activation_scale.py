@@ -103,7 +103,9 @@ class ActivationScale:
         self._state.begin(scales)
         self._batches.assign(1.0)
 
-    def observe(self, inputs: Tensor, weights: Tensor, projection: Projection) -> None:
+    def observe(
+        self, inputs: Tensor, weights: Tensor, projection: Projection, fits_all: bool = False
+    ) -> None:
         """Move the scale by a training batch.
 
         A batch without a number that says anything, such as one of zeros, changes nothing. A
@@ -113,13 +115,17 @@ class ActivationScale:
             inputs: The batch: float32.
             weights: How often each input counts: float32 tensor that broadcasts over them.
             projection: The list.
+            fits_all: Whether also the fits of later batches count, and not of the first alone.
         """
         batch = _Batch(ops.stop_gradient(inputs), weights, projection, self._shape)
         batches, start = (ops.convert_to_tensor(v) for v in (self._batches, self._start))
         is_first = batches < 0.5
-        if self._method == "learned":
+        rate: Tensor
+        if fits_all and self._method in ("learned", "least_squares"):
+            estimate, rate = batch.fitted(), 1.0 / (batches + 1.0)
+        elif self._method == "learned":
             estimate = ops.cond(is_first, batch.fitted, lambda: start)
-            rate: Tensor = 1.0
+            rate = 1.0
         else:
             estimate = {
                 "least_squares": lambda: ops.cond(

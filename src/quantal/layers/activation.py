@@ -1,6 +1,7 @@
 """DiscreteActivation: what flows through a network takes the nearest listed values."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -92,6 +93,7 @@ class DiscreteActivation(keras.layers.Layer):
         self.axis = _checked_axis(axis, self.scale)
         self._resolved_scale = resolve_activation_scale(self.scale, self.values)
         self._scale: ActivationScale | None = None
+        self._follows = False
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -149,10 +151,10 @@ class DiscreteActivation(keras.layers.Layer):
         if self._scale is None:
             listed = forward(numbers, projection, is_training, None)
         else:
-            if is_training and self.trainable:
+            if self._follows or (is_training and self.trainable):
                 # Not an argument: a graph would keep it as one of what bake puts in this place.
                 weights = _weights_of(mask_of(inputs), len(numbers.shape))
-                self._scale.observe(numbers, weights, projection)
+                self._scale.observe(numbers, weights, projection, fits_all=self._follows)
             # Not a quotient: XLA rounds those otherwise than NumPy does, and products alike.
             numbers = numbers * (1.0 / self._scale.value())
             listed = forward(numbers, projection, is_training, None)
@@ -189,6 +191,26 @@ class DiscreteActivation(keras.layers.Layer):
             ValueError: The layer has no scale or is not built, or a number is not positive.
         """
         self._built_scale().set(scale)
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Let calls in the block move the scale, in inference too, to the mean of all their fits.
+
+        Use it to calibrate a trained model: call it on some batches within. The calls may not be
+        compiled, as those of `predict` are. A layer without a scale stays as it is.
+
+        >>> import numpy as np
+        >>> layer = DiscreteActivation("unsigned:8", scale="learned")
+        >>> with layer.following():
+        ...     _ = layer(np.linspace(0, 510, 99, dtype="float32"))
+        >>> round(float(layer.scale_value()), 2)
+        2.0
+        """
+        self._follows = True
+        try:
+            yield
+        finally:
+            self._follows = False
 
     def _built_scale(self) -> ActivationScale:
         if self._resolved_scale is None:

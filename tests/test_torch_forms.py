@@ -30,6 +30,7 @@ LAYERS = {
     "learned scales of inputs": {"values": FOUR, "scale": Scale("learned", axis=0)},
     "computed scale": {"values": FOUR, "scale": "least_squares"},
     "learned list": {"values": Values(FOUR, learnable=True)},
+    "learned list of twelve": {"values": Values(LONG[::-1][:12], learnable=True)},
     "long learned list": {"values": Values(LONG, learnable=True), "scale": "learned"},
     "lists per channel": {"values": Values(ROWS, axis=-1), "scale": "learned"},
     "lists per input": {"values": Values(ROWS[:4], axis=0)},

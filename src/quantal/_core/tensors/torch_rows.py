@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from quantal._core.tensors.blocks import block_form, blocks, in_blocks, row_blocks
+from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
+
+_FEW = 8
+"""The gradients of so few numbers are summed by a comparison with each; a look-up of ranks and
+counting them take as long as ten comparisons."""
 
 _LONGEST_COUNT = 15
 """Up to so many steps, a comparison with each costs no more than a search among them."""
@@ -40,7 +45,7 @@ def _levels_of_channels(x: Tensor, thresholds: Tensor, levels: Tensor, axis: int
     view = x.contiguous().view((channels, -1) if is_first else (-1, channels, inner))
     broadcast = (channels, 1) if is_first else (1, channels, 1)
     rows = torch.arange(channels, dtype=torch.int32).view(broadcast)
-    out = torch.empty(view.shape, dtype=levels.dtype)
+    out = unwritten(view.shape, str(levels.dtype).removeprefix("torch."))
     table = levels.reshape(-1)
     columns = [t.contiguous().view(broadcast) for t in thresholds.unbind(1)]
     search = _Search(thresholds) if steps > _LONGEST_COUNT else None
@@ -130,8 +135,12 @@ def _entry_class() -> Any:
         @staticmethod
         def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
             ascending, thresholds, x = ctx.saved_tensors
+            is_plainly_computed = is_plain(upstream) and not torch.is_grad_enabled()
+            if is_plainly_computed and len(ascending) == 1 and ascending.numel() <= _FEW:
+                total = _sums_of_few(x, thresholds[0].tolist(), upstream)
+                return upstream, total.view(ascending.shape), None, None, None
             ranks = _ranks(ascending, thresholds, x, ctx.axis)
-            if torch.is_grad_enabled() or not is_plain(upstream):
+            if not is_plainly_computed:
                 zeros = torch.zeros(ascending.numel(), dtype=upstream.dtype)
                 total = zeros.index_add(0, ranks.view(-1), upstream.reshape(-1))
             else:
@@ -139,6 +148,27 @@ def _entry_class() -> Any:
             return upstream, total.view(ascending.shape), None, None, None
 
     return Entry
+
+
+def _sums_of_few(x: Tensor, thresholds: list[float], upstream: Tensor) -> Tensor:
+    """Return the sum of the gradients at each number of a short list, float32.
+
+    A comparison with each threshold says which elements have a number: they need no ranks.
+    """
+    import torch
+
+    total = torch.zeros(len(thresholds) + 1, dtype=torch.float64)
+    tensors = x.contiguous().view(-1), upstream.contiguous().view(-1)
+    for numbers, gradient, passed, next_passed, part in blocks(("float32",) * 3, *tensors):
+        passed.fill_(1.0)
+        for rank in range(len(thresholds) + 1):
+            # The elements from this number on without those from the next one on; NaN is the first.
+            if rank < len(thresholds):
+                torch.ge(numbers, thresholds[rank], out=next_passed)
+                passed.sub_(next_passed)
+            total[rank] += torch.mul(passed, gradient, out=part).sum()
+            passed, next_passed = next_passed, passed
+    return total.float()
 
 
 def _ranks(ascending: Tensor, thresholds: Tensor, x: Tensor, axis: int) -> Tensor:

@@ -303,6 +303,7 @@ def test_powers_of_two_alone():
         ({"estimator": "argmax_straight_through"}, "for each value of the list and each input"),
         ({"estimator": "gumbel_softmax"}, "Expected one for tensors without latents"),
         ({"values": Values([1, 2], learnable=True)}, "learnable list for an activation"),
+        ({"values": Values([1, 2], noise=0.1)}, "noise for an activation"),
         ({"scale": Scale(axis="output")}, "Give -1"),
         ({"scale": Scale(axis=1), "axis": 2}, "Give the axis to the layer alone"),
         ({"scale": "other"}, "activations 'percentile'"),

@@ -247,6 +247,11 @@ class DiscreteActivation(keras.layers.Layer):
 
 def _checked_values(identifier: ValuesLike) -> Values:
     values = Values.get(identifier)
+    if values.noise is not None:
+        raise ValueError(
+            "values has noise for an activation. Expected a list without: noise is drawn around "
+            "weights alone. Leave out noise=."
+        )
     if values.learnable:
         raise ValueError(
             "values is a learnable list for an activation. Expected a fixed one. Leave out "

@@ -14,6 +14,7 @@ from quantal._export.integer.meaning import Affine, Meaning, uniform
 from quantal._export.integer.multiples import multiples_of
 from quantal._export.integer.rounding import codes_of, requantization_of, thresholds_of
 from quantal._export.integer.steps import Products, Range
+from quantal._export.integer.sums import bounds_of_products
 
 PIXELS = np.random.default_rng(0).integers(256, size=(16, 8, 8, 1))
 
@@ -338,6 +339,14 @@ def test_multiples():
         np.testing.assert_allclose(multiples.integers * multiples.step, numbers, rtol=1e-6)
     for numbers in ([1, 2**0.5], [1, 40000], Values.get("nf4").numbers):
         assert multiples_of(np.asarray(numbers)) is None
+
+
+@on_one_backend
+def test_bounds_hold_before_all_is_added():
+    """Inputs from 5 to 7: the last product takes away again what the first two add."""
+    window = Window(1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    step = Products(window, np.array([[2, 3, -4]]))
+    assert bounds_of_products(step, Range(5, 7)) == (-28, 35)
 
 
 @on_one_backend

@@ -205,7 +205,8 @@ class _Converter:
         bounds = [self._bounds(value) for value in values]
         factors, meaning = common_sum(affines, signs, bounds)
         ends = [_ends(factor, each) for factor, each in zip(factors, bounds, strict=True)]
-        total = Range(sum(e.low for e in ends), sum(e.high for e in ends))
+        # With 0, so that sums fit before all are added, too.
+        total = Range(sum(min(e.low, 0) for e in ends), sum(max(e.high, 0) for e in ends))
         return Quantity(self._emit(WeightedSum(factors), node, total, *values), meaning)
 
     def _multiplied(self, node: Node, values: list[int], affines: list[Affine]) -> Quantity:

@@ -89,14 +89,13 @@ class Sums(NamedTuple):
 
 
 def bounds_of_products(step: Products, inputs: Range) -> Range:
-    """Return the smallest and the largest sum that can occur."""
-    low, high = (step.multiple * end - step.zero for end in inputs)
-    if not taps_of(step.window).valid.all():
-        low, high = min(low, 0), max(high, 0)
-    weights = step.weights
-    positive = np.maximum(weights, 0).sum(axis=1), np.minimum(weights, 0).sum(axis=1)
-    up = positive[0] * high + positive[1] * low
-    down = positive[0] * low + positive[1] * high
+    """Return the smallest and the largest sum that can occur, also before all are added."""
+    ends = [step.multiple * end - step.zero for end in inputs]
+    # Padding adds 0, and so does an input that is still to be added.
+    low, high = min(*ends, 0), max(*ends, 0)
+    positive = np.maximum(step.weights, 0).sum(axis=1)
+    negative = np.minimum(step.weights, 0).sum(axis=1)
+    up, down = positive * high + negative * low, positive * low + negative * high
     return Range(int(down.min()), int(up.max()))
 
 

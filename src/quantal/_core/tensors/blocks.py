@@ -358,8 +358,8 @@ def _searched(thresholds: NDArray[np.float32], levels: NDArray[Any], layout: Lay
     padded = np.append(thresholds, np.full(beyond, np.inf, np.float32))
     reached = np.append(levels, np.full(beyond, levels[-1]))
     if layout.halvings > 1:
-        tensors = (Constant(array)() for array in (padded, reached, layout.start))
-        return _Tables(scaling, buckets, *tensors, layout.halvings)
+        padded, reached, start = (Constant(array)() for array in (padded, reached, layout.start))
+        return _Tables(scaling, buckets, padded, reached, start, layout.halvings)
     padded = padded[layout.start]
     reached = np.stack([reached[layout.start], reached[layout.start + 1]], axis=-1).ravel()
     return _Tables(scaling, buckets, Constant(padded)(), Constant(reached)())

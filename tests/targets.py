@@ -207,7 +207,7 @@ COLUMNS = {name: functools.partial(exported, name) for name in TARGETS} | {
 }
 """The columns by their names: all targets of `quantal.export`, and what else takes a model."""
 
-INTEGER_COLUMNS = ("c_integer", "to_integer", "litert_int8", "qonnx")
+INTEGER_COLUMNS = ("c_integer", "to_integer", "litert_int8", "qonnx", "verilog_module")
 """What these take flows in integers: the rows stand between activations on a list."""
 
 ON_TENSORFLOW = ("onnx", "onnx_fast", "openvino", "litert", "litert_int8")

@@ -518,6 +518,32 @@ def test_litert_int8_runs_as_integers(tmp_path, random):
     assert {number for codes in listed for number in np.abs(codes).ravel()} == {126, 63}
 
 
+@only_tensorflow
+@pytest.mark.filterwarnings("ignore")
+def test_litert_int8_has_the_steps_of_discrete_activations(tmp_path, random):
+    """Sums lie on a grid here, so many are on the middle between two values."""
+    values, scale = quantal.Values, quantal.Scale("learned", power_of_two=True)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            quantal.DiscreteActivation(values.signed(8, 1 / 32)),
+            quantal.Discrete(layers.Conv2D(8, 3), "ternary"),
+            quantal.DiscreteActivation(values.unsigned(4, 0.5)),
+            quantal.Discrete(layers.Conv2D(8, 3), [1, -1, 0.5, -0.5]),
+            quantal.DiscreteActivation("ternary", scale=scale),
+            layers.Flatten(),
+            quantal.Discrete(layers.Dense(5), "binary"),
+        ]
+    )
+    model.layers[4].set_scale(2.0)
+    report = quantal.export(model, tmp_path / "m.tflite", "litert_int8")
+    # What is left is the rounding of the outputs.
+    assert report.largest < 0.02
+    model = keras.Sequential([keras.Input((3,)), quantal.DiscreteActivation("binary", name="a")])
+    with pytest.raises(ValueError, match=r"'a' has 2 values that LiteRT's integers do not hold"):
+        quantal.export(model, tmp_path / "m.tflite", "litert_int8")
+
+
 def test_litert_int8_refuses_what_it_cannot_hold(tmp_path):
     model = quantal.discretize(dense(), [1, 0.7, np.pi / 9, -0.2], scale=None)
     message = "has no even steps" if BACKEND == "tensorflow" else "Set|load with KERAS_BACKEND=tens"

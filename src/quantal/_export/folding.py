@@ -1,6 +1,6 @@
 """Make the plain model that is exported, its multipliers folded into their neighbours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +16,8 @@ from quantal._export.precision import in_float32
 from quantal._models.bake import plain_clone
 from quantal._models.finalize import trainable
 from quantal._models.parts import Replacement
+from quantal._models.plain_activation import plain_activation
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
@@ -23,7 +25,10 @@ Factors = ByIdentity[NDArray[np.float32]]
 """Factors on weights, by their variables; each broadcasts over its weight."""
 
 
-def folded(model: keras.Model) -> keras.Model:
+def folded(
+    model: keras.Model,
+    activation: Callable[[DiscreteActivation], keras.layers.Layer] = plain_activation,
+) -> keras.Model:
     """Return a plain model that computes what a discrete model computes in inference.
 
     It is like that of `quantal.bake`, but for runtimes: a `LearnableMultiplier` of signs,
@@ -34,6 +39,7 @@ def folded(model: keras.Model) -> keras.Model:
 
     Args:
         model: A built model.
+        activation: Returns the plain layer that takes the place of a discrete activation.
     """
     model = trainable(model)
     factors: Factors = ByIdentity()
@@ -57,7 +63,7 @@ def folded(model: keras.Model) -> keras.Model:
             plain = layers.Rescaling(constant.tolist(), name=name, dtype=dtype)
         return Replacement(plain, plain, [])
 
-    return in_float32(plain_clone(model, replace, factors))
+    return in_float32(plain_clone(model, replace, factors, activation=activation))
 
 
 def _numbers(multiplier: LearnableMultiplier) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import flatten_layers, own_variables
 from quantal._core.parameter import LATENT_SUFFIX, parameters_of
 from quantal._core.tensors.distributed import whole_array
+from quantal._core.types import Tensor
 from quantal._export.folding import folded
 from quantal._export.grid import grid_of
 from quantal._export.inputs import inputs_of
@@ -21,11 +22,15 @@ from quantal._export.litert import convert_to_litert
 from quantal._export.target import Written
 from quantal._models.inputs import arrays_in_order
 from quantal._models.typical_inputs import typical_inputs
+from quantal._models.walk import activations_of
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import Discrete, unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
 _LARGEST = 127
 """The largest int8 of a weight: LiteRT's are symmetric."""
+_MOST_LEVEL = 255
+"""The most steps of an activation's list from 0 on."""
 _ROUNDING = 1.0
 """The converter's numbers may be so far from multiples of integers: it rounds them."""
 _SAMPLES = 64
@@ -62,12 +67,46 @@ def write_litert_int8(model: keras.Model, path: pathlib.Path, inputs: Any = None
             "TensorFlow. Save with quantal.save, load with KERAS_BACKEND=tensorflow and export "
             "there, or export to '.c'."
         )
+    _refuse_recurrent_layers(model)
     _refuse_uneven_lists(model)
-    plain = folded(model)
+    plain = folded(model, rounded_to_int8)
     samples = arrays_in_order(model, typical_inputs(model, _SAMPLES) if inputs is None else inputs)
-    file = _with_exact_weights(_converted(plain, samples), _kernels(plain, model))
+    file = _with_exact_weights(
+        _converted(plain, samples), _kernels(plain, model), tie=int(bool(activations_of(model)))
+    )
     path.write_bytes(file)
     return Written([path])
+
+
+def rounded_to_int8(layer: DiscreteActivation) -> keras.layers.Activation:
+    """Return an activation whose results LiteRT's converter holds as int8 with the list's step.
+
+    Raises:
+        ValueError: The list is no row of even steps that int8 holds with a 0, or it has a scale for
+            each channel.
+    """
+    levels, scale = layer.values.ascending, layer.scale_value()
+    grid = grid_of(levels, _MOST_LEVEL) if levels.ndim == 1 and scale.size == 1 else None
+    integers = np.zeros(1, np.int64) if grid is None else grid.integers
+    low, high = int(integers[0]), int(integers[-1])
+    begin, end = (-128, 127) if low < 0 else (0, _MOST_LEVEL)
+    if grid is None or (np.diff(integers) != 1).any() or low < begin or high > end:
+        raise ValueError(
+            f"The layer {layer.name!r} has {levels.shape[-1]} values that LiteRT's integers do not "
+            "hold: one scale, even steps and a 0 on them, from -128 to 127 or from 0 to 255. "
+            "Expected Values.unsigned(8, 1 / 64), Values.signed(4), 'ternary' or the like. Export "
+            "to '.c' with the target 'c_integer', which holds ±1, too."
+        )
+    step = float(grid.step) * float(scale.ravel()[0])
+    fake = importlib.import_module("tensorflow").quantization.fake_quant_with_min_max_args
+
+    def rounded(x: Tensor) -> Tensor:
+        x = fake(x, begin * step, end * step)
+        if (low, high) == (begin, end):
+            return x
+        return fake(keras.ops.clip(x, low * step, high * step), begin * step, end * step)
+
+    return keras.layers.Activation(rounded, name=layer.name)
 
 
 class _Kernel(NamedTuple):
@@ -80,6 +119,17 @@ class _Kernel(NamedTuple):
 
     path: str
     integers: NDArray[np.int64]
+
+
+def _refuse_recurrent_layers(model: keras.Model) -> None:
+    """Refuse layers with which LiteRT's converter to integers fails, or ends the program."""
+    for layer in flatten_layers(model):
+        if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
+            raise ValueError(
+                f"The layer {layer.name!r} is of the class {type(layer).__name__}, which LiteRT's "
+                "converter does not turn into integers. Expected layers without a state. Export to "
+                "'.c', which holds recurrent layers."
+            )
 
 
 def _refuse_uneven_lists(model: keras.Model) -> None:
@@ -118,7 +168,7 @@ def _kernels(plain: keras.Model, model: keras.Model) -> list[_Kernel]:
                 continue
             name = wrappers.get(layer, layer).name, latent.name.removesuffix(LATENT_SUFFIX)
             rows = np.ones((1, 1), np.float32)
-            if name in plain_weights:
+            if name in plain_weights and len(latent.shape) > 1:
                 rows = _outputs_first(*plain_weights[name])
             kernels.append(_Kernel(parameters[latent].path, _integers(rows)))
     return kernels
@@ -166,8 +216,14 @@ def _converted(plain: keras.Model, samples: Sequence[NDArray[Any]]) -> bytes:
     )
 
 
-def _with_exact_weights(file: bytes, kernels: Sequence[_Kernel]) -> bytes:
+def _with_exact_weights(file: bytes, kernels: Sequence[_Kernel], tie: int = 0) -> bytes:
     """Return a file whose weights are multiples of their lists' integers.
+
+    Args:
+        file: The converter's file.
+        kernels: The integers.
+        tie: What is added to each bias, in units far below a product's: 1 makes the larger value
+            win on the middle between two, where LiteRT rounds away from 0.
 
     Raises:
         ValueError: The converter changed a weight by more than its rounding.
@@ -176,7 +232,7 @@ def _with_exact_weights(file: bytes, kernels: Sequence[_Kernel]) -> bytes:
     model = tools.convert_bytearray_to_object(bytearray(file))
     missing = list(kernels)
     for graph in model.subgraphs:
-        products = _Products(model.buffers, graph.tensors)
+        products = _Products(model.buffers, graph.tensors, tie)
         for operator in graph.operators:
             if _kind(model, operator) in _PRODUCTS:
                 kernel = products.set_exactly(operator, missing)
@@ -204,11 +260,13 @@ class _Products:
     Args:
         buffers: The file's buffers.
         tensors: The graph's tensors.
+        tie: What is added to each bias.
     """
 
-    def __init__(self, buffers: Any, tensors: Any) -> None:
+    def __init__(self, buffers: Any, tensors: Any, tie: int) -> None:
         self._buffers = buffers
         self._tensors = tensors
+        self._tie = tie
         # By how much the scales of a weight have become larger, by the tensor's number.
         self._ratios: dict[int, NDArray[np.float64]] = {}
 
@@ -227,6 +285,8 @@ class _Products:
         tensor = self._tensors[number]
         data = self._buffers[tensor.buffer].data
         if tensor.type != _INT8 or data is None or tensor.quantization.scale is None:
+            return None
+        if not len(tensor.shape):  # A constant factor.
             return None
         scale = np.asarray(tensor.quantization.scale, np.float64)
         axis = int(tensor.quantization.quantizedDimension)
@@ -255,9 +315,8 @@ class _Products:
             return
         scale = np.asarray(tensor.quantization.scale, np.float64)
         numbers = np.frombuffer(bytes(data), np.int32) / ratio
-        self._buffers[tensor.buffer].data = np.frombuffer(
-            np.round(numbers).astype(np.int32).tobytes(), np.uint8
-        )
+        rounded = np.round(numbers).astype(np.int32) + np.int32(self._tie)
+        self._buffers[tensor.buffer].data = np.frombuffer(rounded.tobytes(), np.uint8)
         tensor.quantization.scale = (scale * ratio[: len(scale)]).astype(np.float32)
 
 

@@ -69,6 +69,7 @@ def plain_clone(
     factors: Mapping[object, NDArray[np.float32]] | None = None,
     *,
     compiles: bool = False,
+    activation: Callable[[DiscreteActivation], keras.layers.Layer] = plain_activation,
 ) -> keras.Model:
     """Return a copy of a model with ordinary weights in place of discrete ones.
 
@@ -77,8 +78,9 @@ def plain_clone(
         replace: Alike.
         factors: Alike.
         compiles: Alike.
+        activation: Alike.
     """
-    return plain_copy(model, replace, factors, compiles=compiles).model
+    return plain_copy(model, replace, factors, compiles=compiles, activation=activation).model
 
 
 def plain_copy(
@@ -87,6 +89,7 @@ def plain_copy(
     factors: Mapping[object, NDArray[np.float32]] | None = None,
     *,
     compiles: bool = False,
+    activation: Callable[[DiscreteActivation], keras.layers.Layer] = plain_activation,
 ) -> Clone:
     """Clone a model with ordinary weights in place of discrete ones.
 
@@ -96,6 +99,7 @@ def plain_copy(
         factors: Arrays that weights are multiplied by, as a `ByIdentity` of their
             variables.
         compiles: Whether the clone of a compiled model is compiled, too.
+        activation: Returns the plain layer that takes the place of a discrete activation.
 
     Raises:
         ValueError: A number of a parameter is not finite, or a layer's class computes in a
@@ -110,7 +114,7 @@ def plain_copy(
         if isinstance(layer, LearnableMultiplier):
             return replace(layer)
         if isinstance(layer, DiscreteActivation):
-            plain = plain_activation(layer)
+            plain = activation(layer)
             return Replacement(plain, plain, [])
         return None
 

@@ -1,6 +1,6 @@
 """Split a listed weight into few bits to multiply with, and a factor behind the sums."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,10 @@ class Split(NamedTuple):
 def split_weight(parameter: Parameter, *, scalable: bool) -> Split:
     """Return what a weight is multiplied with: few bits, where its list and scale allow."""
     values = parameter.values
-    scale: NDArray[np.float64] = np.asarray(
+    scale: NDArray[Any] = np.asarray(
         1 if parameter.scale is None else whole_array(parameter.scale), np.float64
     )
-    listed = np.asarray(whole_array(parameter.listed_values), np.float64)
+    listed: NDArray[Any] = np.asarray(whole_array(parameter.listed_values), np.float64)
     numbers = np.asarray(values.numbers, np.float64)
     if scalable and fixed_point_of(numbers).width > _FEW_BITS and values.channels is None:
         grid = grid_of(values.numbers, _MOST_INTEGER)

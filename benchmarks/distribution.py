@@ -42,7 +42,6 @@ ENGINES = {
     "PyTorch, one process": ("torch", "none", 1, 1),
     "PyTorch, one process, reversed batches": ("torch", "reversed", 1, 1),
     "PyTorch, DistributedDataParallel, 2 processes": ("torch", "data", 2, 1),
-    "PyTorch, the same under torch.compile (aot_eager)": ("torch", "compiled", 2, 1),
 }
 
 
@@ -148,9 +147,6 @@ def train_with_loop(kind, index, processes, steps):
 
     model = network()
     replica = torch.nn.parallel.DistributedDataParallel(model) if processes > 1 else model
-    if kind == "compiled":
-        # What is traced decides which gradients are reduced; to generate code would take minutes.
-        replica = torch.compile(replica, backend="aot_eager")
     trained = [v.value for v in model.trainable_variables]
     optimizer = torch.optim.Adam(trained, 0.01, eps=1e-7)
     x, y = (torch.from_numpy(array) for array in data(kind))

@@ -435,8 +435,6 @@ def test_engines_end_where_one_device_does():
         pytest.skip("benchmarks are not beside the package")
     command = [sys.executable, str(program), "--backend", keras.backend.backend()]
     command += ["--steps", "30", "--json"]
-    # Not what is compiled, which takes minutes: a smaller model is, above.
-    command += ["--engine", "reversed", "--engine", "devices", "--engine", "processes"]
     run = subprocess.run(
         command, env=environment_of(), capture_output=True, text=True, check=True, timeout=550
     )

@@ -101,7 +101,7 @@ def measured(model: keras.Model, images: np.ndarray) -> dict:
 
 
 def kernels(model: keras.Model) -> list[keras.Variable]:
-    return [w for w in model.weights if w.name in ("kernel", "bias")]
+    return [w for w in model.weights if w.name in ("kernel", "kernel_latent", "bias")]
 
 
 def main() -> None:

@@ -292,15 +292,19 @@ def on_images(*branches, shape=(5, 6, 4)):
 
 
 def residual():
-    """A block with a shortcut, whose normalization is read twice, and one that is read once."""
+    """Blocks with shortcuts: what several layers read is neither folded nor overwritten."""
 
     def block(x):
-        normal = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x))
-        y = layers.ReLU()(normal)
-        y = layers.BatchNormalization()(Discrete(layers.Conv2D(4, 1), "ternary")(y))
-        return layers.Add()([y, normal, x])
+        y = layers.Conv2D(4, 3, padding="same")(x)
+        normal = layers.BatchNormalization()(y)
+        z = layers.BatchNormalization()(Discrete(layers.Conv2D(4, 1), "ternary")(normal))
+        return layers.Add()([layers.ReLU()(z), layers.ReLU()(normal), y, x])
 
-    return on_images(block)
+    def padded(x):
+        zeros = layers.ZeroPadding2D(1)(x)
+        return layers.Subtract()([layers.DepthwiseConv2D(1)(zeros), zeros])
+
+    return on_images(block, padded)
 
 
 def operating():
@@ -548,7 +552,7 @@ def test_functions(tmp_path, random):
 def test_graphs(tmp_path, random):
     texts = assert_all_same({name: build() for name, build in GRAPHS.items()}, tmp_path, random)
     # A normalization is part of the product before it, unless something else reads between.
-    assert len(re.findall(r"^    product_", texts["residual"], re.MULTILINE)) == 2
+    assert len(re.findall(r"^    product_", texts["residual"], re.MULTILINE)) == 4
     # Zeros around an image are a step only where no convolution follows.
     assert re.search(r"^    pad_", texts["moving"], re.MULTILINE)
     assert not re.search(r"^    pad_", texts["convolving"], re.MULTILINE)

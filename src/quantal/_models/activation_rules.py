@@ -73,7 +73,12 @@ def with_activations(model: keras.Model, activations: Any, scale: Any = "auto") 
     """
     _refuse_subclassed(model)
     clone = clone_replacing(model, lambda layer, _: None)
-    clone.set_state(lambda: [copy_value(*pair) for pair in clone.pairs] and None)
+
+    def set_weights() -> None:
+        for old, new_variable in clone.pairs:
+            copy_value(old, new_variable)
+
+    clone.set_state(set_weights)
     sites = list(_sites(clone.model))
     plan = _plan(clone.model, sites, activations, scale)
     new = _rebuilt(clone.model, plan)
@@ -296,7 +301,8 @@ def _rebuilt(model: keras.Model, plan: ByIdentity[_Planned]) -> keras.Model:
             models[operation] = _rebuilt_graph(operation, plan, same)
         return models[operation]
 
-    return same(model)  # type: ignore[no-any-return]
+    new: keras.Model = same(model)
+    return new
 
 
 def _rebuilt_graph(

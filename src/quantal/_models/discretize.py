@@ -139,8 +139,9 @@ def discretize(
     model = trainable(model)
     if activations is not None:
         model = with_activations(model, activations)
-        if samples is not None or labelled is not None:
-            calibrate_activations(model, samples or labelled.inputs)
+        inputs = samples if labelled is None else labelled.inputs
+        if inputs is not None:
+            calibrate_activations(model, inputs)
     if limit is not None and labelled is not None:
         samples = labelled.inputs
         menu = Menu(rules, values, scale, estimator, keep_ends)

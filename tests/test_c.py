@@ -14,6 +14,7 @@ from conftest import numpy, on_one_backend
 from quantal import Discrete, LearnableMultiplier, Scale, Values, parameters_of
 from quantal._export.c.functions import EXPRESSIONS
 from quantal._export.c.program import _Program
+from quantal._export.fidelity import Reference
 from quantal._export.graph.reader import read_graph
 from quantal._export.graph.steps import FUNCTIONS
 from quantal._export.operations import Operations
@@ -759,6 +760,18 @@ def test_what_a_sample_takes_is_counted(tmp_path):
     assert program.operations == Operations(
         additions=16 * 3 * 18 + 5 * 12 + 5 + 14 + 2, products=60 + 14, comparisons=48, functions=2
     )
+
+
+@on_one_backend
+def test_a_rounding_across_a_threshold_is_no_error():
+    """Where activations are on a list, Keras itself varies by a step, and a file may, too."""
+
+    def bound(activation):
+        model = chain_model((20,), layers.Dense(2000), activation, layers.Dense(2))
+        return Reference(model).bound(1e-4, 0.6)
+
+    assert 1e-3 < bound(quantal.DiscreteActivation("binary")) <= 0.5
+    assert bound(layers.Activation("tanh")) < 1e-3
 
 
 @needs_gcc

@@ -30,8 +30,9 @@ _MOST_VARIATION = 0.1
 _MOST_OVER_THRESHOLDS = 0.5
 """The same where activations are on lists: one that is rounded across a threshold moves outputs by
 more than roundings do, but outputs of a wrong file are unlike Keras's in all."""
-_TO_THRESHOLDS = np.float32(1 + 2**-12)
-"""A factor on inputs that moves some numbers across thresholds, as roundings do now and then."""
+_TO_THRESHOLDS = np.array([1 + 2**-12, 1 - 2**-12], np.float32)
+"""Factors of inputs in turn, which move some numbers across thresholds, as roundings do now and
+then. One factor for all would move no sum across 0."""
 _FLOATS = 2.0
 """At a lower precision, packed weights may be so many times as far off as float weights."""
 
@@ -146,7 +147,8 @@ class Reference:
             others.append(self._computed(arrays, 1))
         if self._has_thresholds:
             moved = [
-                array * _TO_THRESHOLDS if array.dtype.kind == "f" else array for array in arrays
+                array * np.resize(_TO_THRESHOLDS, array.shape) if array.dtype.kind == "f" else array
+                for array in arrays
             ]
             others.append(self._computed(moved, None))
         return max(difference(other, self._expected).largest for other in others)

@@ -65,7 +65,8 @@ def mlp():
             layers.BatchNormalization(),
             DiscreteActivation(Values.unsigned(4), scale="learned"),
             LearnableMultiplier([1, -1, 0.5, -0.5]),
-            Discrete(layers.Dense(8), [0.1, -0.1, 0.3, -0.3]),
+            # Their sums are exact, so that the sign of one near 0 is no matter of rounding.
+            Discrete(layers.Dense(8), [1, -1, 0.5, -0.5]),
             DiscreteActivation("binary"),
             Discrete(layers.Dense(5), "binary"),
             layers.Softmax(),
@@ -109,7 +110,7 @@ def moved(model, random):
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
         elif isinstance(layer, DiscreteActivation) and layer.scale is not None:
-            layer.set_scale(random.uniform(0.2, 0.5, layer.scale_value().shape))
+            layer.set_scale(random.choice([0.25, 0.5], layer.scale_value().shape))
     return model
 
 

@@ -237,6 +237,7 @@ def reason(text, folder):
     """Return what an error says came: without the way out, the path, and numbers of names."""
     text = re.sub(re.escape(folder) + r"[^:\s]*:?\s*", "", text)
     text = re.sub(r"_\d+(?=['/])", "", " ".join(text.split()))
+    text = re.sub(r", which the target '\w+' does not hold", "", text)
     text = re.sub(r"by \S+ of their spread", "by more than the bound", text)
     sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
     # What came is all parameters: which is no reason.
@@ -271,7 +272,8 @@ def page(cells):
     columns = list(next(iter(cells.values())))
     reasons = {}
     lines = [
-        f"| layer | {' | '.join(f'`{column}`' for column in columns)} |",
+        # A browser breaks long names at their underscores alone.
+        f"| layer | {' | '.join(column.replace('_', '_<wbr>') for column in columns)} |",
         "|---" * (1 + len(columns)) + "|",
     ]
     for row, of_row in cells.items():

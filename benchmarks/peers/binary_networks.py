@@ -77,13 +77,13 @@ def binarynet(keras, parts: Parts, normalized: Callable) -> list:
     ]  # fmt: skip
 
 
-def network(keras, name: str, parts: Parts):
-    """Return a network without training."""
+def network(keras, name: str, parts: Parts, momentum: float | None = None):
+    """Return a network without training; a momentum replaces that of larq's documentation."""
     body = {"tutorial": tutorial, "binarynet": binarynet}[name]
 
     def normalized():
-        momentum = SETTINGS[name].momentum
-        return keras.layers.BatchNormalization(scale=False, momentum=momentum)
+        kept = SETTINGS[name].momentum if momentum is None else momentum
+        return keras.layers.BatchNormalization(scale=False, momentum=kept)
 
     return keras.Sequential([keras.Input((28, 28, 1)), *body(keras, parts, normalized)])
 
@@ -161,6 +161,7 @@ def main(library: str, backend: str, run: Callable, ends: tuple[str, ...]) -> No
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--momentum", type=float, help="of batch normalization, another one")
     parser.add_argument("--validation", action="store_true", help="the last 10,000 for the test")
     parser.add_argument("--data", default=os.environ.get("FASHION_MNIST"))
     asked = parser.parse_args()
@@ -185,6 +186,7 @@ def main(library: str, backend: str, run: Callable, ends: tuple[str, ...]) -> No
         "epochs": asked.epochs,
         "images": len(data[0]),
         "validation": asked.validation,
+        "momentum": asked.momentum,
         "accuracy": round(100 * float((probabilities.argmax(axis=1) == test[1]).mean()), 2),
         **outcome.seconds,
         "bytes": outcome.bytes,

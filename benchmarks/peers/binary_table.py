@@ -10,8 +10,7 @@ import statistics
 import sys
 from collections import defaultdict
 
-NAMES = {"larq": "its own schedule", "finish": "Adam by default, `Finish()`"}
-SCHEDULE_OF_LARQ = "larq's schedule"
+NAMES = {"larq": "larq's schedule", "finish": "Adam by default, `Finish()`"}
 
 
 def verdict(accuracies: list[float], rival: list[float]) -> str:
@@ -25,30 +24,29 @@ def verdict(accuracies: list[float], rival: list[float]) -> str:
 
 
 def table(rows: list[dict]) -> str:
-    """Draw one row for each network, library and schedule."""
+    """Draw one row for each network, library and training."""
     groups = defaultdict(list)
     for row in rows:
-        groups[row["network"], row["library"], row["end"]].append(row)
+        groups[row["network"], row["library"], row["end"], row.get("momentum") or 1].append(row)
     lines = [
-        "| network | library | training | accuracy, mean (lowest to highest) | against larq "
-        "| time an epoch, larq = 1 | bytes |",
-        "|---|---|---|---|---|---|---|",
+        "| network | library | training | accuracy, mean (lowest to highest) | seeds "
+        "| against larq | time an epoch, larq = 1 | bytes |",
+        "|---" * 8 + "|",
     ]
-    for (network, library, end), group in sorted(groups.items()):
-        rival = groups[network, "larq", "larq"]
+    for (network, library, end, momentum), group in sorted(groups.items()):
+        rival = groups[network, "larq", "larq", 1]
         accuracies = [row["accuracy"] for row in group]
         span = f"{statistics.mean(accuracies):.2f} ({min(accuracies):.2f} to {max(accuracies):.2f})"
         seconds, unit = (
             statistics.median(s for r in part for s in r["processor_seconds_per_epoch"][1:])
             for part in (group, rival)
         )
-        is_larq = library == "larq"
-        against = "" if is_larq else verdict(accuracies, [row["accuracy"] for row in rival])
-        training = NAMES[end] if is_larq or end != "larq" else SCHEDULE_OF_LARQ
+        against = verdict(accuracies, [row["accuracy"] for row in rival])
+        training = NAMES[end] + (f", momentum {momentum}" if momentum < 1 else "")
         sizes = ", ".join(f"{size:,} {ending}" for ending, size in group[0]["bytes"].items())
         lines.append(
-            f"| {network} | {library} | {training} | {span} | {against} "
-            f"| {seconds / unit:.2f} | {sizes} |"
+            f"| {network} | {library} | {training} | {span} | {len(group)} "
+            f"| {'' if group is rival else against} | {seconds / unit:.2f} | {sizes} |"
         )
     return "\n".join(lines)
 

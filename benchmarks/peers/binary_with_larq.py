@@ -41,7 +41,7 @@ def sizes(model) -> dict[str, int]:
 def run(asked, data) -> binary_networks.Outcome:
     """Train as larq's documentation does."""
     keras.utils.set_random_seed(asked.seed)
-    model = binary_networks.network(keras, asked.network, parts())
+    model = binary_networks.network(keras, asked.network, parts(), asked.momentum)
     optimizer = binary_networks.optimizer_of_larq(keras, asked.network)
     model.compile(optimizer, "sparse_categorical_crossentropy")
     batch = binary_networks.SETTINGS[asked.network].batch

@@ -38,7 +38,7 @@ def sizes(model) -> dict[str, int]:
 def run(asked, data) -> binary_networks.Outcome:
     """Train by larq's schedule, or as a user does who sets nothing but the callback."""
     keras.utils.set_random_seed(asked.seed)
-    model = binary_networks.network(keras, asked.network, parts())
+    model = binary_networks.network(keras, asked.network, parts(), asked.momentum)
     is_plain = asked.end == "finish"
     optimizer = "adam" if is_plain else binary_networks.optimizer_of_larq(keras, asked.network)
     model.compile(optimizer, "sparse_categorical_crossentropy")

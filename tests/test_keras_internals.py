@@ -417,6 +417,10 @@ def test_mask_of_reads_the_mask_that_a_layer_is_given():
     masks = []
 
     class Listening(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.supports_masking = True
+
         def call(self, inputs):
             masks.append(internals.mask_of(inputs))
             return inputs

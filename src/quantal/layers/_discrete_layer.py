@@ -142,7 +142,9 @@ class DiscreteLayer(keras.layers.Layer):
         if not may_be_sharded() or is_stateless():
             return
         model = called_layer()
-        tensors = {} if model is None else model.torch_params
+        if model is None:
+            return
+        tensors = model.torch_params
         for parameter in self.discrete_parameters or ():
             latent = parameter.latent
             if latent.path in tensors and getattr(tensors, latent.path, None) is not latent.value:

@@ -154,7 +154,8 @@ class StoredWeights:
         Raises:
             ValueError: The file has others, or damaged ones.
         """
-        expected, stored = set(names), {}
+        expected = set(names)
+        stored: dict[str, Stored] = {}
         for _ in names:
             entry = next(self._entries, None)
             path = None if entry is None else entry["name"]

@@ -43,12 +43,12 @@ def split_weight(parameter: Parameter, *, scalable: bool) -> Split:
         1 if parameter.scale is None else whole_array(parameter.scale), np.float64
     )
     listed: NDArray[Any] = np.asarray(whole_array(parameter.listed_values), np.float64)
-    numbers = np.asarray(values.numbers, np.float64)
+    numbers: NDArray[np.float64] = np.asarray(values.numbers, np.float64)
     if scalable and fixed_point_of(numbers).width > _FEW_BITS and values.channels is None:
         grid = grid_of(values.numbers, _MOST_INTEGER)
         if grid is not None:
             codes = np.asarray(whole_array(parameter.codes))
-            listed, numbers = grid.integers[codes].astype(np.float64), grid.integers * 1.0
+            listed, numbers = grid.integers[codes].astype(np.float64), grid.integers.astype(np.float64)
             scale = np.asarray(scale * np.float64(grid.step), np.float64)
     first = float(scale.ravel()[0])
     if is_power_of_two(first) and (scale == first).all():

@@ -48,7 +48,10 @@ def split_weight(parameter: Parameter, *, scalable: bool) -> Split:
         grid = grid_of(values.numbers, _MOST_INTEGER)
         if grid is not None:
             codes = np.asarray(whole_array(parameter.codes))
-            listed, numbers = grid.integers[codes].astype(np.float64), grid.integers.astype(np.float64)
+            listed, numbers = (
+                grid.integers[codes].astype(np.float64),
+                grid.integers.astype(np.float64),
+            )
             scale = np.asarray(scale * np.float64(grid.step), np.float64)
     first = float(scale.ravel()[0])
     if is_power_of_two(first) and (scale == first).all():

@@ -86,6 +86,7 @@ runtime                 _layout _vector_code _chunks _table_kernel _block_kernel
 runtime                 _machine_code _threads _matrices
 runtime                 _functions _steps _stored _machine _layers _chain network loading
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
+testing                 _activations
 testing                 laws
 plots                   _matplotlib _sources _histories _watched _drawing values choices
 plots                   latents estimator training codes sizes beam

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from conftest import numpy
+from conftest import numpy, on_one_backend
 from models import (
     LISTED_MODELS,
     ROUNDED,
@@ -12,7 +12,7 @@ from models import (
     masked,
     stack_of,
 )
-from quantal import LearnableMultiplier, Parameter, Values, parameters_of
+from quantal import DiscreteActivation, LearnableMultiplier, Parameter, Values, parameters_of
 from quantal.estimators import StraightThrough
 from quantal.testing import allowed_numbers, assert_listed, uses_of
 
@@ -373,3 +373,153 @@ def test_the_call_of_a_compiled_function_is_seen_within():
     assert_listed(model_that(lambda layer, x, p: wrap(lambda x: honest(layer, x, p))(x)))
     with pytest.raises(AssertionError, match="are not in"):
         assert_listed(model_that(lambda layer, x, p: wrap(lambda x: latent_itself(layer, x, p))(x)))
+
+
+# Discrete activations are followed, too.
+
+
+class Shifting(DiscreteActivation):
+    """An activation whose outputs are not those of its list, at least in one channel."""
+
+    def call(self, inputs, training=None):
+        outputs = super().call(inputs, training)
+        return outputs + ops.cast([0.0, 0.0, 0.25], outputs.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"scale": "learned", "axis": -1}], ids=["plain", "scaled"])
+def test_outputs_of_activations_are_on_their_list(dtype, options):
+    keras.config.set_dtype_policy(dtype)
+    numbers = [[-1.25, 0.1, 0.7], [0.3, 1.1, 2.0], [-2.0, 5.0, 7.3]]
+    for kind in (DiscreteActivation, Shifting):
+        activation = kind(Values(numbers, axis=-1), name="act", **options)
+        model = stack_of(listed(layers.Dense(3)), activation, shape=(4,))
+        if options:
+            activation.set_scale(np.array([0.37, 1.1, 2.7], "float32"))
+        before = [numpy(variable) for variable in model.variables]
+        if kind is DiscreteActivation:
+            assert_listed(model)
+            assert_listed(model, training=True)
+        else:
+            with pytest.raises(AssertionError, match=r"2 of 6 outputs of the activation 'act'"):
+                assert_listed(model)
+        for variable, old in zip(model.variables, before, strict=True):
+            np.testing.assert_array_equal(numpy(variable), old)
+
+
+def test_activations_within_loops_are_read():
+    class Cell(layers.SimpleRNNCell):
+        def __init__(self, activation):
+            super().__init__(3)
+            self.inner = activation
+
+        def call(self, inputs, states, training=False):
+            outputs, states = super().call(inputs, states, training)
+            return self.inner(outputs), states
+
+    for kind in (DiscreteActivation, Shifting):
+        model = keras.Sequential(
+            [keras.Input((4, 2)), layers.RNN(Cell(kind("binary", name="act")))]
+        )
+        if kind is DiscreteActivation:
+            assert_listed(model)
+        else:
+            with pytest.raises(AssertionError, match=r"2 of 6 outputs of the activation 'act'"):
+                assert_listed(model)
+
+
+@on_one_backend
+def test_an_activation_that_is_not_called_fails():
+    class Forgetful(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.activation = DiscreteActivation("binary", name="act")
+
+        def build(self, input_shape):
+            self.activation.build(input_shape)
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(AssertionError, match=r"activation 'act' gave no numbers .* not called"):
+        assert_listed(keras.Sequential([keras.Input((3,)), Forgetful()]))
+
+
+def signs(*after, values="binary", shape=(6, 6, 2)):
+    """A model of an activation named act and what comes after it."""
+    return stack_of(DiscreteActivation(values, name="act"), *after, shape=shape)
+
+
+def same(size=3, **options):
+    return layers.Conv2D(2, size, **{"padding": "same", "name": "conv", **options})
+
+
+def causal(size):
+    return layers.Conv1D(2, size, strides=2, padding="causal", name="conv")
+
+
+def channels_first():
+    convolution = same((1, 2), strides=(1, 2), data_format="channels_first")
+    return signs(layers.Permute((3, 1, 2)), convolution, shape=(2, 7, 2))
+
+
+def as_an_activation():
+    activation = DiscreteActivation("binary", name="act")
+    return stack_of(same(name="first", activation=activation), same(), shape=(6, 6, 2))
+
+
+PADDED = {
+    "same": lambda: signs(same()),
+    "listed": lambda: signs(listed(same(name="inner"), name="conv")),
+    "behind pooling": lambda: signs(layers.MaxPooling2D(), layers.Dropout(0.5), same()),
+    "depthwise": lambda: signs(layers.DepthwiseConv2D(3, padding="same", name="conv")),
+    "strides": lambda: signs(same(2, strides=5)),
+    "causal": lambda: signs(causal(2), shape=(6, 2)),
+    "channels first": channels_first,
+    "as an activation": as_an_activation,
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("make", PADDED.values(), ids=PADDED)
+def test_zeros_around_a_list_without_0_fail(make):
+    with pytest.raises(
+        AssertionError,
+        match=r"'act' has a list without 0, .*'conv' puts zeros around it \(padding='(same|causal)'"
+        r"\).*keras\.ops\.pad.*constant_values.*padding='valid'",
+    ):
+        assert_listed(make())
+
+
+@on_one_backend
+def test_a_layer_that_pads_with_zeros_fails_before_a_convolution():
+    padding = layers.ZeroPadding2D(1, name="zeros")
+    with pytest.raises(AssertionError, match=r"'act' has .* 'zeros' puts zeros .* before 'conv'"):
+        assert_listed(signs(padding, same(padding="valid")))
+
+
+def padded_with_ones():
+    inputs = keras.Input((6, 6, 2))
+    x = DiscreteActivation("binary")(inputs)
+    x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1)
+    return keras.Model(inputs, same(padding="valid")(x))
+
+
+UNPADDED = {
+    "a list with 0": lambda: signs(same(), values="ternary"),
+    "valid": lambda: signs(same(padding="valid")),
+    "of size 1": lambda: signs(same(1, strides=2)),
+    "causal of size 1": lambda: signs(causal(1), shape=(6, 2)),
+    "strides that fit": lambda: signs(same(2, strides=2)),
+    "other numbers": lambda: signs(layers.AveragePooling2D(2), same()),
+    "means": lambda: signs(layers.UpSampling2D(interpolation="bilinear"), same()),
+    "no zeros": lambda: signs(layers.ZeroPadding2D(0), same(padding="valid")),
+    "zeros before no convolution": lambda: signs(layers.ZeroPadding2D(), layers.Flatten()),
+    "a listed value": padded_with_ones,
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize("make", UNPADDED.values(), ids=UNPADDED)
+def test_what_puts_no_zeros_around_a_list_passes(make):
+    assert_listed(make())

@@ -41,6 +41,8 @@ from quantal._core.tensors import backend
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.projection import projection_of
 from quantal._core.types import Tensor
+from quantal._models.walk import activations_of
+from quantal.testing._activations import problems_of_activations
 from quantal.testing.edge_cases import edge_cases
 from quantal.testing.tracing import HALVES, Use, numbers_off_the_list, watch_uses
 
@@ -130,14 +132,21 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     A soft estimator, and a list with noise, pass in inference only. Weights are checked one after
     another, so that a large model needs little memory besides its own.
 
+    Discrete activations are followed through another forward pass, of inference: each output must
+    be one of the list times the scale, and where a list has no 0, no zeros may be put around
+    it on its way into a convolution (`padding="same"`, `"causal"`, or a ZeroPadding layer). Between
+    the two may be poolings of maxima, Reshape, Permute, Cropping and the like; what other
+    operations make of an output is not followed.
+
     Args:
         model: A built model or layer.
         inputs: Example data; None draws some for a model that has Inputs.
         training: Whether the forward pass is one of training.
 
     Raises:
-        AssertionError: Nothing in the model is discrete, a latent was not used, or
-            other numbers than the listed ones met the data.
+        AssertionError: Nothing in the model is discrete, a latent or an activation was not used,
+            other numbers than the listed ones met the data or left an activation, or zeros were
+            put around a list without 0.
         TypeError, ValueError: As `quantal.testing.uses_of`.
 
     Example:
@@ -146,7 +155,10 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     >>> assert_listed(keras.Sequential([keras.Input((3,)), kernel]))
     """
     parameters = parameters_of(model)
-    _demand(parameters, f"nothing in {model.name!r} is discrete: it has no parameters")
+    _demand(
+        parameters or activations_of(model),
+        f"nothing in {model.name!r} is discrete: it has no parameters and no discrete activations",
+    )
     halves = {layer.compute_dtype for layer in flatten_layers(model)} & HALVES
     used: ByIdentity[None] = ByIdentity()
     problems: list[str] = []
@@ -166,6 +178,8 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
             parameter in used,
             f"{parameter.path}: its latent was never used, nothing computed from it met the data",
         )
+    for problem in problems_of_activations(model, inputs):
+        raise AssertionError(problem)
 
 
 def _problem_of(use: Use, halves: set[str]) -> str | None:

@@ -109,11 +109,7 @@ def watch_uses(
             f"The backend is {backend!r}. Expected tensorflow, jax or torch, whose calls "
             "can be traced. Set KERAS_BACKEND to one of them."
         )
-    if inputs is None:
-        inputs = _random_inputs(model)
-    inputs = keras.tree.map_structure(
-        lambda x: None if x is None else ops.convert_to_tensor(x), inputs
-    )
+    inputs = input_tensors(model, inputs)
     latents = ByIdentity.of_keys(parameter.latent for parameter in parameters)
     others = [variable for variable in model.variables if variable not in latents]
 
@@ -167,9 +163,15 @@ def numbers_off_the_list(use: Use, halves: set[str]) -> NDArray[np.float64]:
         halves: The dtypes of half precision in which layers of the model compute.
     """
     # PyTorch widens some operands of half precision on a processor.
-    allowed = np.sort(_rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves}))
+    allowed = _rounded(allowed_numbers(use.parameters[0]), {use.dtype, *halves})
+    return numbers_besides(use.value, allowed)
+
+
+def numbers_besides(value: NDArray[Any], allowed: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the numbers of an array that equal none of those allowed."""
+    allowed = np.sort(allowed.astype(np.float64))
     others = []
-    for block in np.array_split(use.value.ravel(), use.value.size // _CHECKED_AT_ONCE + 1):
+    for block in np.array_split(value.ravel(), value.size // _CHECKED_AT_ONCE + 1):
         numbers = block.astype(np.float64)
         positions = np.searchsorted(allowed, numbers)
         nearest = allowed[np.minimum(positions, len(allowed) - 1)]
@@ -187,8 +189,25 @@ def _rounded(numbers: NDArray[np.float32], dtypes: set[str]) -> NDArray[np.float
     return np.concatenate(rounded)
 
 
+def input_tensors(model: keras.Layer, inputs: Any) -> Any:
+    """Return example data as tensors.
+
+    Args:
+        model: The model.
+        inputs: The data; None draws some for the model's Inputs, the same in each call: 2 rows, and
+            3 along other axes of open length.
+
+    Raises:
+        ValueError: There is no data, and the model has no Inputs.
+    """
+    if inputs is None:
+        inputs = _random_inputs(model)
+    return keras.tree.map_structure(
+        lambda x: None if x is None else ops.convert_to_tensor(x), inputs
+    )
+
+
 def _random_inputs(model: keras.Layer) -> Any:
-    """Draw data for a model's Inputs: 2 rows, and 3 along other axes of open length."""
     symbolic = symbolic_inputs(model)
     if symbolic is None:
         raise ValueError(

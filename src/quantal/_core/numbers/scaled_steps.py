@@ -24,11 +24,22 @@ def scaled_steps(
         float32 thresholds, shape (K - 1, ...), the smallest inputs that get the next level; and
         levels, shape (K, ...). The other axes broadcast over the inputs.
     """
-    ascending, midpoints = (
-        _first(numbers, values, rank) for numbers in (values.ascending, values.midpoints)
-    )
-    levels = (ascending * scale).astype(np.float32)
-    return _smallest_inputs(midpoints, scale), levels
+    midpoints = _first(values.midpoints, values, rank)
+    return _smallest_inputs(midpoints, scale), scaled_levels(values, scale, rank)
+
+
+def scaled_levels(values: Values, scale: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
+    """Return the numbers that a discrete activation gives: the list in order, times the scale.
+
+    Args:
+        values: The list, or lists per channel.
+        scale: float32: the scale, as it broadcasts over the inputs.
+        rank: The rank of the inputs.
+
+    Returns:
+        float32, shape (K, ...). The other axes broadcast over the inputs.
+    """
+    return (_first(values.ascending, values, rank) * scale).astype(np.float32)
 
 
 def _first(numbers: NDArray[np.float32], values: Values, rank: int) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ _models                 noise_evaluation rules
 _models                 activation_rules
 _models                 on_lists probe limits menu feature_plan table_features
 _models                 discretize skeleton config_limits files
-_models                 multiplications summary_row summary_table summary
+_models                 signs multiplications summary_row summary_table summary
 _models                 typical_inputs batches named_metric compiled_loss model_loss
 _optimize               budget incumbent checkpoint interruption autosave progress
 _optimize               remembered_losses evaluator

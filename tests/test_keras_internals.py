@@ -361,6 +361,21 @@ def test_every_call_of_a_layer_is_replaced_in_the_block():
     assert len(seen) == count
 
 
+def test_operations_of_a_graph_are_replaced_too():
+    inputs, seen = keras.Input((3,)), []
+    model = keras.Model(inputs, keras.ops.pad(inputs, [[0, 0], [1, 1]], constant_values=1))
+
+    def replace(operation, call, arguments, options):
+        seen.append(operation)
+        return call(*arguments, **options)
+
+    with internals.calls_replaced(replace):
+        model(np.ones((1, 3)))
+    assert [internals.operation_name(operation) for operation in seen] == [None, "pad"]
+    model(np.ones((1, 3)))
+    assert len(seen) == 2
+
+
 def test_who_reads_in_its_build():
     readers = []
 

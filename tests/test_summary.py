@@ -10,7 +10,15 @@ from keras import layers
 import quantal
 from conftest import numpy, on_one_backend
 from models import OwnLayer, Subclassed, rows, sequential
-from quantal import Discrete, LearnableMultiplier, Scale, Values, discretize, summary
+from quantal import (
+    Discrete,
+    DiscreteActivation,
+    LearnableMultiplier,
+    Scale,
+    Values,
+    discretize,
+    summary,
+)
 from quantal._storage import container
 
 
@@ -76,7 +84,7 @@ def test_as_data():
     assert json.loads(report.to_json()) == data
     assert data["rows"][0]["list"] == "ternary"
     assert data["bytes"] == sum(row["bytes"] for row in data["rows"]) < data["file_bytes"]
-    assert data["macs"] == {"additions": 30, "shifts": 0, "look-ups": 0, "products": 8}
+    assert data["macs"] == {"XNORs": 0, "additions": 30, "shifts": 0, "look-ups": 0, "products": 8}
 
 
 @on_one_backend
@@ -194,7 +202,8 @@ def test_multiplications_are_those_that_larq_counts():
     report = summary(larq_mnist())
     kernels = {row.path.split("/")[-2]: row for row in report.rows if row.values is not None}
     assert [row.macs for row in kernels.values()] == [194688, 2230272, 331776, 36864, 640]
-    assert report.macs == {"additions": 2599552 + 194688, "shifts": 0, "look-ups": 0, "products": 0}
+    others = dict.fromkeys(("XNORs", "shifts", "look-ups", "products"), 0)
+    assert report.macs == {"additions": 2599552 + 194688, **others}
     # Larq counts weights of 1 bit in whole bits, too.
     assert [row.bits_after for row in kernels.values()] == [288, 18432, 36864, 36864, 640]
     assert report.float_bytes == 4 * 93_088 + 4 * 3 * 234
@@ -447,3 +456,110 @@ def test_with_rules_the_table_says_what_they_decided(random):
     assert max(map(len, lines)) <= 100
     assert "every kernel" in str(report)
     assert all(row.macs for row in report.rows if row.values is not None)
+
+
+def kinds(*stack, shape):
+    """Return what the products of each listed weight of a stack of layers come down to."""
+    model = keras.Sequential([keras.Input(shape), *stack])
+    return [row.kind for row in summary(model).rows if row.values is not None]
+
+
+def signs(**arguments):
+    return DiscreteActivation("binary", **arguments)
+
+
+def dense(values="binary", **arguments):
+    return Discrete(layers.Dense(2, use_bias=False), values, **arguments)
+
+
+def conv(padding="valid"):
+    return Discrete(layers.Conv2D(2, 3, padding=padding, use_bias=False), "binary")
+
+
+def chain_of_signs():
+    """Return what reshapes, repeats or selects signs, and a convolution that has some."""
+    inner = Discrete(layers.Conv2D(2, 3, activation=signs()), "binary")
+    return [inner, layers.MaxPooling2D(2), layers.Dropout(0.5), layers.Flatten(), dense()]
+
+
+BINARY = {
+    "directly": (lambda: [signs(), dense()], (3,), ["XNORs"]),
+    "a chain": (chain_of_signs, (6, 6, 1), ["additions", "XNORs"]),
+    "a model within": (lambda: [signs(), keras.Sequential(chain_of_signs())], (6, 6, 1),
+                       ["XNORs", "XNORs"]),
+    "one scale": (lambda: [signs(scale="learned"), dense(scale="auto")], (3,), ["XNORs"]),
+    "scales of channels": (lambda: [signs(scale="learned", axis=-1), dense()], (3,), ["additions"]),
+    "scales of outputs": (lambda: [signs(), dense(scale=Scale(axis="output"))], (3,), ["XNORs"]),
+    "scales of inputs": (lambda: [signs(), dense(scale=Scale(axis=0))], (3,), ["additions"]),
+    "ternary weights": (lambda: [signs(), dense("ternary")], (3,), ["additions"]),
+    "0 and 1": (lambda: [DiscreteActivation("zero_one"), dense()], (3,), ["additions"]),
+    "normalized": (lambda: [signs(), layers.BatchNormalization(), dense()], (3,), ["additions"]),
+    "zeros around": (lambda: [signs(), conv("same")], (5, 5, 1), ["additions"]),
+    "padded by zeros": (lambda: [signs(), layers.ZeroPadding2D(), conv()], (5, 5, 1),
+                        ["additions"]),
+    "floats": (lambda: [dense()], (3,), ["additions"]),
+}  # fmt: skip
+
+
+@on_one_backend
+@pytest.mark.parametrize("name", BINARY)
+def test_signs_times_signs_are_xnors(name):
+    stack, shape, expected = BINARY[name]
+    assert kinds(*stack(), shape=shape) == expected
+
+
+@on_one_backend
+@pytest.mark.parametrize(("number", "kind"), [(1, "XNORs"), (-1, "XNORs"), (0, "additions")])
+def test_padding_by_a_sign_keeps_xnors(number, kind):
+    inputs = keras.Input((4, 4, 1))
+    widths = [[0, 0], [1, 1], [1, 1], [0, 0]]
+    padded = keras.ops.pad(signs()(inputs), widths, constant_values=number)
+    report = summary(keras.Model(inputs, conv()(padded)))
+    assert report.rows[0].kind == kind
+    assert report.macs[kind] == 4 * 4 * 9 * 2
+
+
+@on_one_backend
+def test_a_weight_that_meets_other_inputs_too_has_no_xnors():
+    inputs, shared = keras.Input((2,)), dense()
+    model = keras.Model(inputs, shared(shared(signs()(inputs))))
+    assert summary(model).rows[0].kind == "additions"
+
+
+def test_activations_stand_below_the_weights(tmp_path):
+    last = Discrete(layers.Dense(2, activation=signs(name="sign")), "binary", name="last")
+    scaled = DiscreteActivation("unsigned:4", scale="learned", name="steps")
+    model = keras.Sequential([keras.Input((3,)), scaled, last])
+    scaled.set_scale(0.25)
+    report = summary(model)
+    assert [(each.path, each.bits) for each in report.activations] == [
+        ("steps", 4),
+        ("last/sign", 1),
+    ]
+    data = report.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    steps, sign = data["activations"]
+    assert (steps["list"], steps["scale"], steps["scale_values"]) == (
+        "unsigned:4",
+        "learned",
+        [0.25],
+    )
+    assert (sign["values"], sign["scale"], sign["scale_values"]) == ([-1, 1], None, [])
+    text, html = str(report), report._repr_html_()
+    assert text.splitlines()[3].split()[:6] == [
+        "steps", "(activation)", "-", "unsigned:4", "x", "0.25",
+    ]  # fmt: skip
+    assert "scales of activations: learned" in text
+    assert html.count("<tr>") == 1 + 2 + 2
+    assert "last/sign (activation)" in html
+    quantal.save(model, tmp_path / "model.quantal")
+    assert summary(quantal.load(tmp_path / "model.quantal")) == report
+
+
+@on_one_backend
+def test_activations_of_a_large_model_share_a_row_for_each_list():
+    stack = [layer for _ in range(7) for layer in (layers.Dense(2), signs())]
+    report = summary(keras.Sequential([keras.Input((2,)), *stack]))
+    assert len(report.activations) == 7
+    (line,) = [line for line in str(report).splitlines() if "activation" in line]
+    assert line.split()[:5] == ["7", "x", "activation", "-", "binary"]

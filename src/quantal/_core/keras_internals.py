@@ -586,30 +586,37 @@ def products_replaced(replace: ReplaceProduct) -> Iterator[None]:
                 setattr(module, name, functions[name])
 
 
-ReplaceCall = Callable[[keras.Layer, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""A function of a layer, what calls it, its arguments and its arguments by name."""
+ReplaceCall = Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""A function of a layer or operation, what calls it, its arguments and its arguments by name."""
 
 
 @contextlib.contextmanager
 def calls_replaced(replace: ReplaceCall) -> Iterator[None]:
     """Let a function stand for every call of a layer that this thread makes in the block.
 
-    It is called in place of the layer, at every depth, and may call it by what it is given.
+    It is called in place of the layer, at every depth, and may call it by what it is given. So it
+    is for the operations on arrays that are nodes of a graph, and for `keras.ops.pad`.
     """
     thread = threading.get_ident()
-    call_layer = keras.Layer.__call__
+    call_layer, call_operation = keras.Layer.__call__, keras.Operation.__call__
 
     def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
         if threading.get_ident() != thread:
             return call_layer(layer, *arguments, **options)
         return replace(layer, functools.partial(call_layer, layer), arguments, options)
 
+    def call_other(operation: Any, *arguments: Any, **options: Any) -> Any:
+        # A layer comes here on its way from its own call.
+        if threading.get_ident() != thread or isinstance(operation, keras.Layer):
+            return call_operation(operation, *arguments, **options)
+        return replace(operation, functools.partial(call_operation, operation), arguments, options)
+
     with _one_at_a_time:
-        keras.Layer.__call__ = call
+        keras.Layer.__call__, keras.Operation.__call__ = call, call_other
         try:
             yield
         finally:
-            keras.Layer.__call__ = call_layer
+            keras.Layer.__call__, keras.Operation.__call__ = call_layer, call_operation
 
 
 def symbolic_outputs(function: Callable[..., Any], *inputs: Any) -> Any:

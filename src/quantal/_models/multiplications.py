@@ -11,11 +11,12 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals import calls_replaced, own_variables, symbolic_outputs
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._models.inputs import symbolic_inputs
+from quantal._models.signs import Signs, is_of_signs
 from quantal._models.walk import weights_of
 from quantal.layers.discrete import Discrete
 from quantal.layers.multiplier import LearnableMultiplier
 
-KINDS = ("additions", "shifts", "look-ups", "products")
+KINDS = ("XNORs", "additions", "shifts", "look-ups", "products")
 """What a multiply-accumulate costs, from cheap to dear; see `kind_of_product`."""
 _MOST_LOOKED_UP = 16
 """Tables of so many products fit a register of most processors, which look 4 bits up at once."""
@@ -23,11 +24,14 @@ _MOST_LOOKED_UP = 16
 Shape = Sequence[int | None]
 
 
-def kind_of_product(parameter: Parameter | None) -> str:
+def kind_of_product(
+    parameter: Parameter | None, axes_of_signs: tuple[int, ...] | None = None
+) -> str:
     """Return what a multiply-accumulate with a weight comes down to.
 
     | kind | the list |
     |---|---|
+    | `"XNORs"` | two opposite values, such as ±1, where all inputs are ±1 too: XNOR and popcount |
     | `"additions"` | one magnitude, and maybe 0: inputs are added or subtracted |
     | `"shifts"` | powers of two, up to one common factor, and maybe 0 |
     | `"look-ups"` | at most 16 values: products come from a table, or inputs are added up for each value |
@@ -39,12 +43,16 @@ def kind_of_product(parameter: Parameter | None) -> str:
 
     Args:
         parameter: The weight's parameter; None for a free weight.
+        axes_of_signs: The axes of the weight's outputs where all of its inputs are of two
+            opposite values; None where they are not.
     """  # noqa: E501 (a table)
     if parameter is None:
         return "products"
     scale, elements = parameter.scale_state, math.prod(parameter.shape)
     if scale is not None and 1 < math.prod(scale.start.shape) == elements:
         return "products"
+    if axes_of_signs is not None and is_of_signs(parameter, axes_of_signs):
+        return "XNORs"
     values = parameter.values
     lists = [values.numbers] if values.channels is None else list(values.numbers)
     return max((_kind_of_list(np.asarray(numbers, float)) for numbers in lists), key=KINDS.index)
@@ -67,14 +75,22 @@ class Multiplications(NamedTuple):
         counts: For each weight, by its variable, the multiply-accumulates of one sample; None
             where it is not known. A weight that is not there is not known.
         note: Why some are not known; empty where all are.
+        signs: What says which weights met inputs of two opposite values alone; None where the
+            model was not traced.
     """
 
     counts: ByIdentity[int | None]
     note: str
+    signs: Signs | None = None
 
     def of(self, variable: keras.Variable) -> int | None:
         """Return the multiply-accumulates of a weight; None where they are not known."""
         return self.counts.get(variable)
+
+    def kind_of(self, variable: keras.Variable, parameter: Parameter | None) -> str:
+        """Return what a multiply-accumulate with a weight comes down to in this model."""
+        axes = None if self.signs is None else self.signs.axes_of(variable)
+        return kind_of_product(parameter, axes)
 
 
 def multiplications_of(model: keras.Model, input_shape: Any = None) -> Multiplications:
@@ -92,7 +108,8 @@ def multiplications_of(model: keras.Model, input_shape: Any = None) -> Multiplic
     inputs = _inputs(model, input_shape)
     if isinstance(inputs, str):
         return Multiplications(ByIdentity(), inputs)
-    counter = _Counter(ByIdentity.of_keys(weights_of(model)))
+    signs = Signs(model)
+    counter = _Counter(ByIdentity.of_keys(weights_of(model)), signs)
 
     def call(inputs: Any) -> Any:
         counter.begin()
@@ -111,7 +128,7 @@ def multiplications_of(model: keras.Model, input_shape: Any = None) -> Multiplic
         (variable, None if count is None else count // max(batch, 1))
         for variable, count in counter.counts.items()
     )
-    return Multiplications(counts, counter.note())
+    return Multiplications(counts, counter.note(), signs)
 
 
 def _inputs(model: keras.Model, input_shape: Any) -> Any:
@@ -179,15 +196,17 @@ class _Counter:
 
     Args:
         weights: The weights whose products are counted; not scales, and not estimators' states.
+        signs: What follows tensors of two opposite values.
     """
 
-    def __init__(self, weights: ByIdentity[None]) -> None:
-        self._weights = weights
+    def __init__(self, weights: ByIdentity[None], signs: Signs) -> None:
+        self._weights, self._signs = weights, signs
         self.begin()
 
     def begin(self) -> None:
         """Begin anew: a backend may trace a second time if it fails first."""
         self.counts: ByIdentity[int | None] = ByIdentity()
+        self._signs.begin()
         self._unknown: dict[str, None] = {}
         self._times = 1
         self._is_inside = False
@@ -200,13 +219,28 @@ class _Counter:
 
     def call(
         self,
-        layer: keras.Layer,
+        layer: Any,
         call: Callable[..., Any],
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        """Call a layer, and count its products."""
-        if self._is_inside:
+        """Call a layer or an operation, and count its products."""
+        inputs = arguments[0] if arguments else next(iter(options.values()), None)
+        self._signs.before(layer, inputs)
+        outputs = self._counted(layer, call, arguments, options)
+        padding = arguments[1] if len(arguments) > 1 else options.get("constant_values")
+        self._signs.after(layer, inputs, outputs, padding)
+        return outputs
+
+    def _counted(
+        self,
+        layer: Any,
+        call: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Return what a call returns, with its products counted."""
+        if self._is_inside or not isinstance(layer, keras.Layer):
             return call(*arguments, **options)
         if isinstance(layer, Discrete):
             # Only shapes matter: the latents stand for the listed weights.
@@ -228,6 +262,7 @@ class _Counter:
         if isinstance(layer, keras.layers.TimeDistributed):
             self._count_times(layer.layer, inputs)
         else:
+            self._signs.meet(layer, inputs)
             self._count(layer, positions(layer, inputs, outputs))
         return outputs
 

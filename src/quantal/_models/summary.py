@@ -15,11 +15,11 @@ from quantal._core.table import Table, frame
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.views import Views
 from quantal._models.files import check_loadable, contents_of
-from quantal._models.multiplications import KINDS, kind_of_product, multiplications_of
+from quantal._models.multiplications import KINDS, multiplications_of
 from quantal._models.rules import Rules
-from quantal._models.summary_row import SummaryRow
+from quantal._models.summary_row import SummaryActivation, SummaryRow
 from quantal._models.summary_table import table_of
-from quantal._models.walk import check_model, weights_of
+from quantal._models.walk import activations_of, check_model, outermost_layers, weights_of
 from quantal.estimators.registry import name_of
 
 
@@ -35,11 +35,13 @@ class Summary(Views):
         file_bytes: The exact size of the file that `quantal.save` writes; None where it would
             refuse the model.
         notes: What is not known, and why.
+        activations: One `SummaryActivation` for each `DiscreteActivation`.
     """
 
     rows: tuple[SummaryRow, ...]
     file_bytes: int | None = dataclasses.field(default=None, compare=False)
     notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    activations: tuple[SummaryActivation, ...] = ()
 
     @property
     def bits_before(self) -> int:
@@ -81,6 +83,7 @@ class Summary(Views):
             "macs": self.macs,
             "notes": list(self.notes),
             "rows": [row.to_dict() for row in self.rows],
+            "activations": [each.to_dict() for each in self.activations],
         }
 
     def to_frame(self) -> Any:
@@ -94,7 +97,8 @@ class Summary(Views):
 
     def table(self) -> Table:
         """Return the summary as a table; of many weights it shows some, and `rows` all."""
-        return table_of(self.rows, [self._sizes(), *self._products(), *self.notes])
+        footer = [self._sizes(), *self._products(), *self.notes]
+        return table_of(self.rows, footer, self.activations)
 
     def _sizes(self) -> str:
         """Return a line on the bytes."""
@@ -130,7 +134,7 @@ def summary(
 
     Use it on any built model: discretized, loaded, or with discrete layers of your own.
     With the model before `discretize`, it says how far rounding moved each weight; with
-    the rules too, which of them chose it.
+    the rules too, which of them chose it. Activations on lists stand below the weights.
 
     Args:
         model: A built model.
@@ -187,12 +191,29 @@ def summary(
     ]
     rows = [
         dataclasses.replace(
-            row, macs=products.counts.get(variable), bytes=stored.sizes.get(variable)
+            row,
+            macs=products.counts.get(variable),
+            kind=products.kind_of(variable, parameters.get(variable)),
+            bytes=stored.sizes.get(variable),
         )
         for variable, row in zip(variables, rows, strict=True)
     ]
     notes = [stored.note, products.note and f"multiply-accumulates: {products.note}"]
-    return Summary(tuple(rows), stored.size, tuple(filter(None, notes)))
+    return Summary(tuple(rows), stored.size, tuple(filter(None, notes)), _activations(model))
+
+
+def _activations(model: keras.Model) -> tuple[SummaryActivation, ...]:
+    """Return what the discrete activations of a model are, also those inside other layers."""
+    seen: ByIdentity[None] = ByIdentity()
+    activations = []
+    for layer in [*outermost_layers(model), model]:
+        for inner in activations_of(layer):
+            if inner not in seen:
+                seen[inner] = None
+                is_alone = inner is layer or layer is model
+                path = inner.name if is_alone else f"{layer.name}/{inner.name}"
+                activations.append(SummaryActivation.of(inner, path))
+    return tuple(activations)
 
 
 class _Stored(NamedTuple):
@@ -246,7 +267,6 @@ def _row(
         scales=0 if scale is None else math.prod(scale.start.shape),
         entropy=None if codes is None else values.entropy(codes),
         usage=None if codes is None else _shares(values.usage(codes)),
-        kind=kind_of_product(parameter),
     )
 
 

@@ -1,10 +1,12 @@
-"""A row of a summary says what one weight of a model is."""
+"""A row of a summary says what one weight of a model is, or one activation on a list."""
 
 import dataclasses
 from typing import Any
 
 from quantal._core.numbers.values import Values, short_name
+from quantal._core.scale import resolve_activation_scale
 from quantal._core.views import plain
+from quantal.layers.activation import DiscreteActivation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class SummaryRow:
         usage: For each value of the list, in its order, the share of the elements that have it.
         macs: The multiply-accumulates that the weight takes part in, for one sample; None where
             they are not known.
-        kind: What one of them comes down to: "additions", "shifts", "look-ups" or "products".
+        kind: What one of them comes down to: "XNORs" (with inputs of ±1 too, XNOR and popcount),
+            "additions", "shifts", "look-ups" or "products".
         bytes: The bytes of its arrays in the file that `quantal.save` writes; 0 where they are
             the same as those of an earlier weight, and None where a weight of the model has no
             codes, since it is not finite.
@@ -69,3 +72,55 @@ class SummaryRow:
         data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values = None if self.values is None else self.values.tolist()
         return plain({**data, "list": self.list_name, "values": values})
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryActivation:
+    """An activation of a summary says what one `DiscreteActivation` of a model is.
+
+    Attributes:
+        path: The layer's name, behind that of the layer it is within, if any.
+        values: The list.
+        scale: How its scale is learned or computed; None without one.
+        scale_values: The scales as they are now, in the order of their axis; empty without one.
+    """
+
+    path: str
+    values: Values
+    scale: str | None = None
+    scale_values: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, layer: DiscreteActivation, path: str) -> "SummaryActivation":
+        """Return what a layer is.
+
+        Args:
+            layer: The layer.
+            path: Its path.
+        """
+        scale = resolve_activation_scale(layer.scale, layer.values)
+        numbers = [] if scale is None or not layer.built else layer.scale_value().ravel().tolist()
+        method = None if scale is None else scale.method
+        return cls(path, layer.values, method, tuple(numbers))
+
+    @property
+    def bits(self) -> int:
+        """The bits of a code of fixed length for one number."""
+        return self.values.bits
+
+    @property
+    def list_name(self) -> str:
+        """The name of the list: a preset's, a few numbers, or how many."""
+        return short_name(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the activation as data that JSON can hold."""
+        data = {
+            "path": self.path,
+            "list": self.list_name,
+            "values": self.values.tolist(),
+            "bits": self.bits,
+            "scale": self.scale,
+            "scale_values": self.scale_values,
+        }
+        return plain(data)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from quantal._core.table import Column, Table
-from quantal._models.summary_row import SummaryRow
+from quantal._models.summary_row import SummaryActivation, SummaryRow
 
 _ALL_SHOWN = 12
 """So many weights have a row each; of more, free ones without products share a row by name."""
@@ -15,7 +15,11 @@ _FIRST, _LAST = 40, 20
 _UNITS = ("", " k", " M", " G", " T", " P")
 
 
-def table_of(rows: Sequence[SummaryRow], footer: Sequence[str]) -> Table:
+def table_of(
+    rows: Sequence[SummaryRow],
+    footer: Sequence[str],
+    activations: Sequence[SummaryActivation] = (),
+) -> Table:
     """Return the rows of a summary as a table.
 
     Columns that say nothing are left out, and so is what all weights have in common: it stands
@@ -24,11 +28,12 @@ def table_of(rows: Sequence[SummaryRow], footer: Sequence[str]) -> Table:
     Args:
         rows: The rows.
         footer: What else stands below it.
+        activations: The activations on lists, which come last.
     """
-    lines = _lines(rows)
-    shown = [column for column, is_shown in _columns(rows) if is_shown]
+    lines = [*_lines(rows), *_lines_of_activations(activations, len(rows) > _ALL_SHOWN)]
+    shown = [column for column, is_shown in _columns(rows, activations) if is_shown]
     cells = [[line.get(column.name) for column in shown] for line in lines]
-    return Table(shown, cells, footer=[*_common(rows), *footer])
+    return Table(shown, cells, footer=[*_common(rows, activations), *footer])
 
 
 def count_in_words(number: int) -> str:
@@ -43,19 +48,22 @@ def count_in_words(number: int) -> str:
     return f"{number / 1000**power:.3g}{_UNITS[power]}"
 
 
-def _columns(rows: Sequence[SummaryRow]) -> list[tuple[Column, bool]]:
+def _columns(
+    rows: Sequence[SummaryRow], activations: Sequence[SummaryActivation]
+) -> list[tuple[Column, bool]]:
     """Return all columns, and whether each is shown.
 
     Where reasons are shown, what rules decided is the question, and a line has no room for more.
     """
     has_reasons = any(map(_has_reason, rows))
+    has_scales = any(row.scales for row in rows) or any(a.scale_values for a in activations)
     has_macs = any(row.macs for row in rows) and not has_reasons
     return [
         (Column("weight", shorten="start"), True),
         (Column("shape"), True),
         (Column("values", shorten="end"), True),
         (Column("estimator"), len(_estimators(rows)) > 1),
-        (Column("scales", align="right"), any(row.scales for row in rows)),
+        (Column("scales", align="right"), has_scales),
         (Column("bits", align="right"), True),
         (Column("used", bars=True), any(row.usage for row in rows) and not has_reasons),
         (Column("MACs", align="right"), has_macs),
@@ -104,6 +112,25 @@ def _groups(rows: Sequence[SummaryRow]) -> Iterator[dict[str, Any]]:
             "bits": " to ".join(sorted({_bits(row) for row in members})),
             "bytes": None if None in sizes else sum(size for size in sizes if size is not None),
             "why": reasons.pop() if len(reasons) == 1 and _has_reason(members[0]) else None,
+        }
+
+
+def _lines_of_activations(
+    activations: Sequence[SummaryActivation], is_grouped: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield a line for each activation; or, in a large model, for those of each list."""
+    groups: dict[Any, list[SummaryActivation]] = {}
+    for index, each in enumerate(activations):
+        key = (each.list_name, each.bits, each.scale) if is_grouped else index
+        groups.setdefault(key, []).append(each)
+    for group in groups.values():
+        first, scales = group[0], [number for each in group for number in each.scale_values]
+        name = first.path if "activation" in first.path else f"{first.path} (activation)"
+        yield {
+            "weight": name if len(group) == 1 else f"{len(group)} x activation",
+            "values": first.list_name + (f" x {scales[0]:.3g}" if len(scales) == 1 else ""),
+            "scales": len(scales) or None,
+            "bits": str(first.bits),
         }
 
 
@@ -162,7 +189,7 @@ def _estimators(rows: Sequence[SummaryRow]) -> list[str]:
     return list(dict.fromkeys(row.estimator for row in rows if row.estimator))
 
 
-def _common(rows: Sequence[SummaryRow]) -> Iterator[str]:
+def _common(rows: Sequence[SummaryRow], activations: Sequence[SummaryActivation]) -> Iterator[str]:
     """Yield what is the same for all listed weights, and the scales' methods."""
     estimators = _estimators(rows)
     scales = list(dict.fromkeys(row.scale for row in rows if row.scale))
@@ -171,5 +198,8 @@ def _common(rows: Sequence[SummaryRow]) -> Iterator[str]:
         parts.append(f"estimator: {estimators[0]}")
     if scales:
         parts.append(f"scales: {', '.join(scales)}")
+    of_activations = dict.fromkeys(each.scale for each in activations if each.scale)
+    if of_activations:
+        parts.append(f"scales of activations: {', '.join(of_activations)}")
     if parts:
         yield "; ".join(parts)

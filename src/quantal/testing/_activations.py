@@ -41,10 +41,11 @@ _SELECTIONS = (
 like return the very tensor that they get."""
 
 
-def problems_of_activations(model: keras.Layer, inputs: Any) -> list[str]:
-    """Return what is wrong with the discrete activations of a model, in the order of its call.
+def problems_of_activations(model: keras.Layer, inputs: Any) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the discrete activations of a model, and what pads them with zeros.
 
-    The model is called in inference, and is unchanged afterwards.
+    Both are texts in the order of the model's call. The model is called in inference, and is
+    unchanged afterwards.
 
     Args:
         model: A built model or layer.
@@ -52,17 +53,18 @@ def problems_of_activations(model: keras.Layer, inputs: Any) -> list[str]:
     """
     activations = activations_of(model)
     if not activations:
-        return []
+        return [], []
     inputs = input_tensors(model, inputs)
     follower = _followed(model, inputs, contextlib.nullcontext())
     if follower.has_symbols:
         follower = _followed(model, inputs, loops_unrolled())
     unread = [layer for layer in activations if layer not in follower.read]
-    return follower.problems + [
+    problems = follower.problems + [
         f"the activation {layer.name!r} gave no numbers that could be read: it was not called, "
         "or only within a compiled function"
         for layer in unread
     ]
+    return problems, follower.zeros
 
 
 def _followed(
@@ -85,15 +87,18 @@ class _Follower:
     """A follower sees each call of a layer, and notes what is wrong.
 
     Attributes:
-        problems: A text for each.
+        problems: A text for each activation's call with outputs off its list.
+        zeros: A text for each convolution that meets a list without 0 with zeros around it.
         read: The activations whose outputs had numbers.
         has_symbols: Whether an activation had outputs without numbers, as in a compiled loop.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.zeros: list[str] = []
         self.read: ByIdentity[None] = ByIdentity()
         self.has_symbols = False
+        self._met: ByIdentity[None] = ByIdentity()
         # Tensors of lists without 0, and such tensors with zeros around them.
         self._nonzero: ByIdentity[DiscreteActivation] = ByIdentity()
         self._padded: ByIdentity[tuple[DiscreteActivation, keras.Layer]] = ByIdentity()
@@ -108,8 +113,12 @@ class _Follower:
         """Call a layer, and follow what goes in and out."""
         inputs = arguments[0] if arguments else None
         convolution = layer.layer if isinstance(layer, Discrete) else layer
-        if isinstance(convolution, _CONVOLUTIONS):
+        # A wrapped one is called within the wrapper's call.
+        if isinstance(convolution, _CONVOLUTIONS) and convolution not in self._met:
+            count = len(self.zeros)
             self._meet(convolution, layer.name, inputs)
+            if len(self.zeros) > count:
+                self._met[convolution] = None
         outputs = call(*arguments, **options)
         if isinstance(layer, DiscreteActivation):
             self._read(layer, outputs)
@@ -156,7 +165,7 @@ class _Follower:
             )
 
     def _report_zeros(self, activation: DiscreteActivation, what: str) -> None:
-        self.problems.append(
+        self.zeros.append(
             f"the activation {activation.name!r} has a list without 0, {activation.values}, and "
             f"{what}. Expected listed values alone in a convolution. Pad by keras.ops.pad(x, ..., "
             "constant_values=...) with a value that the activation gives, and let the "

@@ -24,6 +24,7 @@ Use them for a list, an estimator or a layer of your own:
 >>> assert_hard(quantal.estimators.StraightThrough(), "ternary")
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -133,10 +134,10 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
     another, so that a large model needs little memory besides its own.
 
     Discrete activations are followed through another forward pass, of inference: each output must
-    be one of the list times the scale, and where a list has no 0, no zeros may be put around
-    it on its way into a convolution (`padding="same"`, `"causal"`, or a ZeroPadding layer). Between
-    the two may be poolings of maxima, Reshape, Permute, Cropping and the like; what other
-    operations make of an output is not followed.
+    be one of the list times the scale. A warning says where zeros are put around a list
+    without 0 on its way into a convolution (`padding="same"`, `"causal"`, or a ZeroPadding layer),
+    as Larq does by default. Between the two may be poolings of maxima, Reshape,
+    Permute, Cropping and the like; what other operations make of an output is not followed.
 
     Args:
         model: A built model or layer.
@@ -145,8 +146,7 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
 
     Raises:
         AssertionError: Nothing in the model is discrete, a latent or an activation was not used,
-            other numbers than the listed ones met the data or left an activation, or zeros were
-            put around a list without 0.
+            or other numbers than the listed ones met the data or left an activation.
         TypeError, ValueError: As `quantal.testing.uses_of`.
 
     Example:
@@ -178,8 +178,11 @@ def assert_listed(model: keras.Layer, inputs: Any = None, training: bool = False
             parameter in used,
             f"{parameter.path}: its latent was never used, nothing computed from it met the data",
         )
-    for problem in problems_of_activations(model, inputs):
+    problems, zeros = problems_of_activations(model, inputs)
+    for problem in problems:
         raise AssertionError(problem)
+    for text in dict.fromkeys(zeros):
+        warnings.warn(text, stacklevel=2)
 
 
 def _problem_of(use: Use, halves: set[str]) -> str | None:

@@ -50,6 +50,7 @@ def expected(layer, inputs):
 def test_outputs_are_the_nearest_listed_values(name, dtype, compile):
     layer = DiscreteActivation(NAMED[name], dtype=dtype)
     inputs = ops.cast(inputs_of(size=1.0), layer.compute_dtype)
+    layer.build(inputs.shape)  # PyTorch's compiler traces no `build`.
     outputs = (testing.compiled(layer) if compile else layer)(inputs)
     assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
     nearest = ops.cast(layer.values.nearest(numpy(ops.cast(inputs, "float32"))), outputs.dtype)

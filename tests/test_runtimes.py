@@ -503,6 +503,7 @@ def test_litert_int8_has_the_integers_of_the_list(values, largest, tmp_path, ran
 
 
 @only_tensorflow
+@pytest.mark.product
 @pytest.mark.filterwarnings("ignore")
 def test_litert_int8_runs_as_integers(tmp_path, random):
     model = quantal.discretize(convnet(), [1, -1, 0.5, -0.5])
@@ -519,6 +520,7 @@ def test_litert_int8_runs_as_integers(tmp_path, random):
 
 
 @only_tensorflow
+@pytest.mark.product
 @pytest.mark.filterwarnings("ignore")
 def test_litert_int8_has_the_steps_of_discrete_activations(tmp_path, random):
     """Sums lie on a grid here, so many are on the middle between two values."""

@@ -11,10 +11,8 @@ from quantal._core import scale_state
 from quantal._core.tensors import (
     blocks,
     gradients,
-    large_memory,
     projection,
     row_steps,
-    torch_product,
 )
 
 pytestmark = on_one_backend
@@ -65,9 +63,8 @@ def test_own_forms_give_what_the_general_ones_give(name, monkeypatch):
     results = []
     for block in (1, 7, 2**17):
         monkeypatch.setattr(blocks, "_BLOCK", block)
-        monkeypatch.setattr(large_memory, "_FEWEST_BYTES", block)
         results.append(weight_and_gradients(layer, upstream))
-    for module in (gradients, row_steps, projection, scale_state, torch_product):
+    for module in (gradients, row_steps, projection, scale_state):
         monkeypatch.setattr(module, "is_plain", lambda tensor: False)
     general = weight_and_gradients(layer, upstream)
     for own in results:
@@ -92,7 +89,6 @@ def test_latents_that_settle_go_the_same_way_in_blocks(values, monkeypatch):
 
     whole = steps()
     monkeypatch.setattr(blocks, "_BLOCK", 7)
-    monkeypatch.setattr(large_memory, "_FEWEST_BYTES", 7)
     np.testing.assert_array_equal(steps(), whole)
     assert len(np.unique(whole)) > 40
 
@@ -139,43 +135,3 @@ def test_pytorchs_compiler_traces_a_training_call_in_one_graph(name):
     expected = layer(x, training=True)
     traced = torch.compile(lambda x: layer(x, training=True), fullgraph=True, backend="eager")
     np.testing.assert_allclose(numpy(traced(x)), numpy(expected), rtol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_large_tensors_have_memory_that_the_system_gives_in_few_pages(dtype):
-    import resource
-
-    import torch
-
-    if not large_memory._has_large_pages():
-        pytest.skip("the system gives no large pages")
-    count = 2**22 + 5
-
-    def faults_of(tensor):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        tensor.fill_(3)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    tensor = large_memory.unwritten((1, count), dtype)
-    # 4,096 small pages; half of them where memory is too fragmented for some large ones.
-    assert faults_of(tensor) < 2048
-    assert tensor.shape == (1, count)
-    assert tensor.dtype == getattr(torch, dtype)
-    assert int(tensor.double().sum()) == 3 * count
-
-
-def test_small_tensors_have_pytorchs_own_memory():
-    tensor = large_memory.unwritten((3, 4))
-    assert tensor.shape == (3, 4)
-    assert tensor.untyped_storage().resizable()
-
-
-def test_a_product_with_a_unit_has_second_derivatives_and_transforms():
-    import torch
-
-    x = torch.tensor([0.5, -2.0], requires_grad=True)
-    (first,) = torch.autograd.grad(torch_product.product(x * x, 8.0).sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), x)
-    np.testing.assert_array_equal(numpy(second), [16.0, 16.0])
-    mapped = torch.func.vmap(torch.func.grad(lambda x: torch_product.product(x, 8.0)))(x)
-    np.testing.assert_array_equal(numpy(mapped), [8.0, 8.0])

@@ -6,7 +6,7 @@ from keras import ops
 
 from conftest import on_one_backend
 from quantal import Values
-from quantal._core.tensors import blocks, large_memory
+from quantal._core.tensors import blocks
 from quantal._core.tensors.gradients import as_if, as_if_inward, inward
 from quantal.estimators import StraightThrough
 
@@ -121,11 +121,9 @@ def tensors_written(function):
 COUNT = 2**20
 
 
-def test_straight_through_writes_one_tensor_forward_and_none_back(monkeypatch):
+def test_straight_through_writes_one_tensor_forward_and_none_back():
     import torch
 
-    # PyTorch's profiler sees PyTorch's own memory.
-    monkeypatch.setattr(large_memory, "_has_large_pages", lambda: False)
     latent, upstream = leaf(np.linspace(-1, 1, COUNT)), torch.ones(COUNT)
     values, results = Values([-1, 1]), []
     assert tensors_written(lambda: results.append(StraightThrough()(latent, values))) == 1

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.tensors.constants import Constant
-from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.step_functions import Grid, Layout, StepFunction, lay_buckets
 from quantal._core.tensors.step_table import Scaling, StepTable
@@ -75,8 +74,10 @@ class InBlocks(StepFunction):
 
 def in_blocks(form: BlockForm, x: Tensor, dtype: str) -> Tensor:
     """Return the levels of a plain tensor in the shape of `x`."""
+    import torch
+
     flat = x.contiguous().view(-1)
-    out = unwritten(flat.shape, dtype)
+    out = torch.empty(flat.shape, dtype=getattr(torch, dtype))
     for block, levels, *buffers in blocks(form.dtypes, flat, out):
         form.write(block, levels, *buffers)
     return out.view(x.shape)
@@ -127,7 +128,7 @@ def elementwise(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -
     results: list[Tensor] = []
     for start in range(0, count, size):
         parts = function(*(tensor[start : start + size] for tensor in flat))
-        results = results or [unwritten(shape) for _ in parts]
+        results = results or [torch.empty(shape) for _ in parts]
         for result, part in zip(results, parts, strict=True):
             result.view(-1)[start : start + size] = part
     return results

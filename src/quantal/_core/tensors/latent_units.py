@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from quantal._core.numbers.values import Values
 from quantal._core.tensors.backend import has_numbers
 from quantal._core.tensors.constants import Constant, along
-from quantal._core.tensors.torch_product import product
 from quantal._core.types import Tensor
 
 _DRAWN_AT_ONCE = 2**20
@@ -58,7 +57,7 @@ class LatentUnits:
         numbers = ops.cast(latents, "float32")
         # Without a compiler each operation is a pass over memory, forth and back.
         if self._has_unit:
-            numbers = product(numbers, self._unit())
+            numbers = numbers * self._unit()
         return numbers + self._offset() if self._has_offset else numbers
 
     def latents_of(self, numbers: Any) -> Any:

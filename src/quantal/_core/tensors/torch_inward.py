@@ -8,7 +8,6 @@ import functools
 from typing import Any
 
 from quantal._core.tensors.blocks import row_blocks
-from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
 
@@ -80,7 +79,7 @@ def inward_gradient_in_blocks(upstream: Tensor, x: Tensor, low: Any, high: Any) 
     import torch
 
     x, upstream = x.contiguous(), upstream.contiguous()
-    result = unwritten(upstream.shape)
+    result = torch.empty_like(upstream)
     tensors = [x, upstream, result]
     if isinstance(low, float):
         tensors = [tensor.view(-1) for tensor in tensors]

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.torch_inward import inward_gradient, inward_gradient_in_blocks
 from quantal._core.types import Tensor
@@ -65,9 +64,6 @@ def _pulled_class() -> Any:
             size = root_mean_square(gradient) * strength
             if not isinstance(size, float):
                 return None, gradient + size * direction, None, None
-            if torch.is_grad_enabled() or not is_plain(gradient):
-                return None, gradient + size * direction, None, None
-            out = unwritten(gradient.shape)
-            return None, torch.add(gradient, direction, alpha=size, out=out), None, None
+            return None, torch.add(gradient, direction, alpha=size), None, None
 
     return Pulled

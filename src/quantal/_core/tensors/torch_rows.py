@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from quantal._core.tensors.blocks import block_form, blocks, in_blocks, row_blocks
-from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
 
@@ -45,7 +44,7 @@ def _levels_of_channels(x: Tensor, thresholds: Tensor, levels: Tensor, axis: int
     view = x.contiguous().view((channels, -1) if is_first else (-1, channels, inner))
     broadcast = (channels, 1) if is_first else (1, channels, 1)
     rows = torch.arange(channels, dtype=torch.int32).view(broadcast)
-    out = unwritten(view.shape, str(levels.dtype).removeprefix("torch."))
+    out = torch.empty(view.shape, dtype=levels.dtype)
     table = levels.reshape(-1)
     columns = [t.contiguous().view(broadcast) for t in thresholds.unbind(1)]
     search = _Search(thresholds) if steps > _LONGEST_COUNT else None

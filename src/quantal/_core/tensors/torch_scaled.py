@@ -8,7 +8,6 @@ import functools
 from typing import Any
 
 from quantal._core.tensors.blocks import row_blocks
-from quantal._core.tensors.large_memory import unwritten
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.types import Tensor
 
@@ -45,7 +44,7 @@ def _scaled_class() -> Any:
         ) -> Tensor:
             ctx.save_for_backward(value, scale, latent, damped)
             ctx.ends = ends
-            return torch.mul(value, scale, out=unwritten(value.shape))
+            return scale * value
 
         @staticmethod
         def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,7 +68,7 @@ def _gradients_in_blocks(
     import torch
 
     upstream, latent = upstream.contiguous(), latent.contiguous()
-    to_value, to_damped = unwritten(upstream.shape), torch.zeros_like(damped)
+    to_value, to_damped = torch.empty_like(upstream), torch.zeros_like(damped)
     tensors = (upstream, value, latent, to_value, scale, to_damped, *ends)
     for gradient, listed, numbers, out, factor, total, low, high in row_blocks(*tensors):
         torch.mul(gradient, factor, out=out)

@@ -110,3 +110,18 @@ def gradient_to(variable, function, compile=False):
             return function()
 
     return testing.gradient_of(of, numpy(variable), compile)
+
+
+@pytest.fixture
+def numbers_from_numpy(monkeypatch):
+    """Keras's first weights come from NumPy: JAX compiles its generator for every shape."""
+    import keras
+
+    def draw(kind, numbers):
+        def call(self, shape, dtype=None, **kwargs):
+            return keras.ops.convert_to_tensor(numbers(shape).astype("float32"))
+
+        monkeypatch.setattr(kind, "__call__", call)
+
+    draw(keras.initializers.GlorotUniform, lambda shape: np.random.normal(0, 0.3, shape))
+    draw(keras.initializers.RandomUniform, lambda shape: np.random.uniform(0, 1, shape))

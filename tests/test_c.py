@@ -20,7 +20,7 @@ from quantal._export.graph.steps import FUNCTIONS
 from quantal._export.operations import Operations
 
 # The C is the same from every backend; its reader of Keras models is what may differ.
-pytestmark = pytest.mark.product
+pytestmark = [pytest.mark.product, pytest.mark.usefixtures("numbers_from_numpy")]
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"
 )
@@ -41,20 +41,6 @@ WARNINGS = [
     "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion",
     "-Werror",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _numbers_from_numpy(monkeypatch):
-    """JAX compiles its generator for every shape, which takes longer than all else here."""
-
-    def draw(kind, numbers):
-        def call(self, shape, dtype=None, **kwargs):
-            return ops.convert_to_tensor(numbers(shape).astype("float32"))
-
-        monkeypatch.setattr(kind, "__call__", call)
-
-    draw(keras.initializers.GlorotUniform, lambda shape: np.random.normal(0, 0.3, shape))
-    draw(keras.initializers.RandomUniform, lambda shape: np.random.uniform(0, 1, shape))
 
 
 def computed(source, x, name="net"):

@@ -20,10 +20,10 @@ from quantal._export.c_integer.checking import checked, drawn_codes
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.program import IntegerSource
 from quantal._export.object_size import object_size
-from test_integer import CONVNETS, _numbers_from_numpy, convnet, graph, pooled_sums  # noqa: F401
+from test_integer import CONVNETS, convnet, graph, pooled_sums
 
 # The reference is compared with Keras on every backend, and the C with the reference on one.
-pytestmark = on_one_backend
+pytestmark = [on_one_backend, pytest.mark.usefixtures("numbers_from_numpy")]
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None, reason="gcc, which compiles the C, is not installed"
 )

@@ -5,7 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
+from keras import layers
 
 from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values, to_integer
@@ -16,21 +16,8 @@ from quantal._export.integer.rounding import codes_of, requantization_of, thresh
 from quantal._export.integer.steps import Products, Range
 from quantal._export.integer.sums import bounds_of_products
 
+pytestmark = pytest.mark.usefixtures("numbers_from_numpy")
 PIXELS = np.random.default_rng(0).integers(256, size=(16, 8, 8, 1))
-
-
-@pytest.fixture(autouse=True)
-def _numbers_from_numpy(monkeypatch):
-    """JAX compiles its generator for every shape, which takes longer than all else here."""
-
-    def draw(kind, numbers):
-        def call(self, shape, dtype=None, **kwargs):
-            return ops.convert_to_tensor(numbers(shape).astype("float32"))
-
-        monkeypatch.setattr(kind, "__call__", call)
-
-    draw(keras.initializers.GlorotUniform, lambda shape: np.random.normal(0, 0.3, shape))
-    draw(keras.initializers.RandomUniform, lambda shape: np.random.uniform(0, 1, shape))
 
 
 def randomize(model, random):

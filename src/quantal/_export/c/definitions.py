@@ -55,8 +55,12 @@ class Definitions:
             file: The template's name without its endings.
             **parts: What takes the place of each `@part@` of the template.
         """
-        text = filled(template(f"{file}.c").rstrip(), **parts)
+        text = filled(self._template(file).rstrip(), **parts)
         return self._name("function", name, text, text)
+
+    def _template(self, file: str) -> str:
+        """Return the template of a function, by its name without endings."""
+        return template(f"{file}.c")
 
     def window(self, window: Window) -> str:
         """Define a window, and return its address."""

@@ -20,7 +20,7 @@ from quantal import (
     summary,
     testing,
 )
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.scaled_steps import scaled_steps
 from quantal._models.walk import activations_of
 

@@ -22,7 +22,9 @@ _core.tensors           step_table blocks
 _core.tensors           torch_inward torch_scaled torch_rows scaled gradients
 _core.tensors           cheapest_form row_steps gaps projection torch_pull pull latent_units
 _core.tensors           level_noise kept fused
-_core                   keras_internals companion estimator effective_latent scale
+_core.keras_internals   lock scopes variables layers allocation calls graph compiled running_fit
+_core.keras_internals   interception
+_core                   companion estimator effective_latent scale
 _core                   scale_state weight_scope parameter
 _storage                atomic names codes radix rans packing container entries archive
 _storage                record

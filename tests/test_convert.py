@@ -29,7 +29,7 @@ from quantal import (
     discretize,
     parameters_of,
 )
-from quantal._core.keras_internals import nodes_of
+from quantal._core.keras_internals.graph import nodes_of
 from quantal._core.scale import has_natural_unit
 from quantal._models.weight_decay import exclude_from_weight_decay
 

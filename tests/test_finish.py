@@ -18,7 +18,7 @@ from quantal import (
     parameters_of,
     testing,
 )
-from quantal._core.keras_internals import fit_around, trained_values
+from quantal._core.keras_internals.running_fit import fit_around, trained_values
 from quantal.callbacks._averages import LEAST_GAP, POWER, Averages
 from quantal.callbacks._vector_polish import data_in_memory
 

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import quantal
-from quantal._core import keras_internals as internals
+from quantal._core.keras_internals import (
+    allocation,
+    calls,
+    compiled,
+    graph,
+    interception,
+    layers,
+    running_fit,
+    scopes,
+    variables,
+)
 
 SOURCE = pathlib.Path(quantal.__file__).parent
 PRIVATE = re.compile(
@@ -25,28 +35,28 @@ def model_of(*layers):
     return model
 
 
-def test_private_names_stand_in_one_file():
+def test_private_names_stand_in_one_folder():
     uses = {
         path.name: PRIVATE.findall(path.read_text())
         for path in SOURCE.rglob("*.py")
-        if path.name != "keras_internals.py"
+        if path.parent.name != "keras_internals"
     }
     assert {name: used for name, used in uses.items() if used} == {}
 
 
 def test_that_check_can_fail():
     assert PRIVATE.findall("layer._flatten_layers()") == ["_flatten_layers"]
-    assert PRIVATE.findall((SOURCE / "_core/keras_internals.py").read_text())
+    assert PRIVATE.findall((SOURCE / "_core/keras_internals/layers.py").read_text())
 
 
 def test_layers_and_variables():
     dense = keras.layers.Dense(2)
     model = model_of(dense)
-    assert internals.flatten_layers(model)[0] is model
-    assert dense in internals.flatten_layers(model)
-    assert internals.own_variables(dense) == [dense.kernel, dense.bias]
-    assert internals.own_variables(model) == []
-    assert internals.kernel_variable(dense) is dense.kernel
+    assert layers.flatten_layers(model)[0] is model
+    assert dense in layers.flatten_layers(model)
+    assert layers.own_variables(dense) == [dense.kernel, dense.bias]
+    assert layers.own_variables(model) == []
+    assert layers.kernel_variable(dense) is dense.kernel
 
 
 def test_the_outermost_layer_and_a_stateless_scope_are_known_in_a_call():
@@ -54,7 +64,7 @@ def test_the_outermost_layer_and_a_stateless_scope_are_known_in_a_call():
 
     class Asking(keras.layers.Layer):
         def call(self, x):
-            seen.append((internals.called_layer(), internals.is_stateless()))
+            seen.append((calls.called_layer(), scopes.is_stateless()))
             return x
 
     model = model_of(Asking())
@@ -63,21 +73,21 @@ def test_the_outermost_layer_and_a_stateless_scope_are_known_in_a_call():
     with keras.StatelessScope():
         model(np.ones((1, 3)))
     assert seen == [(model, False), (model, True)]
-    assert internals.called_layer() is None
+    assert calls.called_layer() is None
 
 
 def test_a_variable_that_is_tracked_is_a_weight():
     layer, variable = keras.layers.Layer(), keras.Variable(1.0)
-    internals.track_variable(layer, variable)
+    layers.track_variable(layer, variable)
     assert layer.trainable_variables == [variable]
 
 
 def test_a_layer_that_is_untracked_is_forgotten():
     outer, inner = keras.layers.Layer(), keras.layers.Dense(2)
     outer.inner = inner
-    assert internals.flatten_layers(outer) == [outer, inner]
-    internals.untrack(outer, inner)
-    assert internals.flatten_layers(outer) == [outer]
+    assert layers.flatten_layers(outer) == [outer, inner]
+    layers.untrack(outer, inner)
+    assert layers.flatten_layers(outer) == [outer]
 
 
 def test_layers_of_a_built_layer_are_exchanged():
@@ -85,9 +95,9 @@ def test_layers_of_a_built_layer_are_exchanged():
     outer.build((None, 3, 4))
     old, new = outer.layer, keras.layers.Dense(2)
     new.build((None, 4))
-    internals.untrack(outer, old)
-    internals.set_layers(outer, "layer", new)
-    assert internals.flatten_layers(outer) == [outer, new]
+    layers.untrack(outer, old)
+    layers.set_layers(outer, "layer", new)
+    assert layers.flatten_layers(outer) == [outer, new]
     assert outer.weights == new.weights
     with pytest.raises(ValueError, match="already built"):
         outer.more = old
@@ -97,10 +107,10 @@ def test_variables_without_numbers():
     class Late(keras.layers.Layer):
         def build(self, shape):
             self.weight = self.add_weight(shape=(2,), initializer="zeros")
-            self.seen = internals.is_allocated(self.weight)
+            self.seen = allocation.is_allocated(self.weight)
             if not self.seen:
-                initializer = internals.initializer_of(self.weight)
-                internals.set_initializer(
+                initializer = allocation.initializer_of(self.weight)
+                allocation.set_initializer(
                     self.weight, lambda shape, dtype: 1 + initializer(shape, dtype)
                 )
 
@@ -112,35 +122,35 @@ def test_variables_without_numbers():
         layer(np.zeros((1, 2), "float32"))
     assert not layer.seen
     assert keras.ops.convert_to_numpy(layer.weight).tolist() == [1, 1]
-    assert internals.is_allocated(layer.weight)
+    assert allocation.is_allocated(layer.weight)
 
 
 def test_scopes_within_scopes():
     with keras.StatelessScope() as outer, keras.StatelessScope() as inner:
-        assert internals.scope_outside(inner) is outer
+        assert scopes.scope_outside(inner) is outer
 
 
 def test_losses():
     model = model_of(keras.layers.Dense(1, activity_regularizer="l2"))
     x = np.ones((2, 3), "float32")
     predictions = model(x)
-    loss = internals.compute_loss(model, x, predictions + 1, predictions, None)
+    loss = compiled.compute_loss(model, x, predictions + 1, predictions, None)
     assert keras.ops.convert_to_numpy(loss) > 1
     assert model.losses
-    internals.clear_losses(model)
+    compiled.clear_losses(model)
     assert not model.losses
-    assert internals.compile_arguments(model)["loss"] == "mse"
+    assert compiled.compile_arguments(model)["loss"] == "mse"
 
 
 def test_compiled_metrics():
     model = model_of(keras.layers.Dense(1))
-    assert internals.compiled_metrics(model) is None
+    assert compiled.compiled_metrics(model) is None
     model.compile(loss="mse", metrics=["mae", keras.metrics.BinaryAccuracy(name="right")])
-    metrics = internals.compiled_metrics(model)
+    metrics = compiled.compiled_metrics(model)
     assert not metrics.built
     metrics.build(np.ones((2, 1)), np.ones((2, 1)))
     assert metrics.built
-    directions = {metric.name: internals.metric_direction(metric) for metric in metrics.metrics}
+    directions = {metric.name: compiled.metric_direction(metric) for metric in metrics.metrics}
     assert directions == {"mae": "down", "right": "up"}
     state = metrics.stateless_update_state(
         metrics.stateless_reset_state(), np.ones((2, 1)), np.zeros((2, 1))
@@ -151,12 +161,12 @@ def test_compiled_metrics():
 
 def test_graphs():
     model = model_of(keras.layers.Dense(2), keras.layers.Dense(1))
-    (output,) = internals.graph_outputs(model)
-    assert internals.inputs_of_graph(model)[0] is model.inputs[0]
-    layer, node = internals.call_of(output)
+    (output,) = graph.graph_outputs(model)
+    assert graph.inputs_of_graph(model)[0] is model.inputs[0]
+    layer, node = graph.call_of(output)
     assert layer is model.layers[-1]
     assert node.operation is layer
-    assert {node.operation for node in internals.nodes_of(model)} > set(model.layers)
+    assert {node.operation for node in graph.nodes_of(model)} > set(model.layers)
 
 
 def test_another_layer_stands_in_a_graph():
@@ -165,24 +175,24 @@ def test_another_layer_stands_in_a_graph():
     model = keras.Model(inputs, dense(inputs))
     other.build((None, 3))
     exchanged = {dense: other}
-    internals.replace_tracked(model, exchanged)
-    internals.rename_nodes(internals.graph_of(model), exchanged)
-    internals.hand_over_nodes(dense, other)
-    assert internals.flatten_layers(model)[-1] is other
-    assert internals.call_of(model.outputs[0]).layer is other
-    assert internals.graph_of(model) is model
+    layers.replace_tracked(model, exchanged)
+    graph.rename_nodes(graph.graph_of(model), exchanged)
+    graph.hand_over_nodes(dense, other)
+    assert layers.flatten_layers(model)[-1] is other
+    assert graph.call_of(model.outputs[0]).layer is other
+    assert graph.graph_of(model) is model
     x = np.ones((1, 3), "float32")
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (model(x), other(x))))
     stack = model_of(keras.layers.Dense(1))
-    assert internals.graph_of(stack) is not stack
+    assert graph.graph_of(stack) is not stack
 
 
 def test_a_variable_gets_another_name():
     dense = keras.layers.Dense(2, name="head")
     dense.build((None, 3))
-    internals.rename(dense.kernel, "kernel_latent")
+    variables.rename(dense.kernel, "kernel_latent")
     assert (dense.kernel.name, dense.kernel.path) == ("kernel_latent", "head/kernel_latent")
-    internals.refresh_names(dense)
+    layers.refresh_names(dense)
     if keras.config.backend() == "torch":
         assert any(name.endswith("head/kernel_latent") for name in dense.state_dict())
 
@@ -192,44 +202,44 @@ def test_the_call_in_progress_says_whether_it_trains():
 
     class Asking(keras.layers.Layer):
         def call(self, x):
-            seen.append(internals.training_of_call())
+            seen.append(calls.training_of_call())
             return x
 
     for training in (True, False, None):
         Asking()(np.ones((1, 2)), training=training)
     assert seen == [True, False, False]
-    assert not internals.training_of_call()
+    assert not calls.training_of_call()
 
 
 def test_a_scope_is_left_and_entered_again():
     variable = keras.Variable([1.0])
     with keras.StatelessScope([(variable, [2.0])]) as scope:
-        with internals.outside_of(scope):
+        with scopes.outside_of(scope):
             variable.assign([3.0])
         assert keras.ops.convert_to_numpy(variable.value).tolist() == [2]
-        assert keras.ops.convert_to_numpy(internals.stored_value(variable)).tolist() == [3]
+        assert keras.ops.convert_to_numpy(variables.stored_value(variable)).tolist() == [3]
 
 
 def test_variables_are_created_without_numbers():
     created = []
-    with internals.variables_without_numbers(created.append) as variables:
+    with allocation.variables_without_numbers(created.append) as late:
         layer = keras.layers.Dense(2**20)
         layer.build((None, 2**20))
         array = keras.Variable(np.array([3.0, 4.0], "float32"))
-    assert variables == created == [layer.kernel, layer.bias, array]
-    assert not any(map(internals.is_allocated, variables))
+    assert late == created == [layer.kernel, layer.bias, array]
+    assert not any(map(allocation.is_allocated, late))
     assert tuple(layer.kernel.shape) == (2**20, 2**20)
-    internals.allocate(array)
-    internals.allocate(layer.bias)
+    allocation.allocate(array)
+    allocation.allocate(layer.bias)
     assert keras.ops.convert_to_numpy(array).tolist() == [3, 4]
-    internals.finish_building(keras.layers.Dense(1))
+    layers.finish_building(keras.layers.Dense(1))
     # Outside, and after an error inside, variables have numbers again.
-    with pytest.raises(ZeroDivisionError), internals.variables_without_numbers(lambda _: 1 / 0):
+    with pytest.raises(ZeroDivisionError), allocation.variables_without_numbers(lambda _: 1 / 0):
         keras.layers.Dense(2).build((None, 2))
-    assert internals.is_allocated(keras.Variable(np.ones(2, "float32")))
+    assert allocation.is_allocated(keras.Variable(np.ones(2, "float32")))
     with keras.StatelessScope():
         pass
-    internals.set_path(array, "other/array")
+    variables.set_path(array, "other/array")
     assert array.path == "other/array"
 
 
@@ -240,7 +250,7 @@ def test_the_safe_scope_is_stronger_than_the_switch():
     keras.config.enable_unsafe_deserialization()
     try:
         keras.saving.deserialize_keras_object(config)
-        with internals.safe_deserialization(), pytest.raises(ValueError, match="Lambda"):
+        with scopes.safe_deserialization(), pytest.raises(ValueError, match="Lambda"):
             keras.saving.deserialize_keras_object(again)
     finally:
         keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", None)
@@ -249,7 +259,7 @@ def test_the_safe_scope_is_stronger_than_the_switch():
 def test_a_state_that_tensorflow_tracks_is_no_weight():
     layer, variable = keras.layers.Dense(2), keras.Variable(1.0, trainable=False, name="seed")
     layer.build((None, 3))
-    internals.track_state(layer, "_seed", variable)
+    layers.track_state(layer, "_seed", variable)
     assert [weight.name for weight in layer.weights] == ["kernel", "bias"]
     if keras.config.backend() == "tensorflow":
         assert "_seed" in layer._trackable_children()
@@ -260,14 +270,14 @@ def test_a_callback_sees_the_fit_around_it():
 
     class See(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            seen.append(internals.fit_around())
+            seen.append(running_fit.fit_around())
 
         def on_train_batch_end(self, batch, logs=None):
-            pairs = internals.trained_values(self.model)
+            pairs = running_fit.trained_values(self.model)
             tensors = [keras.ops.stop_gradient(value) for _, value in pairs]
             seen.append([variable for variable, _ in pairs])
             seen.append([np.array(keras.ops.convert_to_numpy(tensor)) for tensor in tensors])
-            with internals.present_state(self.model):
+            with running_fit.present_state(self.model):
                 tensors = [keras.ops.convert_to_tensor(v) for v in self.model.trainable_variables]
             tensors = [keras.ops.stop_gradient(tensor) for tensor in tensors]
             seen.append([np.array(keras.ops.convert_to_numpy(tensor)) for tensor in tensors])
@@ -279,12 +289,12 @@ def test_a_callback_sees_the_fit_around_it():
     assert see in fit.callbacks.callbacks
     assert fit.validation["x"].shape == (2, 3)
     assert (fit.is_silent, fit.data.num_batches) == (True, 1)
-    assert [batch[0].shape for batch in internals.batches_of_fit(fit.data)] == [(2, 3)]
+    assert [batch[0].shape for batch in running_fit.batches_of_fit(fit.data)] == [(2, 3)]
     assert variables == model.trainable_variables
     for variable, *present in zip(variables, values, in_state, strict=True):
         for value in present:
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
-    assert internals.fit_around() is None
+    assert running_fit.fit_around() is None
     model.fit(x, x[:, :2], verbose=2, callbacks=[see])
     assert not seen[4].is_silent
     assert model.evaluate(**fit.validation, verbose=0) >= 0
@@ -301,8 +311,8 @@ def test_a_callback_sees_present_values_after_another_model_has_used_the_layers(
             another.predict(x, verbose=0)
 
         def on_train_end(self, logs=None):
-            values = [value for _, value in internals.trained_values(self.model)]
-            with internals.present_state(self.model):
+            values = [value for _, value in running_fit.trained_values(self.model)]
+            with running_fit.present_state(self.model):
                 values += [keras.ops.convert_to_tensor(v) for v in self.model.variables]
             values = [keras.ops.stop_gradient(value) for value in values]
             sums.extend(keras.ops.convert_to_numpy(value).sum() for value in values)
@@ -321,7 +331,7 @@ def test_products_are_replaced_for_layers_and_users_alike():
 
     x = np.ones((1, 3), "float32")
     expected = 2 * keras.ops.convert_to_numpy(dense(x))
-    with internals.products_replaced(replace):
+    with interception.products_replaced(replace):
         inside = dense(x)
         keras.ops.einsum("ij->ij", keras.ops.ones((1, 1)))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(inside), expected)
@@ -332,10 +342,10 @@ def test_products_are_replaced_for_layers_and_users_alike():
 
 def test_names_from_the_start():
     keras.layers.Dense(1)
-    with internals.names_from_the_start():
+    with scopes.names_from_the_start():
         names = [keras.layers.Dense(1).name for _ in range(2)]
     assert names == ["dense", "dense_1"]
-    with internals.names_from_the_start():
+    with scopes.names_from_the_start():
         assert keras.layers.Dense(1).name == "dense"
     assert keras.layers.Dense(1).name != "dense"
 
@@ -351,8 +361,8 @@ def test_every_call_of_a_layer_is_replaced_in_the_block():
     def shapes(inputs):
         return model(inputs)
 
-    with internals.calls_replaced(replace):
-        outputs = internals.symbolic_outputs(shapes, keras.KerasTensor((5, 3)))
+    with interception.calls_replaced(replace):
+        outputs = interception.symbolic_outputs(shapes, keras.KerasTensor((5, 3)))
     assert outputs.shape == (5, 2)
     assert seen[0] is model
     assert [layer for layer in seen if layer is dense] == [dense]
@@ -369,9 +379,9 @@ def test_operations_of_a_graph_are_replaced_too():
         seen.append(operation)
         return call(*arguments, **options)
 
-    with internals.calls_replaced(replace):
+    with interception.calls_replaced(replace):
         model(np.ones((1, 3)))
-    assert [internals.operation_name(operation) for operation in seen] == [None, "pad"]
+    assert [graph.operation_name(operation) for operation in seen] == [None, "pad"]
     model(np.ones((1, 3)))
     assert len(seen) == 2
 
@@ -381,17 +391,17 @@ def test_who_reads_in_its_build():
 
     class Reader(keras.layers.Layer):
         def build(self, input_shape):
-            readers.append(internals.builder_that_reads())
+            readers.append(calls.builder_that_reads())
 
         def call(self, inputs):
-            readers.append(internals.builder_that_reads())
+            readers.append(calls.builder_that_reads())
             return inputs
 
     reader = Reader()
     reader(np.ones((1, 2)))
     assert readers[0] is reader
     assert set(readers[1:]) == {None}
-    assert internals.builder_that_reads() is None
+    assert calls.builder_that_reads() is None
 
 
 def test_an_optimizer_says_what_decays():
@@ -399,32 +409,32 @@ def test_an_optimizer_says_what_decays():
     kernel, bias = model.layers[0].weights
     optimizer = keras.optimizers.AdamW(weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_list=[bias])
-    assert [internals.decays(optimizer, variable) for variable in (kernel, bias)] == [True, False]
+    assert [compiled.decays(optimizer, variable) for variable in (kernel, bias)] == [True, False]
 
 
 def test_without_a_distribution_a_variable_stays_where_it_is():
     variable = keras.Variable([1.0, 2.0])
-    internals.lay_out(variable, ["kernel"])
-    assert internals.layout_of(variable) is None
+    variables.lay_out(variable, ["kernel"])
+    assert variables.layout_of(variable) is None
     assert keras.ops.convert_to_numpy(variable).tolist() == [1.0, 2.0]
 
 
 def test_operations_have_names():
     x = keras.Input((3,))
     for tensor, name in ((x + 1, "add"), (x / x, "truedivide"), (1 - x, "subtract")):
-        assert internals.operation_name(internals.call_of(tensor).layer) == name
+        assert graph.operation_name(graph.call_of(tensor).layer) == name
     dense = keras.layers.Dense(2)
-    assert internals.operation_name(dense) is None
+    assert graph.operation_name(dense) is None
 
 
 def test_layers_of_applications_compute_what_is_read():
     x = np.arange(6, dtype="float32").reshape(2, 3)
-    factors = internals.LAYER_SCALE(0.5, 3)
+    factors = layers.LAYER_SCALE(0.5, 3)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(factors(x)), x * 0.5)
     assert factors.gamma.shape == (3,)
-    dropped = internals.STOCHASTIC_DEPTH(0.9)(x)
+    dropped = layers.STOCHASTIC_DEPTH(0.9)(x)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(dropped), x)
-    total = internals.SCALED_SUM(0.25)([x, 2 * x])
+    total = layers.SCALED_SUM(0.25)([x, 2 * x])
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(total), x * 1.5)
 
 
@@ -437,9 +447,9 @@ def test_mask_of_reads_the_mask_that_a_layer_is_given():
             self.supports_masking = True
 
         def call(self, inputs):
-            masks.append(internals.mask_of(inputs))
+            masks.append(calls.mask_of(inputs))
             return inputs
 
     keras.Sequential([keras.layers.Masking(), Listening()])(np.float32([[[0, 0], [1, 2]]]))
     assert keras.ops.convert_to_numpy(masks[-1]).tolist() == [[False, True]]
-    assert internals.mask_of(keras.ops.ones(3)) is None
+    assert calls.mask_of(keras.ops.ones(3)) is None

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from quantal._core.keras_internals import track_variable
+from quantal._core.keras_internals.layers import track_variable
 
 
 class Companion(keras.Variable):

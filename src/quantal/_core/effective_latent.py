@@ -16,7 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import without_autocast
+from quantal._core.keras_internals.scopes import without_autocast
 from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.gradients import as_if, with_gradient_to

@@ -26,7 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from quantal._core.by_identity import ByIdentity
 from quantal._core.effective_latent import EffectiveLatent, Followed
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers, training_of_call, without_autocast
+from quantal._core.keras_internals.calls import training_of_call
+from quantal._core.keras_internals.layers import flatten_layers
+from quantal._core.keras_internals.scopes import without_autocast
 from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.scale_blocks import spread

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.inputs import inputs_of
 from quantal._export.precision import computes_in_float32, in_float32

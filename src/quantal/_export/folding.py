@@ -9,7 +9,8 @@ from keras import layers
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import call_of, graph_outputs, kernel_variable, nodes_of
+from quantal._core.keras_internals.graph import call_of, graph_outputs, nodes_of
+from quantal._core.keras_internals.layers import kernel_variable
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.precision import in_float32

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._export.coded_tensor import CodedTensor, encode
 from quantal._export.conversion import refused_by_name
 from quantal._export.folding import folded

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, own_variables
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 from quantal._core.parameter import LATENT_SUFFIX, parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor

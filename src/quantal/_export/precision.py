@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.types import Tensor
 from quantal._models.layer_state import LayerPair, copy_state
 

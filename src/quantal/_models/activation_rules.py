@@ -12,14 +12,14 @@ from keras import activations as functions
 from keras import layers
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import (
+from quantal._core.keras_internals.graph import (
     activation_operation,
     call_of,
-    flatten_layers,
     graph_outputs,
     inputs_of_graph,
     operations_of,
 )
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.values import Values, short_name
 from quantal._models.calibration.samples import Samples
 from quantal._models.clone import clone_replacing, copy_value

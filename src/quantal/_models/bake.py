@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, input_shapes, takes_masks
+from quantal._core.keras_internals.graph import input_shapes, takes_masks
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.kept import nothing_kept

@@ -12,12 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import (
-    flatten_layers,
-    own_variables,
-    set_layers,
-    untrack,
-)
+from quantal._core.keras_internals.layers import flatten_layers, own_variables, set_layers, untrack
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.kept_class import (

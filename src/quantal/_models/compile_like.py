@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from quantal._core.keras_internals import compile_arguments
+from quantal._core.keras_internals.compiled import compile_arguments
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.attribute_data import keeps_the_same_data
 

@@ -11,7 +11,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
+from quantal._core.keras_internals.compiled import clear_losses, compute_loss
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend
 from quantal._core.tensors.distributed import whole_array

@@ -5,13 +5,8 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import (
-    flatten_layers,
-    graph_of,
-    hand_over_nodes,
-    rename_nodes,
-    replace_tracked,
-)
+from quantal._core.keras_internals.graph import graph_of, hand_over_nodes, rename_nodes
+from quantal._core.keras_internals.layers import flatten_layers, replace_tracked
 
 Replacements = ByIdentity[keras.Layer]
 """The layers that stand for others, by the others."""

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import names_from_the_start
+from quantal._core.keras_internals.scopes import names_from_the_start
 from quantal._core.parameter import Parameter
 from quantal._core.processes import written_once
 from quantal._core.tensors.distributed import whole_array

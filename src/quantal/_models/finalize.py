@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, own_variables, variables_without_numbers
+from quantal._core.keras_internals.allocation import variables_without_numbers
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 from quantal._core.parameter import parameters_of
 from quantal._core.processes import written_once
 from quantal._models.clone import Clone, clone_replacing, copy_value

@@ -14,7 +14,8 @@ from typing import Any, Self
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import call_of, flatten_layers, graph_outputs, nodes_of
+from quantal._core.keras_internals.graph import call_of, graph_outputs, nodes_of
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._models.exchange import exchange_layers
 from quantal._models.walk import is_container, outermost_layers
 from quantal.layers._finalized import freeze

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, nodes_of
+from quantal._core.keras_internals.graph import nodes_of
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._models.attribute_data import captured
 
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import calls_replaced, own_variables, symbolic_outputs
+from quantal._core.keras_internals.interception import calls_replaced, symbolic_outputs
+from quantal._core.keras_internals.layers import own_variables
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._models.inputs import symbolic_inputs
 from quantal._models.signs import Signs, is_of_signs

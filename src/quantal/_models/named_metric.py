@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from quantal._core.keras_internals import compiled_metrics, metric_direction
+from quantal._core.keras_internals.compiled import compiled_metrics, metric_direction
 from quantal._core.types import Tensor
 
 

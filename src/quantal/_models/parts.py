@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._models.layer_state import LayerPair
 
 Fresh = Callable[[keras.Layer], keras.Layer]

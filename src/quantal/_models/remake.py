@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, own_variables
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 from quantal._models.kept_class import class_of, put_on_lists, remade, rewrapped
 from quantal._models.layer_state import LayerPair
 from quantal._models.parts import Part, Replace, Replacement, all_weights, clone_layer

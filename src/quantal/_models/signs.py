@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import operation_name, own_variables
+from quantal._core.keras_internals.graph import operation_name
+from quantal._core.keras_internals.layers import own_variables
 from quantal._core.parameter import LATENT_SUFFIX, Parameter
 from quantal._core.types import Tensor
 from quantal._models.walk import activations_of, is_container

@@ -13,17 +13,15 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import (
+from quantal._core.keras_internals.allocation import (
     allocate,
-    finish_building,
-    flatten_layers,
     is_allocated,
-    lay_out,
-    safe_deserialization,
     set_initializer,
-    set_path,
     variables_without_numbers,
 )
+from quantal._core.keras_internals.layers import finish_building, flatten_layers
+from quantal._core.keras_internals.scopes import safe_deserialization
+from quantal._core.keras_internals.variables import lay_out, set_path
 from quantal._core.parameter import Parameter, parameters_of, paths_in_layouts
 from quantal._core.types import Tensor
 

@@ -8,7 +8,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import flatten_layers, inputs_of_graph, nodes_of
+from quantal._core.keras_internals.graph import inputs_of_graph, nodes_of
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.inputs import Array, inputs_like, symbolic_inputs
 from quantal._models.walk import is_container

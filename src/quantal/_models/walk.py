@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import Discrete, unwrapped

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import (
+from quantal._core.keras_internals.compiled import (
     compile_arguments,
     compiled_metrics,
-    flatten_layers,
     metric_direction,
-    names_from_the_start,
 )
+from quantal._core.keras_internals.layers import flatten_layers
+from quantal._core.keras_internals.scopes import names_from_the_start
 from quantal._core.parameter import parameters_of
 from quantal._models.clone import clone_replacing
 from quantal._models.compile_like import compile_like

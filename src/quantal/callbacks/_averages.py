@@ -11,7 +11,7 @@ from keras import ops
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.effective_latent import EffectiveLatent, function_of
-from quantal._core.keras_internals import present_state, trained_values
+from quantal._core.keras_internals.running_fit import present_state, trained_values
 from quantal._core.parameter import parameters_of
 from quantal._core.processes import written_once
 from quantal._core.tensors.backend import graph

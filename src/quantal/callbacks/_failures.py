@@ -9,7 +9,8 @@ from typing import Any
 import keras
 
 from quantal._core.effective_latent import function_of
-from quantal._core.keras_internals import Fit, batches_of_fit, decays
+from quantal._core.keras_internals.compiled import decays
+from quantal._core.keras_internals.running_fit import Fit, batches_of_fit
 from quantal._core.parameter import Parameter
 from quantal.callbacks._records import Record
 from quantal.callbacks.finishing import Finish

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import Fit, flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
+from quantal._core.keras_internals.running_fit import Fit
 from quantal._core.parameter import parameters_of
 
 DEFAULT = 0.001

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import Fit, batches_of_fit
+from quantal._core.keras_internals.running_fit import Fit, batches_of_fit
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors.distributed import all_samples, whole_array
 from quantal._optimize.budget import Budget

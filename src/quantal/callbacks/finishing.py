@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal._core.keras_internals import Fit, batches_of_fit, fit_around
+from quantal._core.keras_internals.running_fit import Fit, batches_of_fit, fit_around
 from quantal._core.processes import agreed, index
 from quantal._core.types import Tensor
 from quantal._optimize.budget import Budget

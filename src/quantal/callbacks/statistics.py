@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import clear_losses, compute_loss, flatten_layers
+from quantal._core.keras_internals.compiled import clear_losses, compute_loss
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import spread, whole_array
 from quantal._core.types import Tensor

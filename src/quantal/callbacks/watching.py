@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import Fit, fit_around
+from quantal._core.keras_internals.running_fit import Fit, fit_around
 from quantal._core.numbers.values import Values
 from quantal.callbacks._failures import Failures
 from quantal.callbacks._parameters import all_parameters

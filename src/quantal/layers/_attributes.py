@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import builder_that_reads
+from quantal._core.keras_internals.calls import builder_that_reads
 from quantal._core.parameter import Parameter
 
 

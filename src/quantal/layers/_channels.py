@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from quantal._core.keras_internals import flatten_layers, own_variables
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)

@@ -11,16 +11,10 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.companion import add_companion
 from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import (
-    called_layer,
-    is_stateless,
-    lay_out,
-    layout_of,
-    refresh_names,
-    rename,
-    track_state,
-    track_variable,
-)
+from quantal._core.keras_internals.calls import called_layer
+from quantal._core.keras_internals.layers import refresh_names, track_state, track_variable
+from quantal._core.keras_internals.scopes import is_stateless
+from quantal._core.keras_internals.variables import lay_out, layout_of, rename
 from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of, paths_in_layouts
 from quantal._core.scale import Scale, parse_scale, resolve_scale

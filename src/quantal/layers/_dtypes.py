@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 
 
 def set_dtype_policy(layer: keras.Layer, dtype: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import own_variables
+from quantal._core.keras_internals.layers import own_variables
 from quantal._core.parameter import Parameter
 from quantal._core.tensors.distributed import whole_array
 from quantal._storage import packing

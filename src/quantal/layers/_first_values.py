@@ -11,13 +11,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import (
-    flatten_layers,
-    initializer_of,
-    is_allocated,
-    own_variables,
-    set_initializer,
-)
+from quantal._core.keras_internals.allocation import initializer_of, is_allocated, set_initializer
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 from quantal._core.numbers.values import Values
 from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.scale import Scale

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import outside_of, scope_outside, stored_value
+from quantal._core.keras_internals.scopes import outside_of, scope_outside
+from quantal._core.keras_internals.variables import stored_value
 from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.types import Tensor
 

@@ -10,7 +10,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import mask_of
+from quantal._core.keras_internals.calls import mask_of
 from quantal._core.numbers.values import Values, ValuesLike, short_name
 from quantal._core.scale import Scale, parse_scale, resolve_activation_scale
 from quantal._core.tensors.distributed import whole_array

@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import (
-    flatten_layers,
-    is_allocated,
-    is_inherited,
-    own_variables,
-    training_of_call,
-)
+from quantal._core.keras_internals.allocation import is_allocated
+from quantal._core.keras_internals.calls import is_inherited, training_of_call
+from quantal._core.keras_internals.layers import flatten_layers, own_variables
 from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import ValuesLike

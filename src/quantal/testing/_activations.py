@@ -10,7 +10,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import calls_replaced
+from quantal._core.keras_internals.interception import calls_replaced
 from quantal._core.numbers.scaled_steps import scaled_levels
 from quantal._core.tensors.backend import has_numbers, loops_unrolled, without_gradients
 from quantal._core.tensors.distributed import whole_array

@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors import backend

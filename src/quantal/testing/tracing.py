@@ -32,7 +32,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.kept import nothing_kept

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from quantal._core.keras_internals import SCALED_SUM, operation_name
+from quantal._core.keras_internals.graph import operation_name
+from quantal._core.keras_internals.layers import SCALED_SUM
 from quantal._export.graph.arranging import row_major
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
 from quantal._export.graph.linear import scaled

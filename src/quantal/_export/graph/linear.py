@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import LAYER_SCALE
+from quantal._core.keras_internals.layers import LAYER_SCALE
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.graph.activations import activation
 from quantal._export.graph.builder import Call, GraphBuilder, Reader

@@ -6,7 +6,8 @@ import keras
 from keras import layers
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import STOCHASTIC_DEPTH, call_of, graph_outputs, inputs_of_graph
+from quantal._core.keras_internals.graph import call_of, graph_outputs, inputs_of_graph
+from quantal._core.keras_internals.layers import STOCHASTIC_DEPTH
 from quantal._export.graph.activations import READERS as _ACTIVATIONS
 from quantal._export.graph.arranging import READERS as _ARRANGING
 from quantal._export.graph.builder import Call, GraphBuilder, Reader, nothing, refusal

@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import call_of
+from quantal._core.keras_internals.graph import call_of
 from quantal._export.fixed_point import is_power_of_two, with_significant_bits
 from quantal._export.hls4ml.nodes import (
     BITS_OF_SCALE,

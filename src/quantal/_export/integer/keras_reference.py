@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._export.integer.comparison import Computed

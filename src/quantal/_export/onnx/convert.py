@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._export.conversion import refused_by_name
 from quantal._export.folding import folded

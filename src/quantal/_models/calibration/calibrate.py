@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.calibration import (
     Calibrated,
     Floats,

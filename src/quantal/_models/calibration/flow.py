@@ -11,7 +11,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers, products_replaced
+from quantal._core.keras_internals.interception import products_replaced
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.calibration import Floats
 from quantal._core.tensors.backend import has_numbers, loops_unrolled, without_gradients
 from quantal._core.tensors.distributed import whole_array

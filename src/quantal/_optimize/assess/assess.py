@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantal._core.keras_internals import compute_loss
+from quantal._core.keras_internals.compiled import compute_loss
 from quantal._core.numbers.checks import checked_seed
 from quantal._core.parameter import Parameter
 from quantal._core.processes import agreed_clock

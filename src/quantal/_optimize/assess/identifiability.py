@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.keras_internals import flatten_layers
+from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.compiled_loss import CompiledLoss

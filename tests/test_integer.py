@@ -9,10 +9,11 @@ from keras import layers
 
 from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values, to_integer
-from quantal._export.graph.steps import Function, Window
+from quantal._export.graph.steps import Function, Slopes, Window
 from quantal._export.integer.meaning import Affine, Meaning, uniform
 from quantal._export.integer.multiples import multiples_of
 from quantal._export.integer.rounding import codes_of, requantization_of, thresholds_of
+from quantal._export.integer.staircase import staircase_of
 from quantal._export.integer.steps import Products, Range
 from quantal._export.integer.sums import bounds_of_products
 
@@ -174,6 +175,82 @@ def test_pooled_sums(random):
     np.testing.assert_allclose(outputs, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def on_list(values="signed:8", **options):
+    """An activation on a list with a scale, which `rescale` sets."""
+    return DiscreteActivation(values, scale="learned", **options)
+
+
+def rescale(model, random):
+    """Scales that no product is a midpoint of: Keras's floats would round those either way."""
+    randomize(model, random)
+    for layer in model.layers:
+        if isinstance(layer, DiscreteActivation):
+            layer.set_scale(random.uniform(0.015, 0.045))
+    return model
+
+
+def squeezed(x):
+    """Squeeze and excitation of 6 channels: each is multiplied by a gate."""
+    gate = on_list("unsigned:8")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    gate = Discrete(layers.Conv2D(3, 1, activation="relu"), "ternary")(gate)
+    gate = Discrete(layers.Conv2D(6, 1), "ternary")(on_list("unsigned:8")(gate))
+    return layers.Multiply()([x, on_list("unsigned:7")(layers.Activation("hard_sigmoid")(gate))])
+
+
+def mobile_block(random):
+    """A block as in MobileNetV3: hard_silu before lists, a gate of channels, and a bypass."""
+    inputs = keras.Input((8, 8, 1))
+    first = convolution("ternary", 4, strides=2, padding="same")(layers.Rescaling(1 / 128)(inputs))
+    bypass = on_list()(layers.Activation("hard_silu")(layers.BatchNormalization()(first)))
+    x = Discrete(layers.Conv2D(6, 1, use_bias=False), "ternary")(bypass)
+    x = on_list("signed:4")(layers.Activation("hard_silu")(layers.BatchNormalization()(x)))
+    depthwise = Discrete(layers.DepthwiseConv2D(3, padding="same"), "ternary")
+    x = on_list()(layers.Activation("silu")(layers.BatchNormalization()(depthwise(x))))
+    x = Discrete(layers.Conv2D(4, 1), "ternary")(on_list("signed:6")(squeezed(x)))
+    x = on_list()(layers.BatchNormalization()(x))
+    x = on_list("signed:6")(layers.Add()([bypass, x]))
+    outputs = Discrete(layers.Dense(3), "ternary")(layers.Flatten()(x))
+    return rescale(keras.Model(inputs, outputs), random)
+
+
+def test_squeeze_and_excitation(random):
+    """All codes are Keras's, also of gates; and the gates are no constants."""
+    model = mobile_block(random)
+    integer = to_integer(model)
+    comparison = integer.compare(PIXELS)
+    assert comparison.is_exact, str(comparison)
+    assert comparison.largest < 1e-5
+    names = [type(node.step).__name__ for node in integer.program.nodes]
+    assert names.count("Staircase") == 3
+    gates = integer.program.nodes[names.index("BroadcastProduct")].sources[1]
+    values = integer.program.values(PIXELS.reshape(len(PIXELS), -1))
+    assert len(np.unique(values[gates])) > 5
+
+
+def single_numbers(random):
+    """PReLU with a slope for each channel, means at the border, a function between two lists."""
+    slopes = {"shared_axes": [1, 2], "alpha_initializer": keras.initializers.RandomNormal(0, 0.5)}
+    inputs = keras.Input((5, 5, 2))
+    x = on_list("signed:6")(inputs)
+    left = on_list("signed:4")(layers.PReLU(**slopes)(convolution("ternary", 3)(x)))
+    x = on_list("signed:6")(layers.Activation("gelu")(x))
+    middle = layers.AveragePooling2D(2, padding="same")(x)
+    maxima = layers.MaxPooling2D(2)(layers.Activation("mish")(convolution("ternary", 3)(x)))
+    scaled = layers.Add()([left, layers.GlobalMaxPooling2D(keepdims=True)(left)])
+    outputs = [on_list("signed:6")(each) for each in (scaled, middle, maxima)]
+    return rescale(keras.Model(inputs, outputs), random)
+
+
+def test_functions_of_single_numbers(random):
+    model = single_numbers(random)
+    x = random.normal(size=(16, 5, 5, 2))
+    integer = to_integer(model)
+    comparison = integer.compare(x)
+    assert comparison.is_exact, str(comparison)
+    names = {type(node.step).__name__ for node in integer.program.nodes}
+    assert {"Staircase", "EvenTotal", "WeightedSum", "Copied"} <= names
+
+
 SCALES = np.array([0.1137, 0.2371, 0.3119]).reshape(1, 1, 1, 3)
 
 
@@ -245,9 +322,23 @@ REFUSED = {
         lambda: [dense(), DiscreteActivation([0, 1, 2**0.5], name="act")],
         "'act' has the list .0, 1, 1.41421.. Expected values",
     ),
-    "falls": (
-        lambda: [dense(), layers.Activation("silu"), DiscreteActivation("binary", name="act")],
-        "'act' is read after functions that rise and fall",
+    "softmax": (
+        lambda: [dense(), layers.Softmax(), DiscreteActivation("binary", name="act")],
+        "'act' stands after a softmax, which integers do not compute. Expected",
+    ),
+    "moved softmax": (
+        lambda: [dense(), layers.Softmax(), layers.RepeatVector(2, name="again")],
+        "'again' moves the results of a softmax. Expected",
+    ),
+    "largest": (
+        lambda: [
+            layers.Reshape((300, 1)),
+            Discrete(layers.Conv1D(2, 3, activation="silu"), "binary"),
+            layers.MaxPooling1D(),
+            layers.ReLU(),
+            dense(),
+        ],
+        "'dense' reads the largest of numbers that rise and fall. Expected",
     ),
     "overflow": (
         lambda: [wide("one"), wide("two"), wide("three")],
@@ -296,6 +387,31 @@ def test_thresholds_are_where_the_function_crosses(name):
     every = np.repeat(np.arange(-300, 301)[:, None], 3, axis=1)
     codes = codes_of(meaning.numbers(every.astype(float)), levels, scale)
     assert (thresholds.run(every) == levels[codes]).all()
+
+
+@on_one_backend
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(Function(name, 3) for name in ("silu", "gelu", "mish", "hard_silu")),
+        Function("relu", 3, (-0.3, -0.5, 2.0)),
+        Function("elu", 3, (-0.7,)),
+        Slopes(3, np.array([-0.5, 0.25, -2.0])),
+    ],
+    ids=lambda function: type(function).__name__ + "_" + getattr(function, "name", ""),
+)
+def test_stairs_are_where_the_function_crosses(function):
+    """All integers one by one: down, up, down again behind a factor below 0, and constants."""
+    factor = np.array([0.03, -0.02, 0.0])
+    meaning = Meaning((Affine(factor, np.array([0.1, 0.2, 0.3])), function))
+    twice = meaning.then(uniform(-1.5, -0.1), Function("silu", 3))
+    levels, scale = np.arange(-8.0, 30), np.array([0.05])
+    every = np.repeat(np.arange(-300, 301)[:, None], 3, axis=1)
+    for each in (meaning, twice):
+        stairs = staircase_of(each, Range(-300, 300), levels, scale, levels.astype(int))
+        codes = codes_of(each.numbers(every.astype(float)), levels, scale)
+        assert (np.diff(codes, axis=0).min(axis=0)[:2] < 0).any()
+        assert (stairs.run(every) == levels[codes]).all()
 
 
 @on_one_backend

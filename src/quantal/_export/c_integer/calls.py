@@ -10,18 +10,23 @@ from quantal._export.c_integer.definitions import IntegerDefinitions
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.kernels import Kernel, has_signs
 from quantal._export.c_integer.memory import Location, Memory
-from quantal._export.c_integer.rounding import Rounded, rounded
-from quantal._export.graph.steps import Window
+from quantal._export.c_integer.rounding import Rounded, is_table, rounded
+from quantal._export.graph.steps import Repetition, Window
 from quantal._export.integer.program import IntegerProgram
 from quantal._export.integer.steps import (
+    BroadcastProduct,
     Copied,
+    EvenTotal,
     Integers,
     Joined,
     Largest,
     Multiplied,
     Padded,
     Products,
+    Range,
     Requantization,
+    Rounding,
+    Staircase,
     Thresholds,
     Total,
     WeightedSum,
@@ -65,7 +70,7 @@ class KernelWriter:
         match kernel.step:
             case Products():
                 return self._products(kernel, kernel.step, sources[0], target)
-            case Total():
+            case Total() | EvenTotal():
                 return self._total(kernel, kernel.step, sources[0], target)
             case Largest():
                 return self._largest(kernel.step, sources[0], target)
@@ -94,14 +99,15 @@ class KernelWriter:
             to: The type of the results.
         """
         value = kernel.value if kernel.rounding is None else self._sums_of(kernel)
-        result = rounded(self._define, kernel.rounding, self._program.bounds_of(value), to)
+        bounds = self._program.bounds_of(value)
+        result = rounded(self._define, kernel.rounding, bounds, to)
         index = "0" if result.period == 1 else "o"
         if result.period not in (1, channels):
             index = f"o % {result.period}"
             if channels % result.period:
                 index = f"((y * w->out_width + x) * w->out_channels + o) % {result.period}"
         text = result.text.replace("@channel@", index)
-        return _Result(text, result.arguments, _rounding_operations(kernel.rounding, sums))
+        return _Result(text, result.arguments, _rounding_operations(kernel.rounding, bounds, sums))
 
     def _sums_of(self, kernel: Kernel) -> int:
         """Return the value that holds the sums before their rounding."""
@@ -186,17 +192,22 @@ class KernelWriter:
             words,
         )
 
-    def _total(self, kernel: Kernel, step: Total, source: Location, target: Location) -> Written:
+    def _total(
+        self, kernel: Kernel, step: Total | EvenTotal, source: Location, target: Location
+    ) -> Written:
         window = step.window
+        parts = {"multiple": str(step.multiple)} if isinstance(step, EvenTotal) else {}
         result = self._rounded(kernel, window.size, window.out_channels, target.type)
         function = self._define.function(
-            "total",
-            "total",
+            "even_total" if parts else "total",
+            "even_total" if parts else "total",
             parameters=_parameters(result.arguments),
             result=result.text,
+            **parts,
             **{"from": source.type, "to": target.type},
         )
-        operations = Operations(additions=_taps(window)) + result.operations
+        operations = Operations(additions=_taps(window), products=window.size * len(parts))
+        operations += result.operations
         return Written(
             [_call(function, self._define.window(window), result.arguments, [source], target)],
             operations,
@@ -250,8 +261,15 @@ class KernelWriter:
     def _sum_of(self, kernel: Kernel, names: list[str], size: int) -> tuple[Rounded, Operations]:
         """Return the expression of `sum` from the inputs at the index `o`."""
         entries = [f"{name}[o]" for name in names]
-        if isinstance(kernel.step, Multiplied):
-            return Rounded(" * ".join(entries), 1, {}), Operations(products=size)
+        if isinstance(kernel.step, BroadcastProduct):
+            entries = [
+                f"{name}[{_index(repetition, size)}]"
+                for name, repetition in zip(names, kernel.step.repetitions, strict=True)
+            ]
+        if isinstance(kernel.step, Multiplied | BroadcastProduct):
+            return Rounded(" * ".join(entries), 1, {}), Operations(
+                products=size * (len(entries) - 1)
+            )
         if not isinstance(kernel.step, WeightedSum):
             return Rounded(entries[0], 1, {}), Operations()
         arguments = dict[str, str]()
@@ -298,6 +316,15 @@ class KernelWriter:
         return Written([f"{function}({numbers}, {source.text}, {target.text});"], Operations())
 
 
+def _index(repetition: Repetition, size: int) -> str:
+    """Return the C index that the result `o` of so many reads."""
+    repeat, period = repetition
+    if period == 1:
+        return "0"
+    index = "o" if repeat == 1 else f"o / {repeat}"
+    return index if repeat * period == size else f"{index} % {period}"
+
+
 class _Result(NamedTuple):
     """What is stored of a sum: its text, the arguments it needs, and what it takes."""
 
@@ -306,8 +333,10 @@ class _Result(NamedTuple):
     operations: Operations
 
 
-def _rounding_operations(rounding: Thresholds | Requantization | None, sums: int) -> Operations:
-    if isinstance(rounding, Thresholds):
+def _rounding_operations(rounding: Rounding | None, bounds: Range, sums: int) -> Operations:
+    if isinstance(rounding, Thresholds | Staircase):
+        if is_table(rounding, bounds):
+            return Operations()
         count = rounding.limits.shape[1]
         return Operations(comparisons=sums * (count if count < 16 else count.bit_length()))
     if isinstance(rounding, Requantization):

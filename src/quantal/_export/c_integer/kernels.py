@@ -4,17 +4,21 @@ from typing import NamedTuple
 
 from quantal._export.integer.program import IntegerProgram
 from quantal._export.integer.steps import (
+    BroadcastProduct,
+    EvenTotal,
     IntegerStep,
     Multiplied,
     Products,
     Requantization,
+    Rounding,
+    Staircase,
     Thresholds,
     Total,
     WeightedSum,
 )
 
-_SUMS = (Products, Total, WeightedSum, Multiplied)
-_ROUNDINGS = (Thresholds, Requantization)
+_SUMS = (Products, Total, EvenTotal, WeightedSum, Multiplied, BroadcastProduct)
+_ROUNDINGS = (Thresholds, Staircase, Requantization)
 
 
 class Kernel(NamedTuple):
@@ -28,7 +32,7 @@ class Kernel(NamedTuple):
     """
 
     step: IntegerStep | None
-    rounding: Thresholds | Requantization | None
+    rounding: Rounding | None
     sources: tuple[int, ...]
     value: int
 

@@ -5,10 +5,20 @@ from typing import NamedTuple
 import numpy as np
 
 from quantal._export.c_integer.definitions import IntegerDefinitions
-from quantal._export.integer.steps import Integers, Range, Requantization, Thresholds
+from quantal._export.integer.steps import (
+    Integers,
+    Range,
+    Requantization,
+    Rounding,
+    Staircase,
+    Thresholds,
+)
 
 _SHORT = 15
 """So many thresholds are compared one after the other; more are searched by halves."""
+_NARROW = 256
+"""So many different sums can be looked up one by one: those of int8."""
+_BYTES_OF_LIMIT = 4
 _INT32 = np.iinfo(np.int32)
 
 
@@ -29,7 +39,7 @@ class Rounded(NamedTuple):
 
 def rounded(
     define: IntegerDefinitions,
-    rounding: Thresholds | Requantization | None,
+    rounding: Rounding | None,
     bounds: Range,
     to: str,
 ) -> Rounded:
@@ -43,9 +53,68 @@ def rounded(
     """
     if rounding is None:
         return Rounded("sum" if to == "int32_t" else f"({to})sum", 1, {})
-    if isinstance(rounding, Thresholds):
+    if not isinstance(rounding, Requantization):
+        if is_table(rounding, bounds):
+            return _table(define, rounding, bounds, to)
+        if isinstance(rounding, Staircase):
+            return _staircase(define, rounding, to)
         return _thresholds(define, rounding, to)
     return _requantization(define, rounding, bounds, to)
+
+
+def is_table(rounding: Thresholds | Staircase, bounds: Range) -> bool:
+    """Return whether the result of each sum is stored, which takes fewer bytes than limits.
+
+    Args:
+        rounding: The rounding.
+        bounds: The smallest and the largest sum.
+    """
+    sums = bounds.high - bounds.low + 1
+    return sums <= min(_NARROW, _BYTES_OF_LIMIT * rounding.limits.shape[1])
+
+
+def _table(
+    define: IntegerDefinitions, rounding: Thresholds | Staircase, bounds: Range, to: str
+) -> Rounded:
+    """Return the expression of a result that is looked up by its sum."""
+    period = len(rounding.limits)
+    sums = np.arange(bounds.low, bounds.high + 1)
+    rows = rounding.run(np.repeat(sums[:, None], period, axis=1)).T
+    if (rows == rows[0]).all():
+        rows = rows[:1]
+    table = define.array("table", to, rows.astype(to.removesuffix("_t")).ravel())
+    start = f"@channel@ * {len(sums)} + " if len(rows) > 1 else ""
+    shift = f" - {bounds.low}" if bounds.low > 0 else f" + {-bounds.low}" if bounds.low else ""
+    return Rounded(f"table[{start}sum{shift}]", len(rows), {f"const {to} *table": table})
+
+
+def _staircase(define: IntegerDefinitions, rounding: Staircase, to: str) -> Rounded:
+    """Return the expression of the level behind the last limit that is reached."""
+    limits, levels = rounding
+    if (limits == limits[0]).all() and (levels == levels[0]).all():
+        limits, levels = limits[:1], levels[:1]
+    period, count = limits.shape
+    dtype = to.removesuffix("_t")
+    if not count:
+        level = define.array("stairs", to, levels.astype(dtype).ravel())
+        return Rounded("stairs[@channel@]", period, {f"const {to} *stairs": level})
+    arguments = {
+        "const int32_t *limits": define.array("limits", "int32_t", limits.astype(np.int32).ravel()),
+        f"const {to} *stairs": define.array("stairs", to, levels.astype(dtype).ravel()),
+    }
+    function = define.function(
+        "stair",
+        "thresholds" if count <= _SHORT else "search",
+        to=to,
+        count=str(count),
+        reached="sum >= limits[k]",
+        parameters=f", const {to} *stairs",
+        level="stairs[reached]",
+    )
+    rows = ["limits", "stairs"]
+    if period > 1:
+        rows = [f"limits + @channel@ * {count}", f"stairs + @channel@ * {count + 1}"]
+    return Rounded(f"{function}(sum, {', '.join(rows)})", period, arguments)
 
 
 def _thresholds(define: IntegerDefinitions, rounding: Thresholds, to: str) -> Rounded:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from quantal._export.graph.steps import Concatenate, Floats
-from quantal._export.integer.meaning import Affine, Meaning
+from quantal._export.graph.steps import Concatenate, Floats, Repetition, Slopes
+from quantal._export.integer.meaning import Affine, Map, Meaning
 from quantal._export.integer.multiples import multiples_of
 from quantal._export.integer.steps import Integers, Range
 
@@ -88,12 +88,27 @@ def moved_meaning(
     def moved(numbers: Floats) -> Floats:
         return np.resize(numbers, meaning.period)[channels[:period]]
 
-    return Meaning(
-        tuple(
-            Affine(moved(m.factor), moved(m.offset)) if isinstance(m, Affine) else m
-            for m in meaning.maps
-        )
-    )
+    def moved_map(each: Map) -> Map:
+        if isinstance(each, Affine):
+            return Affine(moved(each.factor), moved(each.offset))
+        return each._replace(slopes=moved(each.slopes)) if isinstance(each, Slopes) else each
+
+    return Meaning(tuple(map(moved_map, meaning.maps)))
+
+
+def repeated_affine(affine: Affine, repetition: Repetition) -> Affine:
+    """Return what the integers of a value stand for that is read again and again.
+
+    Args:
+        affine: What they stand for before.
+        repetition: How they are read.
+    """
+    repeat, period = repetition
+    if _is_uniform(affine):
+        return Affine(affine.factor[:1], affine.offset[:1])
+    if repeat == 1:
+        return affine
+    return Affine(*(np.repeat(np.resize(numbers, period), repeat) for numbers in affine))
 
 
 def _is_uniform(affine: Affine) -> bool:

@@ -18,14 +18,21 @@ from quantal._export.graph.steps import (
     Pool,
     Product,
     Rearrange,
+    Slopes,
     Softmax,
     Step,
     Window,
 )
-from quantal._export.integer.combining import common_sum, joined_meaning, moved_meaning
+from quantal._export.integer.combining import (
+    common_sum,
+    joined_meaning,
+    moved_meaning,
+    repeated_affine,
+)
+from quantal._export.integer.functions import turns_of
 from quantal._export.integer.grids import grid_of, input_of, meaning_of
 from quantal._export.integer.integer_weights import integer_weights
-from quantal._export.integer.meaning import Affine, Meaning, is_known, is_one_scale, uniform
+from quantal._export.integer.meaning import Affine, Meaning, is_one_scale, uniform
 from quantal._export.integer.program import (
     Activation,
     Grid,
@@ -40,8 +47,11 @@ from quantal._export.integer.rounding import (
     requantization_of,
     thresholds_of,
 )
+from quantal._export.integer.staircase import staircase_of
 from quantal._export.integer.steps import (
+    BroadcastProduct,
     Copied,
+    EvenTotal,
     Integers,
     IntegerStep,
     Joined,
@@ -51,7 +61,7 @@ from quantal._export.integer.steps import (
     Products,
     Range,
     Requantization,
-    Thresholds,
+    Rounding,
     Total,
     WeightedSum,
     taps_of,
@@ -138,30 +148,23 @@ class _Converter:
         """Convert pooling: the largest waits for the activation; a mean is a sum."""
         pool: Pool = node.step  # type: ignore[assignment]
         if pool.largest:
-            if not source.meaning.is_monotone:
-                raise refusal(node, f"takes the largest of numbers that rise and fall. {EXPECTED}")
             return source._replace(pools=(*source.pools, pool.window))
         source = self._pooled(source, node)
         affine = self._affine(source, node)
         counts = taps_of(pool.window).valid.sum(axis=1)
-        if (counts != counts[0]).any():
-            raise refusal(
-                node,
-                f"takes means of {counts.min()} and of {counts.max()} numbers, since windows lie "
-                "over the border. Expected windows of one size, as padding='valid' has them.",
-            )
-        bounds = self._bounds(source.value)
-        bounds = Range(*(int(end) * int(counts[0]) for end in bounds))
-        value = self._emit(Total(pool.window), node, bounds, source.value)
-        return Quantity(value, Meaning((Affine(affine.factor / counts[0], affine.offset),)))
+        count = int(np.lcm.reduce(counts))
+        is_even = bool((counts == count).all())
+        total = Total(pool.window) if is_even else EvenTotal(pool.window, count)
+        bounds = Range(*(int(end) * count for end in self._bounds(source.value)))
+        value = self._emit(total, node, bounds, source.value)
+        return Quantity(value, Meaning((Affine(affine.factor / count, affine.offset),)))
 
     def function(self, node: Node, source: Quantity) -> Quantity:
         """Append a function to what the integers stand for."""
-        step: Function | Softmax = node.step  # type: ignore[assignment]
-        if not is_known(step):
-            raise refusal(node, f"computes {step.name}. {EXPECTED}")  # type: ignore[union-attr]
-        after = source.then(step)
-        return after if after.meaning.is_monotone else self._pooled(source, node).then(step)
+        step: Function | Slopes | Softmax = node.step  # type: ignore[assignment]
+        # The largest of numbers is the largest of a function that rises with them, too.
+        falls = isinstance(step, Softmax) or bool(turns_of(step))
+        return (self._pooled(source, node) if falls else source).then(step)
 
     def nearest(self, node: Node, source: Quantity) -> Quantity:
         """Convert an activation on a list: thresholds, or a multiplier and a shift."""
@@ -173,11 +176,12 @@ class _Converter:
                 self._activations.append(Activation(node.name, source.value, grid, "the input"))
                 return source
         meaning = source.meaning
-        if not meaning.is_monotone:
+        if not meaning.is_by_number:
             raise refusal(
                 node,
-                "is read after functions that rise and fall, or after a softmax. Expected "
-                "functions that rise, such as relu, tanh, sigmoid or hard_sigmoid.",
+                "stands after a softmax, which integers do not compute. Expected a softmax at an "
+                "output alone, which is left off; or a function of single numbers, such as "
+                "sigmoid or hard_sigmoid, in its place.",
             )
         rounding = self._rounding(meaning, self._bounds(source.value), grid)
         bounds = grid.bounds
@@ -192,15 +196,17 @@ class _Converter:
     def elementwise(self, node: Node, *sources: Quantity) -> Quantity:
         """Convert sums and products of several sources."""
         step: Elementwise = node.step  # type: ignore[assignment]
-        if any((r.repeat, r.period) != (1, step.size) for r in step.repetitions):
-            raise refusal(node, "broadcasts one of its inputs. Expected inputs of one shape.")
-        sources = tuple(self._pooled(source, node) for source in sources)
-        affines = [self._affine(source, node) for source in sources]
-        values = [source.value for source in sources]
-        if step.operation == "multiply" and len(sources) == 2:
-            return self._multiplied(node, values, affines)
-        if step.operation not in _SIGNS:
+        if step.operation not in (*_SIGNS, "multiply"):
             raise refusal(node, f"computes {step.operation!r}. {EXPECTED}")
+        sources = tuple(self._pooled(source, node) for source in sources)
+        affines = [
+            repeated_affine(self._affine(source, node), repetition)
+            for source, repetition in zip(sources, step.repetitions, strict=True)
+        ]
+        values = [source.value for source in sources]
+        if step.operation == "multiply":
+            return self._multiplied(node, values, affines)
+        values = self._repeated(node, values)
         signs = _SIGNS[step.operation](len(sources))
         bounds = [self._bounds(value) for value in values]
         factors, meaning = common_sum(affines, signs, bounds)
@@ -210,17 +216,39 @@ class _Converter:
         return Quantity(self._emit(WeightedSum(factors), node, total, *values), meaning)
 
     def _multiplied(self, node: Node, values: list[int], affines: list[Affine]) -> Quantity:
-        one, other = affines
-        if one.offset.any() or other.offset.any():
+        if any(affine.offset.any() for affine in affines):
             raise refusal(
-                node, "multiplies numbers whose integers have a zero point. Expected none."
+                node,
+                "multiplies numbers with a bias or another offset, whose integer 0 does not stand "
+                "for 0. Expected a quantal.DiscreteActivation on each of its inputs.",
             )
-        period = int(np.lcm(len(one.factor), len(other.factor)))
-        factor = np.resize(one.factor, period) * np.resize(other.factor, period)
-        bounds = [self._bounds(value) for value in values]
-        products = [a * b for a in bounds[0] for b in bounds[1]]
-        value = self._emit(Multiplied(), node, Range(min(products), max(products)), *values)
+        step: Elementwise = node.step  # type: ignore[assignment]
+        period = int(np.lcm.reduce([len(affine.factor) for affine in affines]))
+        factor = np.prod([np.resize(affine.factor, period) for affine in affines], axis=0)
+        bounds = Range(1, 1)
+        for each in map(self._bounds, values):
+            ends = [one * other for one in bounds for other in each]
+            bounds = Range(min(*ends, bounds.low), max(*ends, bounds.high))
+        is_plain = len(values) == 2 and not _is_broadcast(step)
+        product = Multiplied() if is_plain else BroadcastProduct(step.size, step.repetitions)
+        value = self._emit(product, node, bounds, *values)
         return Quantity(value, Meaning((Affine(factor, np.zeros(period)),)))
+
+    def _repeated(self, node: Node, values: list[int]) -> list[int]:
+        """Return values of one shape: copies of those that are broadcast."""
+        step: Elementwise = node.step  # type: ignore[assignment]
+        if not _is_broadcast(step):
+            return values
+        copies = [
+            Rearrange((step.size // (r.repeat * r.period), r.period, r.repeat), (0, 1, 0))
+            for r in step.repetitions
+        ]
+        return [
+            value
+            if copy.lengths == (1, step.size, 1)
+            else self._emit(Copied(copy), node, self._bounds(value), value)
+            for value, copy in zip(values, copies, strict=True)
+        ]
 
     def concatenate(self, node: Node, *sources: Quantity) -> Quantity:
         """Convert a concatenation; what the integers stand for is joined, too."""
@@ -255,18 +283,31 @@ class _Converter:
         """Convert copies; what the integers stand for is moved, too."""
         step: Rearrange = node.step  # type: ignore[assignment]
         source = self._pooled(source, node)
+        if not source.meaning.is_by_number:
+            raise refusal(
+                node,
+                "moves the results of a softmax. Expected the softmax behind it, at an output.",
+            )
         copied = Copied(step)
         meaning = moved_meaning(source.meaning, copied.indices, step.lengths)
         value = self._emit(copied, node, self._bounds(source.value), source.value)
         return Quantity(value, meaning)
 
-    def _rounding(self, meaning: Meaning, bounds: Range, grid: Grid) -> Thresholds | Requantization:
+    def _rounding(self, meaning: Meaning, bounds: Range, grid: Grid) -> Rounding:
         arguments = meaning, bounds, grid.levels, grid.scale, grid.integers
+        if not meaning.is_monotone:
+            return staircase_of(*arguments)
         rounding = None if len(grid.levels) <= FEW_LEVELS else requantization_of(*arguments)
         return rounding or thresholds_of(*arguments)
 
     def _pooled(self, source: Quantity, node: Node) -> Quantity:
         """Return a quantity whose pooling is done."""
+        if source.pools and not source.meaning.is_monotone:
+            raise refusal(
+                node,
+                "reads the largest of numbers that rise and fall. Expected a "
+                "quantal.DiscreteActivation before it.",
+            )
         for window in source.pools:
             step = Largest(window, source.meaning.falling)
             value = self._emit(step, node, self._bounds(source.value), source.value)
@@ -317,12 +358,14 @@ class _Converter:
         return len(self._inputs) + len(self._nodes) - 1
 
     def _size_of(self, step: IntegerStep, sources: tuple[int, ...]) -> int:
-        if isinstance(step, Products | Largest | Total):
+        if isinstance(step, Products | Largest | Total | EvenTotal):
             return step.window.size
         if isinstance(step, Joined):
             return step.parts * sum(step.lengths)
         if isinstance(step, Padded):
             return step.pad.size
+        if isinstance(step, BroadcastProduct):
+            return step.size
         if isinstance(step, Copied):
             return step.rearrange.size
         count = len(self._inputs)
@@ -345,8 +388,12 @@ def _ends(factor: Integers, bounds: Range) -> Range:
     return Range(int(products.min()), int(products.max()))
 
 
-def _way(rounding: Thresholds | Requantization) -> str:
-    if isinstance(rounding, Thresholds):
+def _is_broadcast(step: Elementwise) -> bool:
+    return any((r.repeat, r.period) != (1, step.size) for r in step.repetitions)
+
+
+def _way(rounding: Rounding) -> str:
+    if not isinstance(rounding, Requantization):
         return "thresholds"
     is_shift = (np.abs(rounding.multiplier) <= 1).all()
     return "shift" if is_shift else "multiplier and shift"
@@ -363,6 +410,7 @@ _CONVERSIONS: dict[type[Step], Callable[..., Quantity]] = {
     Product: _Converter.product,
     Pool: _Converter.pool,
     Function: _Converter.function,
+    Slopes: _Converter.function,
     Softmax: _Converter.function,
     Nearest: _Converter.nearest,
     Elementwise: _Converter.elementwise,

@@ -4,15 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quantal._export.graph.steps import Floats, Function, Softmax
-
-RISING = (
-    "relu", "sigmoid", "tanh", "elu", "softplus", "hard_sigmoid", "exponential", "hard_tanh",
-    "softsign",
-)  # fmt: skip
-"""These functions never fall, with a slope and a factor of at least 0."""
-_OTHERS = ("silu",)
-"""Functions that fall somewhere: they can stand at an output alone."""
+from quantal._export.graph.steps import Floats, Function, Slopes, Softmax
+from quantal._export.integer.functions import evaluated, turns_of
 
 
 class Affine(NamedTuple):
@@ -27,7 +20,7 @@ class Affine(NamedTuple):
     offset: Floats
 
 
-Map = Affine | Function | Softmax
+Map = Affine | Function | Slopes | Softmax
 
 
 class Clipped(NamedTuple):
@@ -58,7 +51,7 @@ class Meaning(NamedTuple):
     @property
     def period(self) -> int:
         """The number of channels after which the maps repeat."""
-        return int(np.lcm.reduce([1, *(len(m.factor) for m in self.maps if isinstance(m, Affine))]))
+        return int(np.lcm.reduce([1, *map(_period_of, self.maps)]))
 
     def split(self) -> "tuple[Affine, tuple[Map, ...]]":
         """Return the affine maps at the beginning as one, and the maps after them."""
@@ -104,7 +97,14 @@ class Meaning(NamedTuple):
     @property
     def is_monotone(self) -> bool:
         """Whether larger integers never stand for smaller numbers, or never for larger ones."""
-        return all(isinstance(each, Affine) or _rises(each) for each in self.maps)
+        return self.is_by_number and not any(
+            turns_of(each) for each in self.maps if isinstance(each, Function | Slopes)
+        )
+
+    @property
+    def is_by_number(self) -> bool:
+        """Whether each number depends on its own integer alone; not after a softmax."""
+        return not any(isinstance(each, Softmax) for each in self.maps)
 
     @property
     def falling(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
@@ -137,11 +137,6 @@ class Meaning(NamedTuple):
         return numbers
 
 
-def is_known(function: Function | Softmax) -> bool:
-    """Return whether a function can be computed here."""
-    return isinstance(function, Softmax) or function.name in (*RISING, *_OTHERS)
-
-
 def is_one_scale(affine: Affine) -> bool:
     """Return whether all integers stand for themselves times one scale above 0."""
     factor = affine.factor
@@ -153,53 +148,11 @@ def uniform(factor: float, offset: float = 0.0) -> Affine:
     return Affine(np.array([factor], np.float64), np.array([offset], np.float64))
 
 
-def evaluated(function: Function | Softmax, x: Floats) -> Floats:
-    """Return a function of numbers in float64.
-
-    Raises:
-        KeyError: The function is not known here.
-    """
-    if isinstance(function, Softmax):
-        return _softmax(function, x)
-    with np.errstate(over="ignore"):
-        match function.name:
-            case "relu":
-                slope, threshold, top = function.numbers
-                return np.where(x < threshold, slope * (x - threshold), np.minimum(x, top))
-            case "sigmoid":
-                return 1 / (1 + np.exp(-x))
-            case "tanh":
-                return np.tanh(x)
-            case "elu":
-                return np.where(x < 0, function.numbers[0] * np.expm1(np.minimum(x, 0)), x)
-            case "softplus":
-                return np.logaddexp(0, x)
-            case "hard_sigmoid":
-                return np.clip(x / 6 + 0.5, 0, 1)
-            case "hard_tanh":
-                return np.clip(x, -1, 1)
-            case "softsign":
-                return x / (np.abs(x) + 1)
-            case "silu":
-                return x / (1 + np.exp(-x))
-            case "exponential":
-                return np.exp(x)
-    raise KeyError(function.name)
-
-
-def _softmax(function: Softmax, x: Floats) -> Floats:
-    rows = x.reshape(*x.shape[:-1], -1, function.row)
-    logarithms = rows - np.logaddexp.reduce(rows, axis=-1, keepdims=True)
-    return (logarithms if function.log else np.exp(logarithms)).reshape(x.shape)
-
-
-def _rises(function: Function | Softmax) -> bool:
-    if isinstance(function, Softmax):
-        return False
-    if function.name == "relu":
-        slope, threshold, _ = function.numbers
-        return slope >= 0 and threshold >= 0
-    return function.name in RISING and all(number >= 0 for number in function.numbers)
+def _period_of(each: Map) -> int:
+    """Return the number of channels after which a map repeats."""
+    if isinstance(each, Affine):
+        return len(each.factor)
+    return len(each.slopes) if isinstance(each, Slopes) else 1
 
 
 def _times(numbers: Floats, factor: Floats) -> Floats:

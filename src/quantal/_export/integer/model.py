@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._export.graph.steps import Floats, Function, Softmax
+from quantal._export.graph.steps import Floats, Function
 from quantal._export.integer.comparison import Comparison, KerasReference, compared
 from quantal._export.integer.meaning import Affine
 from quantal._export.integer.program import IntegerInput, IntegerProgram
@@ -45,10 +45,10 @@ class IntegerModel:
     def left_to_floats(self) -> list[str]:
         """The names of functions at the outputs that `run` leaves off and `predict` computes."""
         return [
-            "softmax" if isinstance(each, Softmax) else each.name
+            each.name if isinstance(each, Function) else type(each).__name__.lower()
             for output in self.program.outputs
             for each in output.meaning.maps
-            if isinstance(each, Function | Softmax)
+            if not isinstance(each, Affine)
         ]
 
     @property

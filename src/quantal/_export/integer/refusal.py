@@ -4,7 +4,7 @@ from quantal._export.graph.steps import Node
 
 EXPECTED = (
     "Expected layers that integers can compute: Dense, convolutions, pooling, normalization, Add, "
-    "Concatenate, padding, and functions that rise before a DiscreteActivation."
+    "Multiply, Concatenate, padding, and functions of single numbers before a DiscreteActivation."
 )
 """What integers can compute, for messages."""
 

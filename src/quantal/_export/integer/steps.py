@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._export.graph.steps import Pad, Rearrange, Window
+from quantal._export.graph.steps import Pad, Rearrange, Repetition, Window
 
 Integers = NDArray[np.int64]
 
@@ -105,6 +105,26 @@ class Total(NamedTuple):
         return np.concatenate(parts)
 
 
+class EvenTotal(NamedTuple):
+    """Pooling over the border adds inputs up as if each window saw as many.
+
+    A sum of fewer inputs is multiplied by `multiple / count`, a whole number.
+
+    Attributes:
+        window: Which inputs each output sees.
+        multiple: The least common multiple of the numbers of inputs that windows see.
+    """
+
+    window: Window
+    multiple: int
+
+    def run(self, x: Integers) -> Integers:
+        """Return the multiplied sum of each window, shape (samples, size)."""
+        counts = taps_of(self.window).valid.sum(axis=1)
+        sums = Total(self.window).run(x).reshape(len(x), len(counts), -1)
+        return (sums * (self.multiple // counts)[:, None]).reshape(len(x), -1)
+
+
 class Thresholds(NamedTuple):
     """Thresholds turn an accumulator into a level: as many levels up as thresholds are reached.
 
@@ -126,6 +146,29 @@ class Thresholds(NamedTuple):
         for limits in self.limits.T:
             counts += np.where(self.falling, by_channel <= limits, by_channel >= limits)
         return self.levels[counts].reshape(x.shape)
+
+
+class Staircase(NamedTuple):
+    """A staircase turns an accumulator into any level: the one behind the last limit reached.
+
+    It stands for functions that fall and rise, where a level may come twice.
+
+    Attributes:
+        limits: Shape (period, stairs - 1), not falling along the last axis.
+        levels: Integers, shape (period, stairs).
+    """
+
+    limits: Integers
+    levels: Integers
+
+    def run(self, x: Integers) -> Integers:
+        """Return the levels, shape (samples, size)."""
+        period = len(self.limits)
+        by_channel = x.reshape(-1, period)
+        counts = np.zeros(by_channel.shape, np.int64)
+        for limits in self.limits.T:
+            counts += by_channel >= limits
+        return self.levels[np.arange(period), counts].reshape(x.shape)
 
 
 class Requantization(NamedTuple):
@@ -179,6 +222,26 @@ class Multiplied(NamedTuple):
     def run(self, one: Integers, other: Integers) -> Integers:
         """Return the products, shape (samples, size)."""
         return one * other
+
+
+class BroadcastProduct(NamedTuple):
+    """A product of arrays, of which some have a number for several positions or channels.
+
+    Attributes:
+        size: The number of results.
+        repetitions: How each array is read.
+    """
+
+    size: int
+    repetitions: tuple[Repetition, ...]
+
+    def run(self, *arrays: Integers) -> Integers:
+        """Return the products, shape (samples, size)."""
+        index = np.arange(self.size)
+        product = np.ones((len(arrays[0]), self.size), np.int64)
+        for x, (repeat, period) in zip(arrays, self.repetitions, strict=True):
+            product *= x[:, index // repeat % period]
+        return product
 
 
 class Joined(NamedTuple):
@@ -237,9 +300,12 @@ class Copied(NamedTuple):
         return x[:, self.indices]
 
 
+Rounding = Thresholds | Staircase | Requantization
+"""What turns sums into the integers of a list."""
+
 IntegerStep = (
-    Products | Largest | Total | Thresholds | Requantization
-    | WeightedSum | Multiplied | Joined | Padded | Copied
+    Products | Largest | Total | EvenTotal | Thresholds | Staircase | Requantization
+    | WeightedSum | Multiplied | BroadcastProduct | Joined | Padded | Copied
 )  # fmt: skip
 
 

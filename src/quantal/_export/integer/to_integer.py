@@ -14,12 +14,12 @@ def to_integer(model: keras.Model) -> IntegerModel:
     A grid is a list whose numbers are integers times one step, with a scale or without:
     `"binary"`, `"ternary"`, `"signed:8"`, `"powers_of_two:4"`, `[1, -1, 0.5, -0.5]`. Between
     layers there are integers of int8 (or uint8; sums of a mean are int16), sums are int32, and
-    everything between a sum and the next `DiscreteActivation` (biases, normalization, relu and
-    other rising functions, pooling) becomes part of one rounding:
+    everything between a sum and the next `DiscreteActivation` (biases, normalization, functions
+    of single numbers such as relu, PReLU and silu, pooling) becomes part of one rounding:
 
     | list of the activation | rounded by | agrees with Keras |
     |---|---|---|
-    | up to 16 values, any grid; or after functions such as tanh | integer thresholds for each channel | to the bit, where Keras's own sums are exact |
+    | up to 16 values, any grid; or after functions such as tanh and silu | integer thresholds for each channel | to the bit, where Keras's own sums are exact |
     | longer, every integer of a range | a multiplier and one shift, in int64; a shift alone for powers of two | but for sums that lie on a midpoint within Keras's own rounding |
 
     `IntegerModel.compare` says how many codes differ, where, and by how many steps.
@@ -38,7 +38,7 @@ def to_integer(model: keras.Model) -> IntegerModel:
     Raises:
         TypeError: It is no Keras model.
         ValueError: A layer has no integer form: weights or activations on no grid, a sum that may
-            not fit an int32, a function that rises and falls. The message names the layer.
+            not fit an int32, a softmax before an activation. The message names the layer.
 
     Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", CVPR 2018; Umuroglu and Jahre, "Streamlined Deployment for

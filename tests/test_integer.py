@@ -213,6 +213,7 @@ def mobile_block(random):
     return rescale(keras.Model(inputs, outputs), random)
 
 
+@on_one_backend
 def test_squeeze_and_excitation(random):
     """All codes are Keras's, also of gates; and the gates are no constants."""
     model = mobile_block(random)
@@ -241,6 +242,7 @@ def single_numbers(random):
     return rescale(keras.Model(inputs, outputs), random)
 
 
+@on_one_backend
 def test_functions_of_single_numbers(random):
     model = single_numbers(random)
     x = random.normal(size=(16, 5, 5, 2))

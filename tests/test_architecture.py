@@ -24,8 +24,8 @@ _core.tensors           cheapest_form row_steps gaps projection torch_pull pull 
 _core.tensors           level_noise kept fused
 _core.keras_internals   lock scopes variables layers allocation calls graph compiled running_fit
 _core.keras_internals   interception
-_core                   companion estimator effective_latent scale
-_core                   scale_state weight_scope parameter
+_core                   latent_name companion estimator effective_latent scale
+_core                   scale_state weight_scope coordinates weight_computation parameter
 _storage                atomic names codes radix rans packing container entries archive
 _storage                record
                         schedules

@@ -13,8 +13,7 @@ import pytest
 
 import quantal
 from conftest import gradient_to, numpy, on_one_backend
-from quantal._core import parameter as parameters
-from quantal._core import processes
+from quantal._core import processes, weight_computation
 from quantal._core.tensors import distributed
 from quantal.layers import _discrete_layer
 from repository import ROOT, SOURCE
@@ -91,7 +90,9 @@ def test_a_random_estimator_passes_each_replicas_gradient_on(monkeypatch):
     layer.build((None, 2))
     (parameter,) = quantal.parameters_of(layer)
     calls = []
-    monkeypatch.setattr(parameters, "with_mean_gradient", lambda tensor: calls.append(1) or tensor)
+    monkeypatch.setattr(
+        weight_computation, "with_mean_gradient", lambda tensor: calls.append(1) or tensor
+    )
     parameter.compute(training=True)
     assert calls == []
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 import quantal
 from conftest import BACKEND, numpy
 from quantal import Discrete, LearnableMultiplier, Values, parameters_of
-from quantal._core.parameter import Parameter
+from quantal._core.weight_computation import WeightComputation
 from quantal._core.weight_scope import weights_replaced
 
 LEARNED_LIST = Values([-1.0, 0.25, 1.0], learnable=True)
@@ -32,7 +32,7 @@ def assert_fresh(model, x):
     """Assert that a model computes with the weight that its variables give now; return it."""
     parameter = only(model)
     model(x)
-    weight = numpy(parameter._compute()).copy()
+    weight = numpy(parameter._computation.compute()).copy()
     np.testing.assert_array_equal(numpy(parameter.compute(False)), weight)
     outputs = numpy(model(x))
     bias = 0 if isinstance(model.layers[-1], LearnableMultiplier) else model.layers[-1].layer.bias
@@ -43,13 +43,13 @@ def assert_fresh(model, x):
 
 def counted(monkeypatch):
     """Count how often a weight is computed."""
-    count, compute = [], Parameter._compute
+    count, compute = [], WeightComputation.compute
 
     def counting(self, training=False):
         count.append(self)
         return compute(self, training)
 
-    monkeypatch.setattr(Parameter, "_compute", counting)
+    monkeypatch.setattr(WeightComputation, "compute", counting)
     return count
 
 
@@ -231,7 +231,7 @@ def test_gradients_in_inference_are_those_of_the_computation(scale, random):
 
     for change in (lambda m: None, change_one_latent):
         change(model)
-        expected = gradients(lambda: parameter._compute())
+        expected = gradients(lambda: parameter._computation.compute())
         assert np.abs(expected).sum() > 0
         np.testing.assert_allclose(gradients(lambda: parameter.compute(False)), expected)
 
@@ -274,11 +274,13 @@ class TestInPyTorch:
             numbers[position] = -3 if numbers[position] > 0 else 3
             after = parameter.compute(False)
             assert np.flatnonzero(numpy(after) != numpy(before)).size == 1
-            np.testing.assert_array_equal(numpy(after), numpy(parameter._compute()))
+            np.testing.assert_array_equal(numpy(after), numpy(parameter._computation.compute()))
         parameter.latent.value.data = parameter.latent.value.data.clone().T.contiguous().T
         parameter.compute(False)
         parameter.latent.value.data[-1, -1] *= -1
-        np.testing.assert_array_equal(numpy(parameter.compute(False)), numpy(parameter._compute()))
+        np.testing.assert_array_equal(
+            numpy(parameter.compute(False)), numpy(parameter._computation.compute())
+        )
 
     def test_a_result_that_is_changed_is_not_used_again(self, random):
         import torch
@@ -304,7 +306,7 @@ class TestInPyTorch:
             (second,) = torch.autograd.grad(sum(g.sum() for g in first), upstream)
             return [g.detach().numpy() for g in (*first, second)]
 
-        expected = gradients(parameter._compute())
+        expected = gradients(parameter._computation.compute())
         for _ in range(2):
             for given, right in zip(gradients(parameter.compute(False)), expected, strict=True):
                 np.testing.assert_array_equal(given, right)

@@ -1,75 +1,35 @@
 """A parameter is a latent with a list of values, an estimator and maybe a scale.
 
-The numbers of a parameter are in one of these coordinate systems:
-
-| system | what a number is | read by |
-|---|---|---|
-| latent | a number of order one: `start units = offset + unit * latent` (`LatentUnits`) | `effective_latent` |
-| start units | the latent in the units of the list at the scale's start; without a scale these are list units | `_latent_in_start_units` |
-| list units | start units divided by the relative scale: here latents are compared with the list | `latent_in_list_units` |
-| value | a member of the list: the one nearest to the latent in list units | `listed_values` |
-| weight | the value times the scale: what meets the data | `weight` |
-| code | the position of a value in the user's list | `codes` |
-| rank | the position of a value in the list in ascending order: for step functions, search and polish | `Values.order` |
-| optimizer's | what the optimizer moves: the latent itself, or, for an estimator with steps of its own, another number whose moves alone count (`EffectiveLatent`) | `latent` |
-| relative scale | the scale divided by its start: 1 at first, and what an optimizer moves | `scale_state.relative` |
-"""  # noqa: E501 (a table)
+`coordinates.py` has the table of the units of its numbers, `weight_computation.py` what meets the
+data.
+"""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.effective_latent import EffectiveLatent, Followed
+from quantal._core.coordinates import Coordinates
+from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals.calls import training_of_call
 from quantal._core.keras_internals.layers import flatten_layers
-from quantal._core.keras_internals.scopes import without_autocast
+from quantal._core.latent_name import weight_path
+from quantal._core.numbers.calibration import Calibration
 from quantal._core.numbers.checks import check_finite_numbers
+from quantal._core.numbers.k_means import means_by_code
 from quantal._core.numbers.knapsack import Choice
 from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.backend import has_numbers
-from quantal._core.tensors.computed_once import computed_once
-from quantal._core.tensors.distributed import whole, whole_array, with_mean_gradient
-from quantal._core.tensors.fused import FusedFunction
-from quantal._core.tensors.gradients import as_if
-from quantal._core.tensors.kept import KeptTensor
-from quantal._core.tensors.latent_units import LatentUnits, entry_units
-from quantal._core.tensors.level_noise import LevelNoise
-from quantal._core.tensors.projection import Projection, moving_projection, projection_of
+from quantal._core.tensors.distributed import whole, whole_array
 from quantal._core.types import Tensor
+from quantal._core.weight_computation import WeightComputation
 from quantal._core.weight_scope import replacement_of
-
-LATENT_SUFFIX = "_latent"
-"""The end of the name of every latent: it is not the weight that meets the data."""
-
-
-def paths_in_layouts(latent: keras.Variable) -> list[str]:
-    """Return the paths under which a layout map may know a latent: its weight's, and its own.
-
-    A layer creates its kernel under the first, and users read the second from a built model.
-    """
-    path = latent.path.removesuffix(LATENT_SUFFIX)
-    return [path, f"{path}{LATENT_SUFFIX}"]
-
-
-class Calibration(NamedTuple):
-    """A calibration says how well a listed weight does on samples.
-
-    Attributes:
-        error: The distance of the weight's outputs to those of the trained weight, relative to
-            their own size; None where the weight was not calibrated.
-        note: Why it was not; empty where it was.
-    """
-
-    error: float | None
-    note: str = ""
 
 
 class Parameter:
@@ -122,16 +82,11 @@ class Parameter:
         self.scale_state = scale
         self.seed = seed
         self.effective = effective
-        self._first_values = values
-        self._units = LatentUnits(values, len(latent.shape))
-        self._entry_units = entry_units(values)
-        self._sources = [latent, *self.other_variables]
-        self._kept, self._fused = KeptTensor(), FusedFunction()
-        self._noise = None if values.noise is None else LevelNoise(values)
         self.calibration: Calibration | None = None
         self.choice: Choice | None = None
-        # Created here, outside any compiler's trace.
-        self._fixed = None if values.learnable else projection_of(values, len(latent.shape))
+        self._coordinates = Coordinates(latent, values, scale, entries, effective)
+        sources = [latent, *self.other_variables]
+        self._computation = WeightComputation(self._coordinates, estimator, state, seed, sources)
 
     @property
     def path(self) -> str:
@@ -139,7 +94,7 @@ class Parameter:
 
         The latent, which optimizers and files see, has the path `"dense/kernel_latent"`.
         """
-        return str(self.latent.path).removesuffix(LATENT_SUFFIX)
+        return weight_path(self.latent)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -179,14 +134,12 @@ class Parameter:
         """The number of bits that codes of fixed length, the scales and a learned list take."""
         numbers = 0 if self.scale_state is None else math.prod(self.scale_state.start.shape)
         numbers += 0 if self.entries is None else math.prod(self.entries.shape)
-        return math.prod(self.shape) * self._first_values.bits + 32 * numbers
+        return math.prod(self.shape) * self._coordinates.first_values.bits + 32 * numbers
 
     @property
     def values(self) -> Values:
         """The list that values come from; a learnable one has its present numbers."""
-        if self.entries is None:
-            return self._first_values
-        return self._first_values.moved(whole_array(self._entry_numbers()))
+        return self._coordinates.values()
 
     @property
     def scale(self) -> Tensor | None:
@@ -199,11 +152,7 @@ class Parameter:
 
         It is `latent` itself, unless the estimator has steps of its own.
         """
-        if self.effective is not None:
-            return self.effective.followed().latent
-        # Latents are read in float32, also where a layer of another dtype asks for the weight.
-        with without_autocast():
-            return ops.cast(ops.convert_to_tensor(self.latent), "float32")
+        return self._coordinates.effective_latent()
 
     @property
     def listed_values(self) -> Tensor:
@@ -213,8 +162,7 @@ class Parameter:
         gradient. They are NaN where the latent is not finite, as `weight` is, which is what
         meets the data.
         """
-        latent = ops.stop_gradient(self.latent_in_list_units)
-        return whole(ops.where(ops.isfinite(latent), self._projection().nearest(latent), math.nan))
+        return self._coordinates.listed_values()
 
     @property
     def weight(self) -> Tensor:
@@ -237,7 +185,7 @@ class Parameter:
         >>> keras.ops.convert_to_numpy(parameter.weight).tolist()
         [0.5, -0.5]
         """
-        return whole(self._kept.unshared(self.compute(training_of_call())))
+        return whole(self._computation.unshared(self.compute(training_of_call())))
 
     @property
     def codes(self) -> Tensor:
@@ -249,7 +197,7 @@ class Parameter:
         latent = self.latent_in_list_units
         if has_numbers(latent):
             self.check_finite()
-        return whole(self._projection().codes(latent))
+        return whole(self._coordinates.projection().codes(latent))
 
     @property
     def latent_in_list_units(self) -> Tensor:
@@ -257,10 +205,7 @@ class Parameter:
 
         It passes gradients to the latent, and none to the scale.
         """
-        return self._to_list_units(self._latent_in_start_units())
-
-    def _to_list_units(self, numbers: Tensor) -> Tensor:
-        return numbers if self.scale_state is None else self.scale_state.to_list_units(numbers)
+        return self._coordinates.in_list_units()
 
     def check_finite(self) -> None:
         """Refuse a parameter whose training has diverged.
@@ -320,18 +265,11 @@ class Parameter:
 
     def latents_of(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Return the latents that lie on the values with the given codes."""
-        numbers = self.values.take(codes)
-        if self.scale_state is not None:
-            state = self.scale_state
-            relative = state.spread(state.compact() / ops.convert_to_tensor(state.start))
-            numbers = numbers * whole_array(relative)
-        return self._units.latents_of(numbers)
+        return self._coordinates.latents_at(codes)
 
     def codes_of(self, latents: ArrayLike) -> NDArray[np.int32]:
         """Return the codes that other latents than the present ones would have."""
-        numbers = self._units.values_of(ops.convert_to_tensor(latents, "float32"))
-        numbers = self._to_list_units(numbers)
-        return whole_array(self._projection().codes(numbers))
+        return self._coordinates.codes_at(latents)
 
     def set_values(self, numbers: ArrayLike) -> None:
         """Give a learnable list other numbers, in the order of its codes.
@@ -350,7 +288,7 @@ class Parameter:
                 "Values(..., learnable=True)."
             )
         self._check("numbers", numbers)
-        self.entries.assign(self._entry_units.latents_of(numbers))
+        self.entries.assign(self._coordinates.entry_latents(numbers))
 
     def refresh_values(self) -> None:
         """Move each entry of a learnable list to the mean of the latents that have its code.
@@ -365,14 +303,9 @@ class Parameter:
         codes, latents = (whole_array(tensor) for tensor in (self.codes, self.latent_in_list_units))
         if values.channels is not None:
             codes, latents = (np.moveaxis(array, values.axis, 0) for array in (codes, latents))
-        channels = len(lists)
-        for entries, codes_of_channel, latents_of_channel in zip(
-            lists, codes.reshape(channels, -1), latents.reshape(channels, -1), strict=True
-        ):
-            counts = np.bincount(codes_of_channel, minlength=len(entries))
-            sums = np.bincount(codes_of_channel, latents_of_channel, minlength=len(entries))
-            entries[counts > 0] = sums[counts > 0] / counts[counts > 0]
-        self.set_values(lists.reshape(values.numbers.shape))
+        rows = (array.reshape(len(lists), -1) for array in (codes, latents))
+        means = [means_by_code(*row) for row in zip(lists, *rows, strict=True)]
+        self.set_values(np.reshape(means, values.numbers.shape))
 
     def start_from(self, weights: ArrayLike) -> None:
         """Start at trained weights: with the scale that loses least, each at its nearest value.
@@ -385,14 +318,14 @@ class Parameter:
         Raises:
             ValueError: A weight is NaN or infinite.
         """
-        weights = np.asarray(whole_array(weights), np.float32)
-        self._check("weights", weights)
+        numbers = np.asarray(whole_array(weights), np.float32)
+        self._check("weights", numbers)
         if self.scale_state is not None:
             state = self.scale_state
-            scales = state.scale.fitted(weights, self.values, tuple(state.start.shape))
+            scales = state.scale.fitted(numbers, self.values, tuple(state.start.shape))
             state.begin(scales)
-            weights = weights / spread(scales, self.shape)
-        self.set_latents(self._units.latents_of(weights))
+            numbers = numbers / spread(scales, self.shape)
+        self.set_latents(self._coordinates.latents_of(numbers))
 
     def start_at(
         self,
@@ -411,13 +344,13 @@ class Parameter:
         if self.scale_state is not None and scales is not None:
             self.scale_state.begin(scales)
         listed = self.latents_of(codes)
-        latents = self._units.latents_of(numbers)
+        latents = self._coordinates.latents_of(numbers)
         values = self.values
         is_within = (numbers >= values.low) & (numbers <= values.high)
         is_near = is_within & np.isfinite(latents) & (self.codes_of(latents) == codes)
         self.set_latents(np.where(is_near, latents, listed))
 
-    def note_calibration(self, calibration: "Calibration") -> None:
+    def note_calibration(self, calibration: Calibration) -> None:
         """Note what a calibration came to."""
         self.calibration = calibration
 
@@ -429,7 +362,7 @@ class Parameter:
         """Stop the training, for good: a change of a variable is expected by assignment alone."""
         for variable in self.variables:
             variable.trainable = False
-        self._kept = KeptTensor(are_still=True)
+        self._computation.stand_still()
 
     def compute(self, training: bool, advance: bool = False) -> Tensor:
         """Compute the weight that meets the data, with the estimator's gradient.
@@ -454,17 +387,8 @@ class Parameter:
         if replacement is not None:
             return replacement if self.scale is None else self.scale * replacement
         if training and not self.is_frozen:
-            self._kept.forget()
-            weight, followed = self._compute_in_training()
-            if not self.estimator.random:  # Whose derivative is that of each replica's own draw.
-                weight = with_mean_gradient(weight)
-            if self._noise is not None:
-                weight = computed_once(weight + self._drawn_noise(self._noise, followed))
-            if advance:
-                self._advance(followed)
-            return weight
-        with without_autocast():
-            return self._kept.get(self._sources, self._compute)
+            return self._computation.in_training(advance)
+        return self._computation.in_inference()
 
     def with_gradients(self, values: Tensor) -> Tensor:
         """Return listed values as they are, with the gradients to a learned list and scale.
@@ -474,54 +398,7 @@ class Parameter:
         Args:
             values: Members of the list, (*shape): float32.
         """
-        if self.entries is not None:
-            values = as_if(values, self._projection().entry(values))  # type: ignore[attr-defined]
-        return values if self.scale_state is None else values * self.scale_state.one()
-
-    def _compute_in_training(self) -> tuple[Tensor, Followed | None]:
-        """Return the weight with its gradient, and the effective latent after all moves."""
-        if self.estimator.random:
-            followed = self._followed()
-            return self._compute(True, followed), followed
-
-        def compute() -> tuple[Tensor, ...]:
-            followed = self._followed()
-            weight = self._compute(True, followed)
-            return (weight,) if followed is None else (weight, *followed.parts())
-
-        with without_autocast():
-            weight, *parts = self._fused(self._sources, compute)
-        return weight, Followed.of(parts) if parts else None
-
-    def _followed(self) -> Followed | None:
-        return None if self.effective is None else self.effective.followed()
-
-    def _compute(self, training: bool = False, followed: Followed | None = None) -> Tensor:
-        projection, followed = self._projection(), followed or self._followed()
-        latent = self._latent_of(followed)
-        if followed is None:
-            state = None if self.state is None else ops.convert_to_tensor(self.state)
-        else:
-            state = followed.state
-        value = self.estimator.forward(latent, projection, training, state, self.seed)
-        if self.entries is not None:
-            value = projection.with_entries(value, latent)  # type: ignore[attr-defined]
-        if self.scale_state is not None:
-            value = self.scale_state.apply(value, latent, projection)
-        return computed_once(value, training)
-
-    def _latent_of(self, followed: Followed | None) -> Tensor:
-        """Return the latent in list units, of an effective latent where there is one."""
-        if followed is None:
-            return self.latent_in_list_units
-        return self._to_list_units(self._units.values_of(followed.latent))
-
-    def _drawn_noise(self, noise: LevelNoise, followed: Followed | None) -> Tensor:
-        """Return the noise of the values that the elements have now, times the scale."""
-        with without_autocast():
-            latent = ops.stop_gradient(self._latent_of(followed))
-            drawn = noise.draw(latent, self._projection(), self.seed)
-            return drawn if self.scale_state is None else self.scale_state.value() * drawn
+        return self._computation.with_gradients(values)
 
     def advance(self) -> None:
         """Move the estimator's state, and what it computes, on by a training step.
@@ -531,18 +408,8 @@ class Parameter:
         Layers call it once in each training step, after `compute`, which still has the
         old ones. For a frozen parameter, and within `weights_replaced`, it does nothing.
         """
-        if self.is_frozen or replacement_of(self) is not None:
-            return
-        self._advance(self._followed())
-
-    def _advance(self, followed: Followed | None) -> None:
-        if self.effective is not None and followed is not None:
-            self.effective.advance(followed)
-        elif self.state is not None:
-            self.state.assign(self.estimator.next_state(ops.convert_to_tensor(self.state)))
-        if self.scale_state is not None and self.scale_state.is_computed:
-            numbers = ops.stop_gradient(self._latent_in_start_units())
-            self.scale_state.advance(numbers, self.listed_values)
+        if not self.is_frozen and replacement_of(self) is None:
+            self._computation.advance(self._coordinates.followed())
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance of a weight whose elements are random, with gradients.
@@ -551,31 +418,10 @@ class Parameter:
         latent's shape. The noise of a list is a part of the variance: that of the value which is
         the nearest now.
         """
-        latent, projection, scale = self._latent_in_start_units(), self._projection(), None
-        if self.scale_state is not None:
-            elements = math.prod(self.shape)
-            scale, relative = self.scale_state.differentiable(elements, projection)
-            latent = latent * (1.0 / relative)
-        mean, variance = self.estimator.moments(latent, projection)  # type: ignore[attr-defined]
-        if self._noise is not None:
-            deviation = self._noise.deviations(ops.stop_gradient(latent), projection)
-            variance = variance + deviation * deviation
-        return (mean, variance) if scale is None else (scale * mean, scale * scale * variance)
+        return self._computation.moments()
 
     def _check(self, what: str, numbers: Any, positive: bool = False) -> None:
         check_finite_numbers(f"{what} of {self.path}", whole_array(numbers), positive)
-
-    def _latent_in_start_units(self) -> Tensor:
-        return self._units.values_of(self.effective_latent)
-
-    def _projection(self) -> Projection:
-        if self._fixed is not None:
-            return self._fixed
-        axis = self._first_values.axis
-        return moving_projection(self._entry_numbers(), axis, len(self.shape))
-
-    def _entry_numbers(self) -> Tensor:
-        return self._entry_units.values_of(self.entries)
 
     def __repr__(self) -> str:
         return f"<Parameter {self.path}, shape {self.shape}, {self.values!r}, {self.estimator!r}>"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.layers import flatten_layers, own_variables
-from quantal._core.parameter import LATENT_SUFFIX, parameters_of
+from quantal._core.latent_name import weight_name
+from quantal._core.parameter import parameters_of
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._export.folding import folded
@@ -166,7 +167,7 @@ def _kernels(plain: keras.Model, model: keras.Model) -> list[_Kernel]:
         for latent in own_variables(layer):
             if latent not in parameters or isinstance(layer, LearnableMultiplier):
                 continue
-            name = wrappers.get(layer, layer).name, latent.name.removesuffix(LATENT_SUFFIX)
+            name = wrappers.get(layer, layer).name, weight_name(latent)
             rows = np.ones((1, 1), np.float32)
             if name in plain_weights and len(latent.shape) > 1:
                 rows = _outputs_first(*plain_weights[name])

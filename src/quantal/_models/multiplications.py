@@ -10,7 +10,8 @@ import numpy as np
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.interception import calls_replaced, symbolic_outputs
 from quantal._core.keras_internals.layers import own_variables
-from quantal._core.parameter import LATENT_SUFFIX, Parameter
+from quantal._core.latent_name import weight_name
+from quantal._core.parameter import Parameter
 from quantal._models.inputs import symbolic_inputs
 from quantal._models.signs import Signs, is_of_signs
 from quantal._models.walk import weights_of
@@ -280,7 +281,7 @@ class _Counter:
         for variable in _own_weights(layer):
             if variable not in self._weights:
                 continue
-            name = variable.name.removesuffix(LATENT_SUFFIX)
+            name = weight_name(variable)
             often = positions.get(name, positions.get("*", 0 if name == "bias" else None))
             before = self.counts.get(variable, 0)
             if often is None or before is None:

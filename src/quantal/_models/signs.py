@@ -8,7 +8,8 @@ import numpy as np
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.graph import operation_name
 from quantal._core.keras_internals.layers import own_variables
-from quantal._core.parameter import LATENT_SUFFIX, Parameter
+from quantal._core.latent_name import weight_name
+from quantal._core.parameter import Parameter
 from quantal._core.types import Tensor
 from quantal._models.walk import activations_of, is_container
 from quantal.layers._channels import output_axes
@@ -113,7 +114,7 @@ class Signs:
         """Note whether the weights of a layer meet signs alone."""
         is_met_by_signs = inputs in self._tensors and _sums_inputs_alone(layer)
         for variable in own_variables(layer):
-            name = variable.name.removesuffix(LATENT_SUFFIX)
+            name = weight_name(variable)
             meets = is_met_by_signs and name in ("kernel", "depthwise_kernel")
             axes = output_axes(layer, variable) if meets else None
             self._met[variable] = axes if self._met.get(variable, axes) == axes else None

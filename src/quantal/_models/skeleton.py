@@ -22,7 +22,8 @@ from quantal._core.keras_internals.allocation import (
 from quantal._core.keras_internals.layers import finish_building, flatten_layers
 from quantal._core.keras_internals.scopes import safe_deserialization
 from quantal._core.keras_internals.variables import lay_out, set_path
-from quantal._core.parameter import Parameter, parameters_of, paths_in_layouts
+from quantal._core.latent_name import paths_in_layouts
+from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.types import Tensor
 
 _NUMBERED = re.compile(r"#\d+$")

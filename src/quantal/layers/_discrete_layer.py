@@ -15,8 +15,9 @@ from quantal._core.keras_internals.calls import called_layer
 from quantal._core.keras_internals.layers import refresh_names, track_state, track_variable
 from quantal._core.keras_internals.scopes import is_stateless
 from quantal._core.keras_internals.variables import lay_out, layout_of, rename
+from quantal._core.latent_name import LATENT_SUFFIX, paths_in_layouts, weight_path
 from quantal._core.numbers.values import Values, ValuesLike, short_name
-from quantal._core.parameter import LATENT_SUFFIX, Parameter, parameters_of, paths_in_layouts
+from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.distributed import may_be_sharded, whole_array
@@ -220,7 +221,7 @@ class DiscreteLayer(keras.layers.Layer):
         scale = self._resolved_scale
         if scale is None:
             return None
-        path = latent.path.removesuffix(LATENT_SUFFIX)
+        path = weight_path(latent)
         shape = scale.shape(latent.shape, output_axes, path)
         start = self._create_variable(f"{prefix}scale_start", shape, first_scale)
         leader = latent if scale.method == "learned" else None

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from quantal._core.keras_internals.allocation import initializer_of, is_allocated, set_initializer
 from quantal._core.keras_internals.layers import flatten_layers, own_variables
+from quantal._core.latent_name import weight_name
 from quantal._core.numbers.values import Values
-from quantal._core.parameter import LATENT_SUFFIX
 from quantal._core.scale import Scale
 from quantal._core.scale_state import nearest_powers
 from quantal._core.tensors.backend import concrete_section, eager_section
@@ -85,7 +85,7 @@ def chosen_initializer(layer: keras.Layer, variable: keras.Variable) -> Callable
         layer: The layer that has the weight, or that has layers inside it of which one has it.
         variable: The weight.
     """
-    name = variable.name.removesuffix(LATENT_SUFFIX)
+    name = weight_name(variable)
     stems = _STEMS_OF_KERNEL if name == "kernel" else (name, name.removesuffix("_kernel"))
     for owner in flatten_layers(layer):
         if any(variable is each for each in own_variables(owner)):

@@ -8,7 +8,7 @@ import keras
 from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.scopes import outside_of, scope_outside
 from quantal._core.keras_internals.variables import stored_value
-from quantal._core.parameter import LATENT_SUFFIX
+from quantal._core.latent_name import weight_path
 from quantal._core.types import Tensor
 
 
@@ -69,7 +69,7 @@ class Watched(ByIdentity[Tensor]):
             ValueError: It has not read one of the variables.
         """
         for variable in self._unread:
-            path = str(getattr(variable, "path", "")).removesuffix(LATENT_SUFFIX)
+            path = weight_path(variable)
             raise ValueError(
                 f"The call of the layer {layer.name!r} has not read its weight {path}, which is on "
                 "a list. Its finalize_state may keep what it computed from the latent instead. "
@@ -108,7 +108,7 @@ class ReplacingScope(keras.StatelessScope):
         """
         variable, value = update
         if variable in self._tensors:
-            path = str(variable.path).removesuffix(LATENT_SUFFIX)
+            path = weight_path(variable)
             raise ValueError(
                 f"The wrapped layer assigns to its weight {path}, which is on a list: what "
                 "meets the data is computed from its latent. Expected a layer that leaves "

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from quantal._core.parameter import LATENT_SUFFIX
+from quantal._core.latent_name import weight_path
 from quantal._core.tensors.distributed import whole_array
 from quantal.layers._discrete_layer import DiscreteLayer
 
@@ -45,7 +45,7 @@ def refuse_second_wrapper(wrapper: DiscreteLayer, latents: Iterable[keras.Variab
         other = other_wrapper(wrapper, latent)
         if other is not None and _has_other_list(wrapper, other):
             raise ValueError(
-                f"The weight {latent.path.removesuffix(LATENT_SUFFIX)} is on the list of the "
+                f"The weight {weight_path(latent)} is on the list of the "
                 f"wrapper {other.name!r} already, so {wrapper.name!r} would compute with that "
                 "one's latents. Expected one wrapper for each weight. To share the layer, call "
                 "the first wrapper in both places; for two lists, wrap a copy of it, such as "

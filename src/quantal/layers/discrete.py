@@ -13,10 +13,11 @@ from quantal._core.estimator import Estimator
 from quantal._core.keras_internals.allocation import is_allocated
 from quantal._core.keras_internals.calls import is_inherited, training_of_call
 from quantal._core.keras_internals.layers import flatten_layers, own_variables
+from quantal._core.latent_name import weight_path
 from quantal._core.numbers.checks import check_finite_numbers
 from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import ValuesLike
-from quantal._core.parameter import LATENT_SUFFIX, Parameter
+from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale
 from quantal._core.tensors.backend import eager_section, like_variable
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
@@ -347,20 +348,20 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         )
         names = [f"/{name}" for name in self.weight_names if isinstance(name, str)]
 
-        def is_named(path: str) -> bool:
-            weight_path = path.removesuffix(LATENT_SUFFIX)
-            return any(f"/{p}".endswith(name) for p in (path, weight_path) for name in names)
+        def is_named(variable: keras.Variable) -> bool:
+            paths = (variable.path, weight_path(variable))
+            return any(f"/{path}".endswith(name) for path in paths for name in names)
 
         return [
             variable
             for position, variable in enumerate(unwrapped(self.layer).weights)
-            if variable not in taken and (position in self.weight_names or is_named(variable.path))
+            if variable not in taken and (position in self.weight_names or is_named(variable))
         ]
 
     def _latents(self) -> list[keras.Variable]:
         latents = self._named_variables()
         if not latents:
-            names = [v.path.removesuffix(LATENT_SUFFIX) for v in self.layer.weights]
+            names = [weight_path(variable) for variable in self.layer.weights]
             if not names:
                 raise ValueError(
                     f"The layer {self.layer.name!r} of type {type(self.layer).__name__} has no "
@@ -379,7 +380,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         """Turn a weight into a latent that starts at given numbers, each near its value."""
         self.values.check_channels(latent.shape)
         scale = self._resolved_scale
-        path = latent.path.removesuffix(LATENT_SUFFIX)
+        path = weight_path(latent)
         check_finite_numbers(f"weights of {path}", trained)
         self._first_scales[latent] = one
         if scale is not None:

@@ -36,6 +36,19 @@ _SWEEPS = 3
 """Sweeps of coordinate descent in a round."""
 
 
+class Calibration(NamedTuple):
+    """A calibration says how well a listed weight does on samples.
+
+    Attributes:
+        error: The distance of the weight's outputs to those of the trained weight, relative to
+            their own size; None where the weight was not calibrated.
+        note: Why it was not; empty where it was.
+    """
+
+    error: float | None
+    note: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class ListedElements:
     """The elements of a kernel have one list, or each element that of its channel.

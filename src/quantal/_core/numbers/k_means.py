@@ -155,3 +155,21 @@ def _interval_costs(numbers: NDArray[np.float64], edges: NDArray[np.intp]) -> ND
         ) ** 2 / lengths
     cost[~(lengths > 0)] = np.inf
     return np.asarray(cost)
+
+
+def means_by_code(
+    entries: NDArray[np.float64], codes: NDArray[np.int32], numbers: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the mean of the numbers with each code; the entry itself where no number has it.
+
+    Args:
+        entries: The list, (K,).
+        codes: A code for each number, (n,).
+        numbers: The numbers, (n,).
+
+    >>> means_by_code(np.array([0.0, 1.0, 2.0]), [0, 2, 2], [0.5, 2.0, 3.0])
+    array([0.5, 1. , 2.5])
+    """
+    counts = np.bincount(codes, minlength=len(entries))
+    sums = np.bincount(codes, numbers, minlength=len(entries))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), entries)

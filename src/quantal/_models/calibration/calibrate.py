@@ -21,6 +21,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.numbers.calibration import (
     Calibrated,
+    Calibration,
     Floats,
     ListedElements,
     Scales,
@@ -28,7 +29,7 @@ from quantal._core.numbers.calibration import (
     damped,
 )
 from quantal._core.numbers.scale_blocks import spread
-from quantal._core.parameter import Calibration, Parameter
+from quantal._core.parameter import Parameter
 from quantal._core.tensors.distributed import whole_array
 from quantal._models.calibration.flow import (
     Flow,

@@ -18,7 +18,7 @@ _core.numbers           presets series checks scale_blocks entropy k_means value
 _core.numbers           fitting calibration knapsack scaled_steps
 _core.tensors           torch_gradient backend distributed computed_once scalars
 _core.tensors           constants plain_torch step_functions
-_core.tensors           step_table blocks
+_core.tensors           step_table pair_table blocks
 _core.tensors           torch_inward torch_scaled torch_rows scaled gradients
 _core.tensors           cheapest_form row_steps gaps projection torch_pull pull latent_units
 _core.tensors           level_noise kept fused

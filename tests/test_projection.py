@@ -2,6 +2,7 @@ import functools
 import gc
 import weakref
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from quantal._core.tensors.blocks import (
     in_blocks,
 )
 from quantal._core.tensors.cheapest_form import step_function
+from quantal._core.tensors.pair_table import PairTable
 from quantal._core.tensors.projection import projection_of
 from quantal._core.tensors.step_functions import Buckets, Chain, Grid
 from quantal._core.tensors.step_table import StepTable
@@ -98,6 +100,8 @@ def test_each_form_returns_its_levels_to_the_bit(levels):
         check_form(Buckets, values.midpoints, array, x)
         if StepTable.of(values.midpoints, array) is not None:
             check_form(StepTable.of, values.midpoints, array, x)
+        if PairTable.of(values.midpoints, array) is not None:
+            check_form(PairTable.of, values.midpoints, array, x)
         if Grid.holds(values.midpoints, array):
             check_form(Grid, values.midpoints, array, x)
 
@@ -266,7 +270,9 @@ def test_the_ends_and_gaps_of_a_list():
 def test_forms():
     assert type(form_of(Values("nf4"))) is Chain
     assert type(form_of(Values("signed:8"))) is Grid
-    assert type(form_of(Values.signed(8, step=0.1))) is StepTable
+    even = StepTable if keras.config.backend() == "torch" else PairTable
+    assert type(form_of(Values.signed(8, step=0.1))) is even
+    assert type(form_of(Values(np.geomspace(1e-6, 1, 256)))) is StepTable
     assert type(form_of(LONG["log-spaced"])) is Buckets
 
 
@@ -292,7 +298,7 @@ def test_a_table_has_few_buckets_or_is_none(numbers, most):
 @pytest.mark.parametrize("compile", [False, True])
 def test_tables_agree_with_numpy(numbers, compile):
     values = Values(numbers)
-    assert type(form_of(values)) is StepTable
+    assert type(form_of(values)) in (StepTable, PairTable)
     testing.assert_nearest(values, testing.edge_cases(values), compile=compile)
 
 
@@ -310,6 +316,36 @@ def test_a_table_knows_numbers_whose_bucket_is_rounded_away(scale):
     levels = np.arange(len(thresholds) + 1, dtype=np.int32)
     assert StepTable.of(thresholds, levels) is not None
     check_form(StepTable.of, thresholds, levels, x)
+
+
+def around(numbers):
+    """Numbers, and their neighbours on both sides."""
+    numbers = np.float32(numbers)
+    return np.concatenate([numbers, *(np.nextafter(numbers, np.float32(s)) for s in (-9e9, 9e9))])
+
+
+def test_a_table_of_pairs_returns_its_levels_to_the_bit():
+    random = np.random.default_rng(7)
+    # The last one has a threshold whose position is rounded up to the next bucket.
+    lists = [*(random.normal(size=size) for size in (20, 256)), 100 + random.normal(size=64)]
+    for numbers in [*lists, [*np.arange(-20, -0.7, 1.1), -0.3, 0.29999998, 1, 2.3]]:
+        values = Values(numbers)
+        table = PairTable.of(values.midpoints, values.ascending)
+        edges = (np.arange(len(table.lower)) + table.buckets.first) / table.buckets.per_unit
+        stops = [number for interval in table.intervals for number in interval[:2]]
+        near_zero = np.linspace(-1e-7, 1e-7, 50)
+        x = np.concatenate([around(a) for a in (values.midpoints, edges, stops, near_zero)])
+        check_form(PairTable.of, values.midpoints, values.ascending, x)
+
+
+def test_a_table_of_pairs_has_few_intervals_or_is_none():
+    normal, crowded = np.random.default_rng(0).normal(size=256), np.geomspace(1e-6, 1, 256)
+    for numbers, buckets in ((np.arange(200) * 0.1, 400), (normal, 3000), (crowded, 0)):
+        values = Values(numbers)
+        table = PairTable.of(values.midpoints, values.ascending)
+        assert (table is None) == (not buckets)
+        assert table is None or (len(table.lower) <= buckets and len(table.intervals) <= 6)
+    assert PairTable.of(values.midpoints, values.order) is None
 
 
 def test_a_projection_is_created_once_for_a_list_and_goes_with_it():

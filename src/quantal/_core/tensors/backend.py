@@ -415,7 +415,8 @@ def taken(table: Tensor, positions: Tensor) -> Tensor:
     """
     backend = keras.config.backend()
     if backend == "jax":
-        return table.at[positions].get(mode="promise_in_bounds")
+        # Without a sign there is no question whether they count from the end.
+        return table.at[positions.astype("uint32")].get(mode="promise_in_bounds")
     if backend == "tensorflow":
         import tensorflow
 

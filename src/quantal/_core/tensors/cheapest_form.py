@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._core.tensors.blocks import InBlocks, block_form
+from quantal._core.tensors.pair_table import PairTable
 from quantal._core.tensors.step_functions import (
     LONGEST_CHAIN,
     LONGEST_EAGER_CHAIN,
@@ -49,4 +50,6 @@ def _traced_form(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> StepF
         return Chain(thresholds, levels)
     if Grid.holds(thresholds, levels):
         return Grid(thresholds, levels)
-    return StepTable.of(thresholds, levels) or Buckets(thresholds, levels)
+    # Under PyTorch's compiler a look at a table waits for no other one.
+    pairs = None if keras.config.backend() == "torch" else PairTable.of(thresholds, levels)
+    return pairs or StepTable.of(thresholds, levels) or Buckets(thresholds, levels)

@@ -8,6 +8,7 @@ and its fused arithmetic:
 |---|---|---|---|
 | up to 15 | `Chain`: a chain of selects | K per element, fused by a compiler | elements |
 | more, on a grid of powers of two | `Grid`: rounding | constant | elements |
+| more, the nearest of values that are spread fairly, on JAX and TensorFlow | `PairTable` (in `pair_table`): the two values of a bucket, one comparison | constant | elements |
 | more, of which no two lie too close | `StepTable` (in `step_table`): a bucket for each threshold, one comparison | constant | elements |
 | more | `Buckets`: a bucket table, then binary search within the bucket | log K at worst | elements |
 | more than 7, PyTorch on other devices where it does not trace | `Bisection`: its `searchsorted` | log K | elements |

@@ -132,7 +132,7 @@ def _is_ordinary(thresholds: NDArray[np.float32], levels: NDArray[Any]) -> bool:
         return False
     numbers = np.concatenate([thresholds, levels]).astype(float)
     magnitudes = np.abs(numbers[numbers != 0])
-    is_in_range = _LEAST < magnitudes.min() and magnitudes.max() < _MOST
+    is_in_range = magnitudes.min() > _LEAST and magnitudes.max() < _MOST
     span = float(thresholds[-1]) - float(thresholds[0])
     # Far from zero the positions of narrow buckets are rounded to a few.
     return bool(is_in_range and np.abs(thresholds).max() < 2**8 * span)

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.without_keras
 ORDER = """
                         _registration
 _core                   types by_identity table views processes
-_core.numbers           presets series checks scale_blocks entropy k_means values crossings
-_core.numbers           fitting calibration knapsack scaled_steps
+_core.numbers           presets series checks scale_blocks entropy k_means midpoints noise values
+_core.numbers           short_name crossings fitting calibration knapsack scaled_steps
 _core.tensors           torch_gradient backend distributed computed_once scalars
 _core.tensors           constants plain_torch step_functions
 _core.tensors           step_table pair_table blocks

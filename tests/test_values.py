@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lists import LONG, NAMED, floats, lists
 from quantal import Values
 from quantal._core.numbers import presets
-from quantal._core.numbers.values import short_name
+from quantal._core.numbers.short_name import short_name
 
 pytestmark = pytest.mark.without_keras  # NumPy alone
 

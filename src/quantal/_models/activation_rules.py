@@ -20,7 +20,8 @@ from quantal._core.keras_internals.graph import (
     operations_of,
 )
 from quantal._core.keras_internals.layers import flatten_layers
-from quantal._core.numbers.values import Values, short_name
+from quantal._core.numbers.short_name import short_name
+from quantal._core.numbers.values import Values
 from quantal._models.calibration.samples import Samples
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.checks import checked_seed
-from quantal._core.numbers.values import Values, noise_name
+from quantal._core.numbers.noise import noise_name
+from quantal._core.numbers.values import Values
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.table import Column, Table
 from quantal._core.tensors.distributed import whole_array

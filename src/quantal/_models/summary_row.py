@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from quantal._core.numbers.values import Values, short_name
+from quantal._core.numbers.short_name import short_name
+from quantal._core.numbers.values import Values
 from quantal._core.scale import resolve_activation_scale
 from quantal._core.views import plain
 from quantal.layers.activation import DiscreteActivation

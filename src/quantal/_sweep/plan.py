@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quantal._core.estimator import Estimator
-from quantal._core.numbers.values import Values, noise_name
+from quantal._core.numbers.noise import noise_name
+from quantal._core.numbers.values import Values
 from quantal.estimators.policy import AUTO, parse
 
 FREE = "float"

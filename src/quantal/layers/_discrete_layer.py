@@ -16,7 +16,8 @@ from quantal._core.keras_internals.layers import refresh_names, track_state, tra
 from quantal._core.keras_internals.scopes import is_stateless
 from quantal._core.keras_internals.variables import lay_out, layout_of, rename
 from quantal._core.latent_name import LATENT_SUFFIX, paths_in_layouts, weight_path
-from quantal._core.numbers.values import Values, ValuesLike, short_name
+from quantal._core.numbers.short_name import short_name
+from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
 from quantal._core.scale_state import ScaleState

@@ -2,7 +2,8 @@
 
 from typing import Self
 
-from quantal._core.numbers.values import Values, short_name
+from quantal._core.numbers.short_name import short_name
+from quantal._core.numbers.values import Values
 
 
 class ListedCount(int):

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals.calls import mask_of
-from quantal._core.numbers.values import Values, ValuesLike, short_name
+from quantal._core.numbers.short_name import short_name
+from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.scale import Scale, parse_scale, resolve_activation_scale
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.projection import projection_of

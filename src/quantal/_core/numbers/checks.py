@@ -88,38 +88,6 @@ def checked_axis(axis: Any) -> int:
     return int(axis)
 
 
-def checked_noise(noise: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Return the standard deviations of a list's values, read-only; None where all are 0.
-
-    Args:
-        noise: None, a number, one for each value, or one for each value of each channel.
-        shape: The shape of the list, (K,) or (channels, K), which the result has, too.
-
-    Raises:
-        TypeError: It is no real number and no array of them.
-        ValueError: A number is negative or not finite, or the shape is another.
-    """
-    if noise is None:
-        return None
-    expected = f"Expected a standard deviation, or {shape[-1]} of them, one for each value"
-    try:
-        numbers = np.asarray(noise, np.float32)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"noise is {noise!r}. {expected}. Give 0.02, for example.") from error
-    if numbers.shape not in {(), shape, shape[-1:]}:
-        raise ValueError(
-            f"noise has the shape {numbers.shape}. {expected}: the list has the shape {shape}."
-        )
-    if not (np.isfinite(numbers) & (numbers >= 0)).all():
-        raise ValueError(
-            f"noise is {noise!r}. {expected}, each finite and at least 0. Give 0 for a value "
-            "that is exact."
-        )
-    deviations = np.array(np.broadcast_to(numbers, shape))
-    deviations.flags.writeable = False
-    return deviations if deviations.any() else None
-
-
 def checked_codes(codes: ArrayLike, length: int) -> NDArray[Any]:
     """Return codes of a list of this length as an array of integers.
 

@@ -157,6 +157,34 @@ def _interval_costs(numbers: NDArray[np.float64], edges: NDArray[np.intp]) -> ND
     return np.asarray(cost)
 
 
+def k_means_of_channels(
+    weights: ArrayLike, axis: int, count: int, keep: ArrayLike = ()
+) -> NDArray[np.float32]:
+    """Return the `count` numbers for each channel that stand for its weights.
+
+    A channel with too few different numbers has numbers of the whole weight in addition.
+
+    Args:
+        weights: Real numbers of any shape.
+        axis: The axis of the channels.
+        count: How many numbers to return for each.
+        keep: Numbers that are among them in any case.
+
+    Returns:
+        float32 of shape (channels, K), ascending in each row; K may be below `count`.
+    """
+    rows = np.moveaxis(np.asarray(weights, float), axis, 0)
+    lists = [k_means(row, count, keep) for row in rows]
+    length = max(map(len, lists))
+    if any(len(entries) < length for entries in lists):
+        more = k_means(weights, 2 * length)
+        lists = [
+            np.sort([*entries, *np.setdiff1d(more, entries)[: length - len(entries)]])
+            for entries in lists
+        ]
+    return np.stack(lists)
+
+
 def means_by_code(
     entries: NDArray[np.float64], codes: NDArray[np.int32], numbers: NDArray[np.float32]
 ) -> NDArray[np.float64]:

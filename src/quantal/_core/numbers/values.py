@@ -14,18 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.numbers import presets, series
-from quantal._core.numbers.checks import (
-    SMALLEST_NORMAL,
-    checked_axis,
-    checked_codes,
-    checked_list,
-    checked_noise,
-)
+from quantal._core.numbers.checks import checked_axis, checked_codes, checked_list
 from quantal._core.numbers.entropy import entropy
-from quantal._core.numbers.k_means import k_means
-
-_SPELLED = 4
-"""A list of at most so many numbers is spelled, where it has no short name."""
+from quantal._core.numbers.k_means import k_means, k_means_of_channels
+from quantal._core.numbers.midpoints import exact_midpoints, nearest_codes, rounded_midpoints
+from quantal._core.numbers.noise import checked_noise, is_same_noise, noise_config, noise_name
 
 
 class Values:
@@ -302,16 +295,8 @@ class Values:
         """
         if axis is None:
             return cls(k_means(weights, count, keep), learnable=learnable)
-        rows = np.moveaxis(np.asarray(weights, float), axis, 0)
-        lists = [k_means(row, count, keep) for row in rows]
-        length = max(map(len, lists))
-        if any(len(entries) < length for entries in lists):
-            more = k_means(weights, 2 * length)
-            lists = [
-                np.sort([*entries, *np.setdiff1d(more, entries)[: length - len(entries)]])
-                for entries in lists
-            ]
-        return cls(np.stack(lists).tolist(), axis=axis, learnable=learnable)
+        lists = k_means_of_channels(weights, axis, count, keep)
+        return cls(lists.tolist(), axis=axis, learnable=learnable)
 
     @classmethod
     def get(cls, identifier: "ValuesLike | dict[str, Any]") -> "Values":
@@ -361,21 +346,8 @@ class Values:
         every step, are rounded to nearest.
         """
         if self.learnable:
-            low, high = self.ascending[..., :-1], self.ascending[..., 1:]
-            middle = low * np.float32(0.5) + high * np.float32(0.5)
-            return np.where(middle > low, middle, high)
-        ascending = self.ascending.astype(float)
-        below, above = ascending[..., :-1], ascending[..., 1:]
-        total = below + above
-        # What the sum of two doubles lost to rounding, exactly (Knuth's two-sum).
-        shadow = total - below
-        lost = (below - (total - shadow)) + (above - shadow)
-        middle = (total / 2).astype(np.float32)
-        too_low = (middle < total / 2) | ((middle == total / 2) & (lost > 0))
-        middle = np.where(too_low, np.nextafter(middle, np.float32(np.inf)), middle)
-        # Processors may read numbers below the smallest normal one as zero.
-        safe = np.where(middle > 0, np.float32(SMALLEST_NORMAL), np.float32(0))
-        return np.where(np.abs(middle) < SMALLEST_NORMAL, safe, middle)
+            return rounded_midpoints(self.ascending)
+        return exact_midpoints(self.ascending)
 
     @property
     def bits(self) -> int:
@@ -397,9 +369,9 @@ class Values:
         """
         x = np.asarray(x, np.float32)
         if self.channels is None:
-            return _codes(self.order, self.midpoints, x)
+            return nearest_codes(self.order, self.midpoints, x)
         rows = self._channels_first(x)
-        codes = [_codes(*row) for row in zip(self.order, self.midpoints, rows, strict=True)]
+        codes = [nearest_codes(*row) for row in zip(self.order, self.midpoints, rows, strict=True)]
         return np.moveaxis(np.stack(codes), 0, self.axis)
 
     def nearest(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -451,7 +423,7 @@ class Values:
 
     def get_config(self) -> Any:
         """Return what JSON can hold: the numbers, or a dict of the constructor's arguments."""
-        noise = {} if self.noise is None else {"noise": _fewest(self.noise)}
+        noise = {} if self.noise is None else {"noise": noise_config(self.noise)}
         if self.learnable or self.channels is not None or noise:
             config = {"values": self.tolist(), "learnable": self.learnable, "axis": self.axis}
             return {**config, **noise}
@@ -505,7 +477,7 @@ class Values:
             and np.array_equal(self._numbers, other._numbers)
             and self.learnable == other.learnable
             and (self.channels is None or self.axis == other.axis)
-            and _are_equal(self.noise, other.noise)
+            and is_same_noise(self.noise, other.noise)
         )
 
     def __hash__(self) -> int:
@@ -520,7 +492,7 @@ class Values:
 
     def __repr__(self) -> str:
         if self.channels is None and len(self) <= 16:
-            noise = "" if self.noise is None else f", noise={_fewest(self.noise)}"
+            noise = "" if self.noise is None else f", noise={noise_config(self.noise)}"
             return f"Values({self.tolist()}{', learnable=True' if self.learnable else ''}{noise})"
         kind = "learnable " if self.learnable else ""
         channels = "" if self.channels is None else f" for each of {self.channels} channels"
@@ -528,55 +500,4 @@ class Values:
         return f"<Values: {len(self)} {kind}from {self.low:g} to {self.high:g}{channels}{noise}>"
 
 
-def short_name(values: Values) -> str:
-    """Return what a list is called on a line: a preset's name, a few numbers, or their count.
-
-    >>> [short_name(Values(name)) for name in ("ternary", [1, -1, 0.5], "powers_of_two:4")]
-    ['ternary', '1, -1, 0.5', 'powers_of_two:4']
-    >>> short_name(Values([1, 2, 5, 10, 20], learnable=True))
-    '5 values, learned'
-    >>> short_name(Values("ternary", noise=0.05))
-    'ternary, noise 0.05'
-    """
-    if values.channels is not None:
-        name = f"{len(values)} values a channel"
-    else:
-        preset = presets.name_of(values.numbers)
-        if preset and (len(values) > _SPELLED or preset in presets.NAMES):
-            name = preset
-        elif len(values) <= _SPELLED:
-            name = ", ".join(f"{number:g}" for number in values.tolist())
-        else:
-            name = f"{len(values)} values"
-    name = f"{name}, learned" if values.learnable else name
-    return name if values.noise is None else f"{name}, {noise_name(values.noise)}"
-
-
-def noise_name(noise: NDArray[np.float32]) -> str:
-    """Return what the noise of a list is called on a line: its deviation, or their range."""
-    low, high = float(noise.min()), float(noise.max())
-    return f"noise {high:g}" if low == high else f"noise {low:g} to {high:g}"
-
-
-def _fewest(noise: NDArray[np.float32]) -> Any:
-    """Return one float for all deviations where they are equal, else the list of them."""
-    rows = [[float(str(number)) for number in row] for row in np.atleast_2d(noise)]
-    if (noise == noise.flat[0]).all():
-        return rows[0][0]
-    return rows[0] if noise.ndim == 1 or (noise == noise[0]).all() else rows
-
-
-def _are_equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other)
-
-
 ValuesLike = Values | str | Iterable[float] | Iterable[Iterable[float]] | NDArray[Any]
-
-
-def _codes(
-    order: NDArray[np.int32], midpoints: NDArray[np.float32], x: NDArray[np.float32]
-) -> NDArray[np.int32]:
-    count = np.searchsorted(midpoints, x, side="right")
-    return order[np.where(np.isnan(x), 0, count)]

@@ -74,12 +74,12 @@ _export.graph           steps geometry weights builder activations linear poolin
 _export.graph           combining normalizing recurrent folding reader
 _export.hls4ml          nodes weights activation layers
 _export.qonnx           quantizers emitter products nodes write
-_export.integer         multiples steps functions meaning rounding staircase program integer_weights
-_export.integer         combining refusal
+_export.integer         multiples steps functions layer_steps meaning rounding staircase
+_export.integer         normalizing program integer_weights combining refusal
 _export.integer         grids sums convert comparison keras_reference model to_integer
 _export.c               text encoding definitions weights functions recurrent memory counting
 _export.c               calls vectors program
-_export.c_integer       definitions kernels memory encoding rounding calls program
+_export.c_integer       definitions kernels memory encoding rounding layers calls program
 _export.c_integer       checking write
 _export.verilog         module write
 _export.onnx            graphs repairs convert shrink standard fast

@@ -20,7 +20,16 @@ from quantal._export.c_integer.checking import checked, drawn_codes
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.program import IntegerSource
 from quantal._export.object_size import object_size
-from test_integer import CONVNETS, convnet, graph, mobile_block, pooled_sums, single_numbers
+from test_integer import (
+    CONVNETS,
+    convnet,
+    graph,
+    mobile_block,
+    normalizations,
+    pooled_sums,
+    sequences,
+    single_numbers,
+)
 
 # The reference is compared with Keras on every backend, and the C with the reference on one.
 pytestmark = [on_one_backend, pytest.mark.usefixtures("numbers_from_numpy")]
@@ -84,8 +93,8 @@ def test_pooled_sums(tmp_path, random):
 
 
 @needs_gcc
-@pytest.mark.parametrize("make", [mobile_block, single_numbers])
-def test_gates_and_single_numbers(make, tmp_path, random):
+@pytest.mark.parametrize("make", [mobile_block, single_numbers, sequences, normalizations])
+def test_layers(make, tmp_path, random):
     report = exported(make(random), tmp_path, check=False)
     assert vectors_pass(report.paths[0], *SANITIZED)
 

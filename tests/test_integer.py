@@ -9,9 +9,11 @@ from keras import layers
 
 from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values, to_integer
-from quantal._export.graph.steps import Function, Slopes, Window
+from quantal._export.graph.steps import Function, Normalize, Slopes, Window
+from quantal._export.integer.layer_steps import _roots
 from quantal._export.integer.meaning import Affine, Meaning, uniform
 from quantal._export.integer.multiples import multiples_of
+from quantal._export.integer.normalizing import bounds_of_normalized, fraction_of, normalized
 from quantal._export.integer.rounding import codes_of, requantization_of, thresholds_of
 from quantal._export.integer.staircase import staircase_of
 from quantal._export.integer.steps import Products, Range
@@ -253,6 +255,104 @@ def test_functions_of_single_numbers(random):
     assert {"Staircase", "EvenTotal", "WeightedSum", "Copied"} <= names
 
 
+def state(values="signed:8", step=1 / 16):
+    """An activation for the state of a recurrent layer."""
+    return DiscreteActivation(np.asarray(Values.get(values).numbers) * step)
+
+
+def recurrent(units, activation, **options):
+    layer = layers.SimpleRNN(units, activation=activation, **options)
+    return Discrete(layer, "ternary", ("kernel", "recurrent_kernel"))
+
+
+def sequences(random):
+    """Rows of two tables, states of steps read backwards, and a last state of signs."""
+    rows = keras.Input((5,), dtype="int32")
+    lists = np.arange(-128, 128) / 100, Values.ternary()
+    tables = [Discrete(layers.Embedding(60, 2), values, "embeddings") for values in lists]
+    x = on_list("signed:4")(layers.Concatenate()([table(rows) for table in tables]))
+    x = recurrent(3, state(), return_sequences=True, go_backwards=True)(x)
+    outputs = Discrete(layers.Dense(2), "ternary")(recurrent(3, state("binary"))(x))
+    model = rescale(keras.Model(rows, [outputs, x]), random)
+    next(each for each in model.layers if isinstance(each, DiscreteActivation)).set_scale(0.213)
+    for table in tables:
+        table.set_weights([random.choice(table.values.numbers, size=(60, 2))])
+    return model
+
+
+def test_sequences(random):
+    """Rows go in; compiled loops of Keras give the same states, and the first state is 0."""
+    model = sequences(random)
+    rows = random.integers(60, size=(32, 5))
+    integer = to_integer(model)
+    assert integer.program.inputs[0].bounds == (0, 59)
+    comparison = integer.compare(rows)
+    assert comparison.is_exact, str(comparison)
+    assert comparison.largest < 1e-5
+    states = model.predict(rows, verbose=0)[1]
+    assert len(np.unique(states)) > 20
+    with pytest.raises(ValueError, match=r"hold 60. Expected rows, whole numbers from 0 to 59"):
+        integer.codes(rows - rows.max() + 60)
+
+
+NORMALIZATIONS = {
+    "standard": lambda: layers.LayerNormalization(),
+    "rms": lambda: layers.RMSNormalization(),
+    "unit": lambda: layers.UnitNormalization(),
+    "groups": lambda: layers.GroupNormalization(2),
+}
+
+
+def normalizations(random):
+    """Sums with biases and their lists are normalized by themselves, in each way."""
+    inputs = keras.Input((4, 3))
+    x = on_list("signed:6")(inputs)
+    outputs = []
+    for make in NORMALIZATIONS.values():
+        sums = make()(Discrete(layers.Dense(6), "ternary")(x))
+        listed = on_list("signed:8")(sums)
+        outputs.append(on_list("signed:8")(make()(listed)))
+    model = rescale(keras.Model(inputs, outputs), random)
+    model.get_layer(index=1).set_scale(0.0437)
+    return model
+
+
+@on_one_backend
+def test_normalizations(random):
+    """Fixed point of 20 bits and more: codes are Keras's but for sums close to a midpoint."""
+    comparison = to_integer(normalizations(random)).compare(random.normal(size=(64, 4, 3)))
+    assert len(comparison.activations) == 1 + 2 * len(NORMALIZATIONS)
+    assert comparison.is_exact, str(comparison)
+
+
+@on_one_backend
+@pytest.mark.parametrize("kind", ["standard", "rms", "unit"])
+@pytest.mark.parametrize("largest", [1, 127, 30000])
+def test_normalization_is_that_of_floats(kind, largest, random):
+    """Within some units of the last bit; also where all integers are equal, and no root is 0."""
+    step = normalized(Normalize(kind, 2, 2, 3, 1e-3), 0.05, Range(-largest, largest))
+    x = random.integers(-largest, largest + 1, size=(200, 12))
+    x[0], x[1] = 0, largest
+    groups = (x * 0.05).reshape(200, 2, 2, 3)
+    mean = groups.mean(axis=(1, 3), keepdims=True) if kind == "standard" else 0
+    square = ((groups - mean) ** 2).mean(axis=(1, 3), keepdims=True)
+    root = np.sqrt(np.maximum(6 * square, 1e-3) if kind == "unit" else square + 1e-3)
+    expected = ((groups - mean) / root).reshape(200, 12)
+    results = step.run(x)
+    assert bounds_of_normalized(step).low <= results.min()
+    assert results.max() <= bounds_of_normalized(step).high
+    np.testing.assert_allclose(results * 2.0 ** -fraction_of(step), expected, atol=2e-6)
+
+
+@on_one_backend
+def test_integer_roots():
+    """Those of squares, and beside them, up to the largest of an int64."""
+    roots = np.array([1, 2, 3, 1000, 2**26 + 1, 2**30 + 3, 2**31 - 1])
+    assert (_roots(roots * roots) == roots).all()
+    assert (_roots(roots * roots - 1) == roots - 1).all()
+    assert (_roots(roots * roots + 1) == roots).all()
+
+
 SCALES = np.array([0.1137, 0.2371, 0.3119]).reshape(1, 1, 1, 3)
 
 
@@ -341,6 +441,28 @@ REFUSED = {
             dense(),
         ],
         "'dense' reads the largest of numbers that rise and fall. Expected",
+    ),
+    "a state of floats": (
+        lambda: [
+            layers.Reshape((30, 10)),
+            Discrete(layers.LSTM(2, name="rnn"), "ternary", ("kernel", "recurrent_kernel")),
+        ],
+        "'rnn' has a state on no list. Expected a SimpleRNN with a list for its state",
+    ),
+    "a row of floats": (
+        lambda: [
+            DiscreteActivation([0, 1, 3]),
+            Discrete(layers.Embedding(3, 2, name="rows"), "ternary", "embeddings"),
+        ],
+        "'rows' looks up rows by numbers that are no integers from 0 to 2. Expected",
+    ),
+    "free rows": (
+        lambda: [layers.Embedding(3, 2, name="rows")],
+        "'rows' has weights on no list",
+    ),
+    "a wide normalization": (
+        lambda: [wide("one"), wide("two"), layers.LayerNormalization(name="norm")],
+        "'norm' normalizes 400 numbers of too wide a range for an int64. Expected",
     ),
     "overflow": (
         lambda: [wide("one"), wide("two"), wide("three")],

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
+from quantal._core.numbers.values import Values
 from quantal._export.c.definitions import Definitions
 from quantal._export.c.functions import expression
-from quantal._export.graph.steps import Function, Product, Recurrent
+from quantal._export.c.text import literal
+from quantal._export.graph.steps import Function, Nearest, Product, Recurrent
 
 Call = Callable[[Product, str, str], str]
 """A call gives the C that computes a product from one array into another."""
@@ -70,9 +74,27 @@ def _cell(define: Definitions, step: Recurrent) -> str:
     return "\n".join(f"            {line}" for line in lines).format(u=step.units, **names)
 
 
-def _named(define: Definitions, function: Function) -> str:
+def _named(define: Definitions, function: Function | Nearest) -> str:
     """Define a function of one number, and return its name."""
+    if isinstance(function, Nearest):
+        return _nearest(define, function)
     return define.function(f"{function.name}_of", "function", value=expression(function))
+
+
+def _nearest(define: Definitions, step: Nearest) -> str:
+    """Define the nearest level of one number, and return the function's name."""
+    levels = step.levels.astype(np.float32)
+    scale = literal(float(step.scale[0]))
+    scaled = step.scale[0] != 1
+    return define.function(
+        "nearest_of",
+        "nearest_of",
+        last=str(len(levels) - 1),
+        values=define.floats("values", levels),
+        thresholds=define.floats("thresholds", Values(levels).midpoints),
+        unit=f" * (1.0f / {scale})" if scaled else "",
+        factor=f" * {scale}" if scaled else "",
+    )
 
 
 _PARTS = {

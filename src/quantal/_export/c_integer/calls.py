@@ -9,9 +9,11 @@ from quantal._export.c.encoding import decoding, pack_codes
 from quantal._export.c_integer.definitions import IntegerDefinitions
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.kernels import Kernel, has_signs
+from quantal._export.c_integer.layers import Written, looked_up, normalized
 from quantal._export.c_integer.memory import Location, Memory
 from quantal._export.c_integer.rounding import Rounded, is_table, rounded
 from quantal._export.graph.steps import Repetition, Window
+from quantal._export.integer.layer_steps import LookedUp, Normalized, SimpleRecurrent
 from quantal._export.integer.program import IntegerProgram
 from quantal._export.integer.steps import (
     BroadcastProduct,
@@ -33,20 +35,6 @@ from quantal._export.integer.steps import (
     taps_of,
 )
 from quantal._export.operations import Operations
-
-
-class Written(NamedTuple):
-    """A kernel in C.
-
-    Attributes:
-        calls: The calls, in order.
-        operations: What they take for a sample.
-        words: The words of signs that are gathered at once.
-    """
-
-    calls: list[str]
-    operations: Operations
-    words: int = 0
 
 
 class KernelWriter:
@@ -80,6 +68,12 @@ class KernelWriter:
                 return self._padded(kernel.step, sources[0], target)
             case Copied():
                 return self._copied(kernel.step, sources[0], target)
+            case LookedUp():
+                return looked_up(self._define, kernel.step, sources[0], target)
+            case Normalized():
+                return normalized(self._define, kernel.step, sources[0], target)
+            case SimpleRecurrent():
+                return self._recurrent(kernel, kernel.step, sources[0], target)
         return self._map(kernel, sources, target)
 
     def copy(self, source: int, target: Location) -> str:
@@ -286,6 +280,58 @@ class KernelWriter:
             products += 1
         operations = Operations(additions=size * (len(terms) - 1), products=size * products)
         return Rounded(" + ".join(terms), 1, arguments), operations
+
+    def _recurrent(
+        self, kernel: Kernel, step: SimpleRecurrent, source: Location, target: Location
+    ) -> Written:
+        """Return a loop over the steps of a sequence; each state lies where its result does."""
+        units = step.units
+        time = f"({step.time - 1} - t)" if step.backwards else "t"
+        seen = source._replace(text=f"{source.text} + {time} * {step.inputs.window.in_channels}")
+        before, after = target, target
+        if step.sequences:
+            before = target._replace(text=f"{target.text} + (t ? t - 1 : 0) * {units}")
+            after = target._replace(text=f"{target.text} + t * {units}")
+        sums = [
+            Location("sums_of_steps", "int32_t"),
+            Location(f"sums_of_steps + {units}", "int32_t"),
+        ]
+        inputs = Kernel(step.inputs, None, kernel.sources, kernel.value)
+        states = Kernel(step.states, None, (kernel.value,), kernel.value)
+        parts = [
+            self._products(inputs, step.inputs, seen, sums[0]),
+            self._products(states, step.states, before, sums[1]),
+            self._state(kernel, step, sums, after),
+        ]
+        calls = [f"    {call}" for part in parts for call in part.calls]
+        start = f"for (int i = 0; i < {units}; i++) ({target.text})[i] = 0;"
+        operations = sum((part.operations for part in parts), Operations()) * step.time
+        words = max(part.words for part in parts)
+        loop = f"for (int t = 0; t < {step.time}; t++) {{"
+        return Written([start, loop, *calls, "}"], operations, words, 2 * units)
+
+    def _state(
+        self, kernel: Kernel, step: SimpleRecurrent, sums: list[Location], target: Location
+    ) -> Written:
+        """Return the rounded sum of the products with the input and with the state."""
+        units, names = step.units, ["input_1", "input_2"]
+        result = rounded(self._define, step.rounding, step.bounds, target.type)
+        add = Kernel(WeightedSum(step.factors), None, (), kernel.value)
+        text, operations = self._sum_of(add, names, units)
+        arguments = result.arguments | text.arguments
+        function = self._define.function(
+            "map",
+            "map",
+            parameters=_parameters(arguments),
+            inputs=", ".join(f"const int32_t *{name}" for name in names),
+            sum=text.text,
+            result=result.text.replace("@channel@", "0" if result.period == 1 else "o"),
+            to=target.type,
+        )
+        rounding = _rounding_operations(step.rounding, step.bounds, units)
+        return Written(
+            [_call(function, str(units), arguments, sums, target)], operations + rounding
+        )
 
     def _joined(self, step: Joined, sources: Sequence[Location], target: Location) -> Written:
         stride = sum(step.lengths)

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
+from quantal._export.integer.layer_steps import IntegerStep
 from quantal._export.integer.program import IntegerProgram
 from quantal._export.integer.steps import (
     BroadcastProduct,
     EvenTotal,
-    IntegerStep,
     Multiplied,
     Products,
     Requantization,

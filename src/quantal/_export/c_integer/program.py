@@ -47,8 +47,11 @@ class IntegerSource:
         self._memory = {name: (f"int{name.split('_')[1]}_t", n) for name, n in memory.sizes.items()}
         if words:
             self._memory["sign_bits"] = "uint32_t", 2 * words
+        sums = max((each.sums for each in written), default=0)
+        if sums:
+            self._memory["sums_of_steps"] = "int32_t", sums
         self.weight_bytes = self._definitions.array_bytes
-        self.buffer_bytes = memory.bytes + 8 * words
+        self.buffer_bytes = memory.bytes + 8 * words + 4 * sums
 
     def source(self, name: str, header: str) -> str:
         """Return the source text.
@@ -112,8 +115,7 @@ class IntegerSource:
             names_of("INPUT", len(self._program.inputs)), self._program.inputs, strict=True
         ):
             low, high = each.bounds
-            kind = "pixels" if each.grid is None else "integers"
-            lines.append(_size(f"{name}_{end}", each.shape, f"{kind} from {low} to {high}"))
+            lines.append(_size(f"{name}_{end}", each.shape, f"{each.kind} from {low} to {high}"))
         outputs = zip(
             names_of("OUTPUT", len(self._program.outputs)),
             self._program.outputs,

@@ -9,7 +9,7 @@ from keras import activations, layers
 
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
 from quantal._export.graph.geometry import repeating_part
-from quantal._export.graph.steps import FUNCTIONS, Function, Nearest, Slopes, Softmax
+from quantal._export.graph.steps import FUNCTIONS, Function, Nearest, Shape, Slopes, Softmax
 from quantal.layers.activation import DiscreteActivation
 
 
@@ -72,15 +72,24 @@ def parametric(builder: GraphBuilder, call: Call) -> int:
 
 def nearest(builder: GraphBuilder, call: Call) -> int:
     """Read a DiscreteActivation with one list for all channels."""
-    layer = call.layer
+    return builder.add(nearest_step(builder, call.layer, call.before), call)
+
+
+def nearest_step(builder: GraphBuilder, layer: DiscreteActivation, before: Shape) -> Nearest:
+    """Return the step of a DiscreteActivation with one list for all channels.
+
+    Args:
+        builder: The builder.
+        layer: The layer.
+        before: The shape of a sample of its inputs.
+    """
     if layer.values.channels is not None:
         raise builder.refusal(layer, "with a list for each channel")
     scale = layer.scale_value()
     scale = scale.reshape(scale.shape[1:])  # Without the axis of samples.
-    part, period = repeating_part(scale.shape, call.before)
+    part, period = repeating_part(scale.shape, before)
     scales = np.broadcast_to(scale, part).reshape(period).astype(np.float64)
-    levels = layer.values.ascending.astype(np.float64)
-    return builder.add(Nearest(call.size, levels, scales), call)
+    return Nearest(math.prod(before), layer.values.ascending.astype(np.float64), scales)
 
 
 def _relu(builder: GraphBuilder, call: Call, slope: Any, threshold: Any, top: Any) -> int:

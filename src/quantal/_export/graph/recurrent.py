@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from quantal._export.graph.activations import function_step, known_name
+from quantal._export.graph.activations import function_step, known_name, nearest_step
 from quantal._export.graph.builder import Call, GraphBuilder, Reader
 from quantal._export.graph.geometry import window_of
 from quantal._export.graph.linear import scaled
@@ -18,11 +18,13 @@ from quantal._export.graph.steps import (
     Function,
     Listed,
     Lookup,
+    Nearest,
     Product,
     Rearrange,
     Recurrent,
     Repetition,
 )
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import unwrapped
 
 
@@ -104,8 +106,13 @@ def distributed(builder: GraphBuilder, call: Call) -> int:
     return builder.read(call._replace(layer=layer))
 
 
-def _function(builder: GraphBuilder, layer: Any, activation: Any) -> Function:
+def _function(builder: GraphBuilder, layer: Any, activation: Any) -> Function | Nearest:
     """Return the step of an activation inside a recurrent layer."""
+    if isinstance(activation, DiscreteActivation):
+        step = nearest_step(builder, activation, (layer.cell.units,))
+        if (step.scale != step.scale[0]).any():
+            raise builder.refusal(layer, "with a scale for each unit in its activation")
+        return step
     name = known_name(activation)
     if name is None or name in ("softmax", "log_softmax"):
         name = getattr(activation, "__name__", repr(activation))

@@ -234,8 +234,8 @@ class Recurrent(NamedTuple):
     time: int
     inputs: Product
     states: tuple[Product, ...]
-    activation: Function
-    gate: Function
+    activation: "Function | Nearest"
+    gate: "Function | Nearest"
     sequences: bool
     backwards: bool
 

@@ -12,12 +12,15 @@ from quantal._export.graph.steps import (
     Function,
     Graph,
     Listed,
+    Lookup,
     Nearest,
     Node,
+    Normalize,
     Pad,
     Pool,
     Product,
     Rearrange,
+    Recurrent,
     Slopes,
     Softmax,
     Step,
@@ -31,8 +34,19 @@ from quantal._export.integer.combining import (
 )
 from quantal._export.integer.functions import turns_of
 from quantal._export.integer.grids import grid_of, input_of, meaning_of
-from quantal._export.integer.integer_weights import integer_weights
+from quantal._export.integer.integer_weights import integer_table, integer_weights
+from quantal._export.integer.layer_steps import (
+    IntegerStep,
+    LookedUp,
+    SimpleRecurrent,
+)
 from quantal._export.integer.meaning import Affine, Meaning, is_one_scale, uniform
+from quantal._export.integer.normalizing import (
+    bounds_of_normalized,
+    fine_scales,
+    fraction_of,
+    normalized,
+)
 from quantal._export.integer.program import (
     Activation,
     Grid,
@@ -53,7 +67,6 @@ from quantal._export.integer.steps import (
     Copied,
     EvenTotal,
     Integers,
-    IntegerStep,
     Joined,
     Largest,
     Multiplied,
@@ -133,16 +146,16 @@ class _Converter:
             return (self._pooled(source, node) if falls else source).then(affine)
         source = self._pooled(source, node)
         affine = self._affine(source, node)
+        step, meaning = self._sums(node, product, affine).step(node)
+        bounds = bounds_of_products(step, self._bounds(source.value))
+        return Quantity(self._emit(step, node, bounds, source.value), meaning)
+
+    def _sums(self, node: Node, product: Product, affine: Affine) -> Sums:
         try:
             weights = integer_weights(product)
         except ValueError as error:
             raise refusal(node, f"{error}.") from None
-        return self._products(node, source, Sums(product, weights.integers, weights.steps, affine))
-
-    def _products(self, node: Node, source: Quantity, sums: "Sums") -> Quantity:
-        step, meaning = sums.step(node)
-        bounds = bounds_of_products(step, self._bounds(source.value))
-        return Quantity(self._emit(step, node, bounds, source.value), meaning)
+        return Sums(product, weights.integers, weights.steps, affine)
 
     def pool(self, node: Node, source: Quantity) -> Quantity:
         """Convert pooling: the largest waits for the activation; a mean is a sum."""
@@ -210,9 +223,7 @@ class _Converter:
         signs = _SIGNS[step.operation](len(sources))
         bounds = [self._bounds(value) for value in values]
         factors, meaning = common_sum(affines, signs, bounds)
-        ends = [_ends(factor, each) for factor, each in zip(factors, bounds, strict=True)]
-        # With 0, so that sums fit before all are added, too.
-        total = Range(sum(min(e.low, 0) for e in ends), sum(max(e.high, 0) for e in ends))
+        total = _total(factors, bounds)
         return Quantity(self._emit(WeightedSum(factors), node, total, *values), meaning)
 
     def _multiplied(self, node: Node, values: list[int], affines: list[Affine]) -> Quantity:
@@ -265,6 +276,84 @@ class _Converter:
         joint = Range(min(b.low for b in bounds), max(b.high for b in bounds))
         values = [source.value for source in sources]
         return Quantity(self._emit(Joined(*step), node, joint, *values), meaning)
+
+    def lookup(self, node: Node, source: Quantity) -> Quantity:
+        """Convert rows of a table, which integers number."""
+        step: Lookup = node.step  # type: ignore[assignment]
+        source = self._pooled(source, node)
+        affine, bounds = self._affine(source, node), self._bounds(source.value)
+        numbers = (affine.factor == 1).all() and not affine.offset.any()
+        if not numbers or bounds.low < 0 or bounds.high >= step.rows:
+            raise refusal(
+                node,
+                f"looks up rows by numbers that are no integers from 0 to {step.rows - 1}. "
+                "Expected it as the first layer, or behind a DiscreteActivation on these integers.",
+            )
+        try:
+            table = integer_table(step)
+        except ValueError as error:
+            raise refusal(node, f"{error}.") from None
+        bounds = Range(int(table.integers.min()), int(table.integers.max()))
+        value = self._emit(LookedUp(table.integers, step.size), node, bounds, source.value)
+        return Quantity(value, Meaning((uniform(table.scale),)))
+
+    def normalize(self, node: Node, source: Quantity) -> Quantity:
+        """Convert a normalization of each sample by itself: fixed point, close to a float32."""
+        step: Normalize = node.step  # type: ignore[assignment]
+        source = self._pooled(source, node)
+        affine, bounds = self._affine(source, node), self._bounds(source.value)
+        value = source.value
+        if is_one_scale(affine):
+            result = normalized(step, float(affine.factor[0]), bounds)
+        else:
+            for fine in fine_scales(affine, bounds, step.positions * step.width):
+                result = normalized(step, fine.scale, fine.bounds)
+                if result is not None:
+                    value = self._emit(fine.rounding, node, fine.bounds, value)
+                    break
+        if result is None:
+            raise refusal(
+                node,
+                f"normalizes {step.positions * step.width:,} numbers of too wide a range for an "
+                "int64. Expected a DiscreteActivation before it.",
+            )
+        value = self._emit(result, node, bounds_of_normalized(result), value)
+        return Quantity(value, Meaning((uniform(2.0 ** -fraction_of(result)),)))
+
+    def recurrent(self, node: Node, source: Quantity) -> Quantity:
+        """Convert a SimpleRNN whose state is on a list; the state of others is on none."""
+        step: Recurrent = node.step  # type: ignore[assignment]
+        if step.cell != "simple" or not isinstance(step.activation, Nearest):
+            raise refusal(
+                node,
+                "has a state on no list. Expected a SimpleRNN with a list for its state, such as "
+                "SimpleRNN(8, activation=DiscreteActivation(Values.signed(8, step=1 / 128))): the "
+                "states of LSTM and GRU are sums of products, which lie on no list.",
+            )
+        source = self._pooled(source, node)
+        grid = grid_of(node, step.activation)
+        (state,) = meaning_of(grid).maps
+        affines = [self._affine(source, node), state]
+        # The state is 0 at the start, also where 0 is not on its list.
+        reads = [
+            self._bounds(source.value),
+            Range(min(grid.bounds.low, 0), max(grid.bounds.high, 0)),
+        ]
+        products, meanings, bounds = [], [], []
+        for part, affine, read in zip((step.inputs, *step.states), affines, reads, strict=True):
+            products_step, meaning = self._sums(node, part, affine).step(node)
+            products.append(products_step)
+            meanings.append(meaning.affine)
+            bounds.append(self._checked(bounds_of_products(products_step, read), node))
+        factors, meaning = common_sum(meanings, np.ones(2), bounds)
+        total = self._checked(_total(factors, bounds), node)
+        rounding = self._rounding(meaning, total, grid)
+        layer = SimpleRecurrent(
+            step.time, *products, factors, total, rounding, step.sequences, step.backwards
+        )
+        value = self._emit(layer, node, reads[1], source.value)
+        self._activations.append(Activation(node.name, value, grid, _way(rounding)))
+        return Quantity(value, meaning_of(grid))
 
     def pad(self, node: Node, source: Quantity) -> Quantity:
         """Convert a border of zeros: it holds the integer that stands for 0."""
@@ -347,15 +436,20 @@ class _Converter:
 
     def _emit(self, step: IntegerStep, node: Node, bounds: Range, *sources: int) -> int:
         """Append a node, and return the number of its value."""
+        self._checked(bounds, node)
+        size = self._size_of(step, sources)
+        self._nodes.append(IntegerNode(step, sources, size, bounds, node.name))
+        return len(self._inputs) + len(self._nodes) - 1
+
+    def _checked(self, bounds: Range, node: Node) -> Range:
+        """Return the bounds of sums, or refuse those beyond an int32."""
         if min(bounds) < -LIMIT or max(bounds) > LIMIT:
             raise refusal(
                 node,
                 f"can sum up to {max(map(abs, bounds)):,}. Expected at most {LIMIT:,}, since "
                 "accumulators are int32. Put its inputs or its weights on shorter lists.",
             )
-        size = self._size_of(step, sources)
-        self._nodes.append(IntegerNode(step, sources, size, bounds, node.name))
-        return len(self._inputs) + len(self._nodes) - 1
+        return bounds
 
     def _size_of(self, step: IntegerStep, sources: tuple[int, ...]) -> int:
         if isinstance(step, Products | Largest | Total | EvenTotal):
@@ -364,7 +458,7 @@ class _Converter:
             return step.parts * sum(step.lengths)
         if isinstance(step, Padded):
             return step.pad.size
-        if isinstance(step, BroadcastProduct):
+        if isinstance(step, BroadcastProduct | LookedUp | SimpleRecurrent):
             return step.size
         if isinstance(step, Copied):
             return step.rearrange.size
@@ -381,6 +475,12 @@ def _affine_of(product: Product) -> Affine:
     weights = product.weights
     numbers = weights.numbers if isinstance(weights, Listed) else weights
     return Affine(product.scale * numbers[:, 0], np.asarray(product.bias, np.float64))
+
+
+def _total(factors: Integers, bounds: list[Range]) -> Range:
+    """Return the smallest and the largest weighted sum, also before all are added."""
+    ends = [_ends(factor, each) for factor, each in zip(factors, bounds, strict=True)]
+    return Range(sum(min(e.low, 0) for e in ends), sum(max(e.high, 0) for e in ends))
 
 
 def _ends(factor: Integers, bounds: Range) -> Range:
@@ -415,6 +515,9 @@ _CONVERSIONS: dict[type[Step], Callable[..., Quantity]] = {
     Nearest: _Converter.nearest,
     Elementwise: _Converter.elementwise,
     Concatenate: _Converter.concatenate,
+    Lookup: _Converter.lookup,
+    Normalize: _Converter.normalize,
+    Recurrent: _Converter.recurrent,
     Pad: _Converter.pad,
     Rearrange: _Converter.rearrange,
 }

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quantal._export.graph.steps import Floats, Listed, Product
+from quantal._export.graph.steps import Floats, Listed, Lookup, Product
 from quantal._export.integer.multiples import LARGEST, multiples_of
 from quantal._export.integer.steps import Integers
 
@@ -21,8 +21,37 @@ class IntegerWeights(NamedTuple):
     steps: Floats
 
 
-def integer_weights(product: Product) -> IntegerWeights:
-    """Return the weights of a product as integers.
+class IntegerTable(NamedTuple):
+    """A table of integers with one scale.
+
+    Attributes:
+        integers: Shape (rows, width).
+        scale: What an integer 1 stands for.
+    """
+
+    integers: Integers
+    scale: float
+
+
+def integer_table(lookup: Lookup) -> IntegerTable:
+    """Return the table of a lookup as integers; small ratios of its rows' scales are in them.
+
+    Raises:
+        ValueError: As `integer_weights`; or the scales of rows are no multiples of one.
+    """
+    weights = integer_weights(lookup)
+    ratios = multiples_of(lookup.scale * weights.steps)
+    integers = None if ratios is None else weights.integers * ratios.integers[:, None]
+    if ratios is None or integers is None or np.abs(integers).max() > LARGEST:
+        raise ValueError(
+            "has rows of several scales. Expected one scale for all rows, or scales that are small "
+            "integers times one"
+        )
+    return IntegerTable(integers, ratios.step)
+
+
+def integer_weights(product: Product | Lookup) -> IntegerWeights:
+    """Return the weights of a product or of a table as integers.
 
     Raises:
         ValueError: They are on no list, or a list is no grid; the message ends a sentence that

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from quantal._core.by_identity import ByIdentity
 from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
@@ -48,15 +49,29 @@ class RecordedModel:
     def _part(self, x: Any) -> Computed:
         activations: dict[str, list[NDArray[Any]]] = {}
         with contextlib.ExitStack() as stack:
-            for layer in flatten_layers(self._model):
-                if isinstance(layer, DiscreteActivation):
-                    noted = _noted(layer, activations.setdefault(layer.name, []))
-                    stack.enter_context(called_instead(layer, noted))
+            for layer in _layers_on_lists(self._model):
+                noted = _noted(layer, activations.setdefault(layer.name, []))
+                stack.enter_context(called_instead(layer, noted))
             outputs = self._model(x, training=False)
         return Computed(activations, [whole_array(out) for out in keras.tree.flatten(outputs)])
 
 
-def _noted(layer: DiscreteActivation, arrays: list[NDArray[Any]]) -> Callable[..., Tensor]:
+def _layers_on_lists(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers whose results are on a list.
+
+    Of a recurrent layer it is the layer itself: its activation runs in a loop.
+    """
+    layers = flatten_layers(model)
+    recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    inner = ByIdentity.of_keys([part for layer in recurrent for part in flatten_layers(layer)])
+    return [
+        layer
+        for layer in layers
+        if layer in recurrent or (isinstance(layer, DiscreteActivation) and layer not in inner)
+    ]
+
+
+def _noted(layer: keras.Layer, arrays: list[NDArray[Any]]) -> Callable[..., Tensor]:
     """Return the call of a layer that notes its results."""
     call = layer.call
 

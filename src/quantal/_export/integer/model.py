@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from quantal._export.graph.steps import Floats, Function
 from quantal._export.integer.comparison import Comparison, KerasReference, compared
+from quantal._export.integer.layer_steps import IntegerStep, LookedUp, SimpleRecurrent
 from quantal._export.integer.meaning import Affine
 from quantal._export.integer.program import IntegerInput, IntegerProgram
 from quantal._export.integer.steps import Integers, Products
@@ -53,9 +54,8 @@ class IntegerModel:
 
     @property
     def number_of_weights(self) -> int:
-        """The count of numbers in the weights of its products."""
-        steps = [node.step for node in self.program.nodes]
-        return sum(step.weights.size for step in steps if isinstance(step, Products))
+        """The count of numbers in the weights of its products and in tables of rows."""
+        return sum(_weights_of(node.step) for node in self.program.nodes)
 
     def run(self, codes: Any) -> Any:
         """Return the outputs as integers.
@@ -161,6 +161,17 @@ class IntegerModel:
         return f"<IntegerModel of {len(names)} steps: {', '.join(names)}>"
 
 
+def _weights_of(step: IntegerStep) -> int:
+    match step:
+        case Products():
+            return step.weights.size
+        case LookedUp():
+            return step.table.size
+        case SimpleRecurrent():
+            return step.inputs.weights.size + step.states.weights.size
+    return 0
+
+
 def _scale_of(maps: Sequence[Any]) -> float:
     first = maps[0] if maps else None
     return float(first.factor[0]) if isinstance(first, Affine) else 1.0
@@ -178,12 +189,14 @@ def _codes_of(x: NDArray[Any], given: IntegerInput) -> NDArray[Any]:
             (flat == np.rint(flat)) & (flat >= given.bounds.low) & (flat <= given.bounds.high)
         )
         if wrong.any():
-            raise ValueError(
-                f"The inputs hold {flat[wrong][0]:g}. Expected pixels, whole numbers from "
-                f"{given.bounds.low} to {given.bounds.high}, since no list stands before the first "
-                "layer. Put a quantal.DiscreteActivation there, or train on pixels with a "
-                "keras.layers.Rescaling first."
+            what = f"{given.kind}, whole numbers from {given.bounds.low} to {given.bounds.high}"
+            way = (
+                "Give the numbers of rows, as the first layer looks them up."
+                if given.kind == "rows"
+                else "Put a quantal.DiscreteActivation before the first layer, or train on pixels "
+                "with a keras.layers.Rescaling first."
             )
+            raise ValueError(f"The inputs hold {flat[wrong][0]:g}. Expected {what}. {way}")
     return codes.astype(given.bounds.dtype).reshape(x.shape)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantal._export.graph.steps import Floats, Shape
+from quantal._export.integer.layer_steps import IntegerStep
 from quantal._export.integer.meaning import Meaning
 from quantal._export.integer.rounding import codes_of
-from quantal._export.integer.steps import Integers, IntegerStep, Range
+from quantal._export.integer.steps import Integers, Range
 
 
 class Grid(NamedTuple):
@@ -57,12 +58,14 @@ class IntegerInput(NamedTuple):
     Attributes:
         shape: The shape of a sample.
         bounds: The smallest and the largest integer.
-        grid: The list that floats are put on; None where the inputs are pixels.
+        grid: The list that floats are put on; None where the inputs are integers.
+        kind: The name of what they are: pixels, rows of a table, or integers of the list.
     """
 
     shape: Shape
     bounds: Range
     grid: Grid | None
+    kind: str = "integers"
 
     @property
     def size(self) -> int:

@@ -303,11 +303,6 @@ class Copied(NamedTuple):
 Rounding = Thresholds | Staircase | Requantization
 """What turns sums into the integers of a list."""
 
-IntegerStep = (
-    Products | Largest | Total | EvenTotal | Thresholds | Staircase | Requantization
-    | WeightedSum | Multiplied | BroadcastProduct | Joined | Padded | Copied
-)  # fmt: skip
-
 
 def _windows(window: Window, x: Integers) -> Iterator[tuple[Integers, NDArray[np.bool_]]]:
     """Yield inputs by the windows that see them, for a part of the samples each time.

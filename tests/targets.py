@@ -125,6 +125,10 @@ ROWS = {
     ),
     "Embedding": Row(LINE, lambda: on_list(layers.Embedding(9, 4), "embeddings"), integers=9),
     "SimpleRNN": Row(SERIES, lambda: on_list(layers.SimpleRNN(4), ("kernel", "recurrent_kernel"))),
+    "SimpleRNN with a state on a list": Row(
+        SERIES,
+        lambda: on_list(layers.SimpleRNN(4, activation=signs()), ("kernel", "recurrent_kernel")),
+    ),
     "LSTM": Row(SERIES, lambda: on_list(layers.LSTM(4), ("kernel", "recurrent_kernel"))),
     "GRU": Row(SERIES, lambda: on_list(layers.GRU(4), ("kernel", "recurrent_kernel"))),
     "Bidirectional LSTM": Row(

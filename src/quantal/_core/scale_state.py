@@ -104,7 +104,12 @@ class ScaleState:
         return self.spread(self.compact() / ops.convert_to_tensor(self.start))
 
     def apply(
-        self, value: Tensor, latent: Tensor, projection: Projection, elements: Any = None
+        self,
+        value: Tensor,
+        latent: Tensor,
+        projection: Projection,
+        elements: Any = None,
+        start: Tensor = None,
     ) -> Tensor:
         """Compute `scale * value`, with the gradient to both.
 
@@ -114,12 +119,14 @@ class ScaleState:
             projection: The list.
             elements: The number of elements by which a learned scale's gradient is damped, where
                 it is not that of `value`: an integer, or a float32 tensor.
+            start: A copy of the start, where it may move before the gradient is computed.
         """
         scale, low, high = self.value(), projection.low, projection.high
         if self.scale.method != "learned":
             return scale * value
         elements = math.prod(value.shape) if elements is None else elements
-        damped = self.spread(self.start * self._damped(elements, projection))
+        start = self.start if start is None else start
+        damped = self.spread(start * self._damped(elements, projection))
         if keras.config.backend() == "torch" and is_plain(value) and is_plain(latent):
             return plain_scaled(value, scale, latent, damped, low, high)
         if keras.config.backend() == "jax":

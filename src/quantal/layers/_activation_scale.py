@@ -26,6 +26,10 @@ _SHARE_BEYOND = 0.001
 _SLOWEST_RATE = 0.01
 """A running scale is the mean of all batches at first, and then of about the last hundred."""
 
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = 1.0 / _SMALLEST
+"""A scale and its reciprocal are normal float32 numbers, which every processor keeps."""
+
 AddVariable = Callable[..., keras.Variable]
 """A layer's `add_weight`."""
 
@@ -86,7 +90,9 @@ class ActivationScale:
             numbers: The inputs in units of the scale.
             projection: The list.
         """
-        return self._state.apply(value, numbers, projection, _features(numbers))
+        # A layer that is called again in the same step moves the start; PyTorch assigns in place.
+        start = 1.0 * ops.convert_to_tensor(self._start)
+        return self._state.apply(value, numbers, projection, _features(numbers), start)
 
     def set(self, scale: ArrayLike) -> None:
         """Set the scale, so that the first training batch does not.
@@ -94,11 +100,18 @@ class ActivationScale:
         Args:
             scale: A positive number, or numbers that broadcast to the scale's shape.
         """
-        scales = np.broadcast_to(np.asarray(scale, np.float32), self._shape)
-        if not np.all(np.isfinite(scales) & (scales > 0)):
+        try:
+            scales = np.broadcast_to(np.asarray(scale, np.float32), self._shape)
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"scale is {scale!r}. Expected positive finite numbers. Give, for example, the "
-                "largest input divided by the list's largest value."
+                f"scale is {scale!r}. Expected a positive number, or numbers that broadcast to the "
+                f"shape {self._shape}. Give a number for each factor of the layer."
+            ) from error
+        if not np.all((scales >= _SMALLEST) & (scales <= _LARGEST)):
+            raise ValueError(
+                f"scale is {scale!r}. Expected positive numbers from {_SMALLEST:.2g} to "
+                f"{_LARGEST:.2g}. Give, for example, the largest input divided by the list's "
+                "largest value."
             )
         self._state.begin(scales)
         self._batches.assign(1.0)
@@ -108,8 +121,8 @@ class ActivationScale:
     ) -> None:
         """Move the scale by a training batch.
 
-        A batch without a number that says anything, such as one of zeros, changes nothing. A
-        channel without one starts at the mean of the others.
+        A batch without a number that says anything, such as one of zeros or an empty one, changes
+        nothing. A channel without one starts at the mean of the others.
 
         Args:
             inputs: The batch: float32.
@@ -117,6 +130,8 @@ class ActivationScale:
             projection: The list.
             fits_all: Whether also the fits of later batches count, and not of the first alone.
         """
+        if 0 in inputs.shape:
+            return
         batch = _Batch(ops.stop_gradient(inputs), weights, projection, self._shape)
         batches, start = (ops.convert_to_tensor(v) for v in (self._batches, self._start))
         is_first = batches < 0.5
@@ -135,7 +150,7 @@ class ActivationScale:
                 "percentile": batch.percentile,
             }[self._method]()
             rate = ops.maximum(1.0 / (batches + 1.0), _SLOWEST_RATE)
-        is_usable = ops.logical_and(estimate > 0, ops.isfinite(estimate))
+        is_usable = ops.logical_and(estimate >= _SMALLEST, estimate <= _LARGEST)
         shares = ops.cast(is_usable, "float32")
         count = ops.sum(shares)
         mean = ops.sum(ops.where(is_usable, estimate, 0.0)) / ops.maximum(count, 1.0)

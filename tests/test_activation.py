@@ -270,6 +270,42 @@ def test_a_batch_that_says_nothing_changes_nothing():
 
 
 @on_one_backend
+@pytest.mark.parametrize("method", METHODS)
+def test_empty_batches_and_numbers_too_small_for_a_reciprocal_change_nothing(method):
+    layer = DiscreteActivation("signed:4", scale=method)
+    assert layer(np.zeros((0, 3), np.float32), training=True).shape == (0, 3)
+    layer(np.full((5, 3), 1e-44, np.float32), training=True)
+    assert layer.scale_value() == 1
+
+
+def test_a_learned_activation_is_called_twice_in_a_step():
+    """PyTorch's gradient reads what the second call's first batch moves in place."""
+    inputs, layer = keras.Input((3,)), DiscreteActivation("unsigned:4", scale="learned")
+    outputs = layer(layers.Dense(4)(layer(layers.Dense(4)(inputs))))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    model.fit(inputs_of((8, 3), 1.0), inputs_of((8, 4), 1.0), verbose=0)
+    assert layer.scale_value() not in (0, 1)
+
+
+def test_a_scale_within_a_recurrent_layer():
+    def fitted(**options):
+        activation = DiscreteActivation("signed:8", scale="learned")
+        steps = inputs_of((8, 3, 2), 1.0)
+        recurrent = layers.SimpleRNN(2, activation=activation, **options)
+        model = keras.Sequential([keras.Input((3, 2)), recurrent])
+        model.compile("sgd", "mse")
+        model.fit(steps, steps[:, 0], verbose=0)
+        return activation.scale_value()
+
+    if keras.config.backend() == "jax":
+        # JAX compiles the loop, and what is assigned within is lost.
+        with pytest.raises(ValueError, match="called in a loop that JAX compiles"):
+            fitted()
+    assert fitted(unroll=keras.config.backend() == "jax") not in (0, 1)
+
+
+@on_one_backend
 def test_a_frozen_scale_stays():
     layer = DiscreteActivation("unsigned:2", scale="percentile", trainable=False)
     layer(inputs_of(), training=True)
@@ -325,6 +361,11 @@ def test_other_refusals():
         DiscreteActivation("binary").set_scale(2)
     with pytest.raises(ValueError, match="is not built"):
         DiscreteActivation("binary", scale="learned").scale_value()
+    layer = DiscreteActivation("signed:4", scale="learned", axis=-1)
+    layer.build((None, 3))
+    for wrong in ("big", [1, 2], None, 0, -1, np.nan, 1e-45, np.inf):
+        with pytest.raises(ValueError, match="scale is .*Expected (a )?positive number"):
+            layer.set_scale(wrong)
     with pytest.raises(ValueError, match="for weights"):
         Discrete(layers.Dense(3), "ternary", scale="percentile")
 

@@ -121,6 +121,7 @@ class DiscreteActivation(keras.layers.Layer):
                 tuple(shape) if axes else (),
                 rank,
                 self.add_weight,
+                self.name,
             )
 
     def _axes_of(self, input_shape: tuple[int | None, ...]) -> list[int]:

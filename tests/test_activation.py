@@ -355,6 +355,8 @@ def test_bad_arguments_are_refused(arguments, words):
 def test_other_refusals():
     with pytest.raises(ValueError, match="axis 0 is the batch"):
         DiscreteActivation("binary", scale="learned", axis=0).build((None, 3))
+    with pytest.raises(ValueError, match="no axis but that of the batch"):
+        DiscreteActivation("binary", axis=-1).build((3,))
     with pytest.raises(ValueError, match="no fixed size"):
         DiscreteActivation("binary", scale="learned", axis=1).build((None, None, 3))
     with pytest.raises(ValueError, match="has no scale"):
@@ -364,7 +366,7 @@ def test_other_refusals():
     layer = DiscreteActivation("signed:4", scale="learned", axis=-1)
     layer.build((None, 3))
     for wrong in ("big", [1, 2], None, 0, -1, np.nan, 1e-45, np.inf):
-        with pytest.raises(ValueError, match="scale is .*Expected (a )?positive number"):
+        with pytest.raises(ValueError, match=r"scale is .*Expected (a )?positive number"):
             layer.set_scale(wrong)
     with pytest.raises(ValueError, match="for weights"):
         Discrete(layers.Dense(3), "ternary", scale="percentile")

@@ -42,7 +42,8 @@ estimators              mean_field registry policy
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _attributes _weight_arrays _listed_count
 layers                  _discrete_layer _wrappers
-layers                  multiplier discrete _compiled_loops _activation_fit _activation_scale activation
+layers                  _axes multiplier discrete
+layers                  _compiled_loops _activation_fit _activation_scale activation
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
 _models                 inputs

@@ -21,6 +21,7 @@ from quantal.estimators._softmax import SoftmaxEstimator
 from quantal.estimators.policy import parse
 from quantal.estimators.straight_through import StraightThrough
 from quantal.layers._activation_scale import ActivationScale
+from quantal.layers._axes import axes_of_input, checked_axis
 
 # Created once: PyTorch's compiler cannot trace the checks of their arguments.
 _CLIPPED = StraightThrough("clip")
@@ -128,22 +129,7 @@ class DiscreteActivation(keras.layers.Layer):
         """Return the axes along which each index has a scale, as positive integers."""
         if self.axis is None:
             return []
-        rank = len(input_shape)
-        given = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        axes = sorted(axis + rank if axis < 0 else axis for axis in given)
-        if not (axes[0] > 0 and axes[-1] < rank) or len(set(axes)) < len(axes):
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {input_shape}. Expected different "
-                f"axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the batch. Give the "
-                "axes along which each index has a scale, or None for one scale."
-            )
-        if None in [input_shape[axis] for axis in axes]:
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {input_shape}, which has no fixed "
-                "size there. Each index gets a scale. Fix the size in the Input, or choose "
-                "another axis."
-            )
-        return axes
+        return axes_of_input(self.axis, input_shape, "a scale", ", or None for one scale")
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Return the nearest listed values, times the scale; in training move the scale."""
@@ -305,13 +291,9 @@ def _checked_axis(axis: Any, scale: Scale | str | None) -> int | tuple[int, ...]
     axis = scale_axis if axis is None else axis
     if axis is None:
         return None
-    axes = list(axis) if isinstance(axis, (tuple, list)) else [axis]
-    if not axes or any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) for a in axes):
-        raise TypeError(
-            f"axis is {axis!r}. Expected None, an integer or a tuple of integers. Give -1 for a "
-            "scale for each channel."
-        )
-    return tuple(int(a) for a in axes) if isinstance(axis, (tuple, list)) else int(axis)
+    return checked_axis(
+        axis, "None, an integer or a tuple of integers", "Give -1 for a scale for each channel."
+    )
 
 
 def _weights_of(mask: Tensor, rank: int) -> Tensor:

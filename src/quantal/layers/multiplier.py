@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from quantal._core.estimator import Estimator
@@ -12,6 +11,7 @@ from quantal._core.numbers.values import ValuesLike
 from quantal._core.scale import Scale
 from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.types import Tensor
+from quantal.layers._axes import axes_of_input, checked_axis
 from quantal.layers._discrete_layer import DiscreteLayer
 
 
@@ -84,7 +84,9 @@ class LearnableMultiplier(DiscreteLayer):
     ) -> None:
         super().__init__(**kwargs)
         self._configure(values, estimator, scale, seed)
-        self.axis = _checked_axis(axis)
+        self.axis = checked_axis(
+            axis, "an integer or a tuple of integers", "Give -1 for one value per feature."
+        )
         self.kernel_initializer = (
             None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         )
@@ -98,7 +100,7 @@ class LearnableMultiplier(DiscreteLayer):
         Raises:
             ValueError: The input has no such axes, or no fixed size along them.
         """
-        rank, kernel_axes = len(input_shape), self._axes_of(input_shape)
+        rank, kernel_axes = len(input_shape), axes_of_input(self.axis, input_shape, "a value", "")
         shape = tuple(input_shape[axis] for axis in kernel_axes)
         self.input_spec = keras.layers.InputSpec(
             ndim=rank, axes=dict(zip(kernel_axes, shape, strict=True))
@@ -119,26 +121,6 @@ class LearnableMultiplier(DiscreteLayer):
         )
         every_axis = tuple(range(len(shape)))
         self._set_parameters([self._create_parameter(latent, output_axes=every_axis)])
-
-    def _axes_of(self, input_shape: Sequence[int | None]) -> list[int]:
-        """Return the axes along which each index has a value, as positive integers."""
-        rank = len(input_shape)
-        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        kernel_axes = sorted(axis + rank if axis < 0 else axis for axis in axes)
-        is_valid = kernel_axes[0] > 0 and kernel_axes[-1] < rank
-        if not is_valid or len(set(kernel_axes)) < len(kernel_axes):
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}. Expected "
-                f"different axes from 1 to {rank - 1} (or -{rank - 1} to -1): axis 0 is the "
-                "batch. Give the axes along which each index has a value."
-            )
-        if None in [input_shape[axis] for axis in kernel_axes]:
-            raise ValueError(
-                f"axis is {self.axis} for an input of shape {tuple(input_shape)}, which has "
-                "no fixed size there. One value is learned for each index. Fix the size "
-                "in the Input, or choose another axis."
-            )
-        return kernel_axes
 
     def _first_latents(self, shape: Any, dtype: Any = None) -> Tensor:
         if self.kernel_initializer is None:
@@ -168,13 +150,3 @@ class LearnableMultiplier(DiscreteLayer):
             "kernel_regularizer": keras.saving.serialize_keras_object(self.kernel_regularizer),
             "kernel_constraint": keras.saving.serialize_keras_object(self.kernel_constraint),
         }
-
-
-def _checked_axis(axis: Any) -> int | tuple[int, ...]:
-    axes = list(axis) if isinstance(axis, (tuple, list)) else [axis]
-    if not axes or any(isinstance(a, bool) or not isinstance(a, (int, np.integer)) for a in axes):
-        raise TypeError(
-            f"axis is {axis!r}. Expected an integer or a tuple of integers. Give -1 for one "
-            "value per feature."
-        )
-    return tuple(int(a) for a in axes) if isinstance(axis, (tuple, list)) else int(axis)

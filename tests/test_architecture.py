@@ -78,9 +78,9 @@ _export.qonnx           quantizers emitter products nodes write
 _export.integer         multiples steps functions layer_steps meaning rounding staircase
 _export.integer         normalizing program integer_weights combining refusal
 _export.integer         grids sums convert comparison keras_reference model to_integer
-_export.c               text encoding definitions weights functions recurrent memory counting
-_export.c               calls vectors program
-_export.c_integer       definitions kernels memory encoding rounding layers calls program
+_export.c               text encoding unpacking definitions weights functions recurrent memory
+_export.c               counting calls vectors program
+_export.c_integer       definitions kernels memory encoding rounding products layers calls program
 _export.c_integer       checking write
 _export.verilog         module write
 _export.onnx            graphs repairs convert shrink standard fast

@@ -69,6 +69,7 @@ def test_convnets(name, tmp_path, random):
     report = exported(convnet(random, **CONVNETS[name]), tmp_path, check=False)
     assert [path.name for path in report.paths] == ["net.c", "net.h", "net_check.c"]
     assert vectors_pass(report.paths[0], *SANITIZED)
+    assert vectors_pass(report.paths[0], "-O2", "-DNET_WITHOUT_PRODUCTS")
 
 
 @needs_gcc
@@ -127,7 +128,44 @@ def test_encodings(tmp_path, random):
     assert [encoding_of(step.weights).name for step in products] == names
     for step, values in zip(products, ENCODINGS.values(), strict=True):
         assert set(np.unique(step.weights)) <= set(np.asarray(values).tolist())
-    assert vectors_pass(exported(integer, tmp_path, check=False).paths[0], *SANITIZED)
+    source = exported(integer, tmp_path, check=False).paths[0]
+    assert vectors_pass(source, *SANITIZED)
+    assert vectors_pass(source, *SANITIZED, "-DNET_WITHOUT_PRODUCTS")
+
+
+def windows(values):
+    """Convolutions of all kinds: few and many numbers side by side, apart, in groups, spread."""
+    inputs = keras.Input((7, 9, 18))
+    first = keras.Input((5, 40, 1))
+    kinds = [
+        (first, layers.Conv2D(3, (3, 2), padding="same")),  # gathered
+        (first, layers.Conv2D(2, (2, 30), strides=(1, 3), padding="same")),
+        (inputs, layers.Conv2D(5, (3, 4), padding="same", strides=(2, 1))),  # whole rows
+        (inputs, layers.Conv2D(3, 2, dilation_rate=2)),  # columns of 18
+        (inputs, layers.Conv2D(6, 3, padding="same", groups=6)),  # columns of 3
+        (inputs, layers.DepthwiseConv2D(3, depth_multiplier=2)),
+        (inputs, layers.Conv2DTranspose(2, 3, strides=2, padding="same")),
+        (inputs, layers.Dense(4)),
+        (layers.Flatten()(inputs), layers.Dense(3)),  # pieces, the last one short
+    ]
+    outputs = []
+    for source, layer in kinds:
+        source = DiscreteActivation("unsigned:8", scale=None)(source)
+        outputs.append(Discrete(layer, values)(source))
+    return keras.Model([inputs, first], outputs)
+
+
+@needs_gcc
+@pytest.mark.parametrize("values", ["ternary", [3, -1, 0, 7, 5]])
+def test_windows(values, tmp_path):
+    """Codes that cross bytes are unpacked for rows of positions at once, or in pieces."""
+    source = exported(windows(values), tmp_path, check=False).paths[0]
+    text = source.read_text()
+    for name in ("patches", "products", "dense"):
+        assert re.search(rf"^    {name}_\w+\(&window", text, re.MULTILINE)
+    assert re.search(r"^    products_\w+\(&window_\d+, 4, ", text, re.MULTILINE)
+    assert vectors_pass(source, *SANITIZED)
+    assert vectors_pass(source, "-O2", "-DNET_WITHOUT_PRODUCTS")
 
 
 def binary_network():

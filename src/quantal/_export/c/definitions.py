@@ -55,7 +55,10 @@ class Definitions:
             file: The template's name without its endings.
             **parts: What takes the place of each `@part@` of the template.
         """
-        text = filled(self._template(file).rstrip(), **parts)
+        return self.function_of_text(name, filled(self._template(file).rstrip(), **parts))
+
+    def function_of_text(self, name: str, text: str) -> str:
+        """Define a function from its text, in which `@name@` stands for its name."""
         return self._name("function", name, text, text)
 
     def _template(self, file: str) -> str:

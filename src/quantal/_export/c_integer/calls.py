@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quantal._export.c.encoding import decoding, pack_codes
 from quantal._export.c_integer.definitions import IntegerDefinitions
 from quantal._export.c_integer.encoding import encoding_of
 from quantal._export.c_integer.kernels import Kernel, has_signs
 from quantal._export.c_integer.layers import Written, looked_up, normalized
 from quantal._export.c_integer.memory import Location, Memory
+from quantal._export.c_integer.products import Stored, product_function
 from quantal._export.c_integer.rounding import Rounded, is_table, rounded
 from quantal._export.graph.steps import Repetition, Window
 from quantal._export.integer.layer_steps import LookedUp, Normalized, SimpleRecurrent
@@ -116,40 +116,13 @@ class KernelWriter:
         taps = int(taps_of(window).valid.sum()) * window.out_channels
         if self._is_xnor(kernel, step):
             return self._signs(step, result, source, target)
+        stored = Stored(result.text, result.arguments, source.type, target.type)
+        function = product_function(self._define, step, stored)
         encoding = encoding_of(step.weights)
-        arguments = dict[str, str]()
-        code = ""
-        if encoding.bits:
-            decode = self._define.function("code", "code", value=decoding(encoding.bits))
-            code = f"{decode}(codes, i)"
-            codes = pack_codes(encoding.codes, encoding.bits)
-            arguments["const uint8_t *codes"] = self._define.array("codes", "uint8_t", codes)
-        for name, numbers in (
-            ("values", encoding.values),
-            ("weights", None if encoding.bits else encoding.codes),
-        ):
-            if numbers is not None:
-                dtype = "int8" if np.abs(numbers).max() < 128 else "int16"
-                array = self._define.array(name, f"{dtype}_t", numbers.astype(dtype).ravel())
-                arguments[f"const {dtype}_t *{name}"] = array
-        arguments |= result.arguments
-        function = self._define.function(
-            f"products_{encoding.name}",
-            "products",
-            parameters=_parameters(arguments),
-            step=encoding.step.replace("@code@", code),
-            number=_number(step),
-            result=result.text,
-            row=_position("row", "y", "top", "height", window.spread_y),
-            column=_position("column", "x", "left", "width", window.spread_x),
-            **{"from": source.type, "to": target.type},
-        )
         sums = taps * (window.in_channels // window.groups)
-        operations = Operations(sums, sums * encoding.shifts, sums * encoding.multiplies)
-        return Written(
-            [_call(function, self._define.window(window), arguments, [source], target)],
-            operations + result.operations,
-        )
+        operations = Operations(sums, sums * encoding.shifts, sums * (not encoding.product))
+        call = _call(function.name, function.first, function.arguments, [source], target)
+        return Written([call], operations + result.operations, unpacked=function.length)
 
     def _is_xnor(self, kernel: Kernel, step: Products) -> bool:
         spread = step.window.spread_y, step.window.spread_x
@@ -393,22 +366,6 @@ def _rounding_operations(rounding: Rounding | None, bounds: Range, sums: int) ->
 
 def _taps(window: Window) -> int:
     return int(taps_of(window).valid.sum()) * window.out_channels
-
-
-def _number(step: Products) -> str:
-    number = "from[c]" if step.multiple == 1 else f"{step.multiple} * from[c]"
-    return f"{number} - {step.zero}" if step.zero else number
-
-
-def _position(name: str, output: str, before: str, length: str, spread: int) -> str:
-    """Return C that computes the row or column of an input."""
-    position = f"{output} * w->stride_{output} + k{output} * w->dilation_{output} - w->{before}"
-    if spread == 1:
-        return f"const int {name} = {position};"
-    return (
-        f"const int spread_{name} = {position}, {name} = spread_{name} / {spread};\n"
-        f"            if (spread_{name} < 0 || spread_{name} % {spread}) continue;"
-    )
 
 
 def _words_of_signs(weights: Integers) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint32]]":

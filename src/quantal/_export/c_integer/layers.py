@@ -20,12 +20,14 @@ class Written(NamedTuple):
         operations: What they take for a sample.
         words: The words of signs that are gathered at once.
         sums: The sums that lie in memory at once while a recurrent layer runs.
+        unpacked: The weights that are unpacked at once.
     """
 
     calls: list[str]
     operations: Operations
     words: int = 0
     sums: int = 0
+    unpacked: int = 0
 
 
 def looked_up(

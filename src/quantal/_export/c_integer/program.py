@@ -11,6 +11,7 @@ from quantal._export.c_integer.calls import KernelWriter
 from quantal._export.c_integer.definitions import IntegerDefinitions, integer_template
 from quantal._export.c_integer.kernels import kernels_of
 from quantal._export.c_integer.memory import TYPES, Location, plan
+from quantal._export.c_integer.products import UNPACKED
 from quantal._export.graph.steps import Shape
 from quantal._export.integer.model import IntegerModel
 from quantal._export.operations import Operations
@@ -50,8 +51,11 @@ class IntegerSource:
         sums = max((each.sums for each in written), default=0)
         if sums:
             self._memory["sums_of_steps"] = "int32_t", sums
+        unpacked = max((each.unpacked for each in written), default=0)
+        if unpacked:
+            self._memory[UNPACKED] = "int16_t", unpacked
         self.weight_bytes = self._definitions.array_bytes
-        self.buffer_bytes = memory.bytes + 8 * words + 4 * sums
+        self.buffer_bytes = memory.bytes + 8 * words + 4 * sums + 2 * unpacked
 
     def source(self, name: str, header: str) -> str:
         """Return the source text.
@@ -96,7 +100,8 @@ class IntegerSource:
             (functions if re.search(r"\)\n\{", text) else arrays).append(text)
         parts = [*arrays, "\n".join(memory), *functions]
         parts.append(f"{self._signature(name)}\n{{\n{calls}}}\n")
-        return "\n\n".join(part for part in parts if part)
+        text = "\n\n".join(part for part in parts if part)
+        return filled(text, NAME=name.upper())
 
     def _signature(self, name: str) -> str:
         """Return the function that computes a sample, as C declares it."""

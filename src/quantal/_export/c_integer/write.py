@@ -29,10 +29,16 @@ def write_c_integer(model: keras.Model | IntegerModel, path: pathlib.Path) -> Wr
     | weights | stored | computed |
     |---|---|---|
     | ±1, where the inputs are ±1 | 1 bit | 32 at once: XNOR, and bits counted |
-    | ±1; 0 and 1; 0 and ±1 | 1, 1 and 2 bits | by adding and subtracting |
-    | powers of two times one step, with a 0 or without | a sign and a shift | by shifting |
+    | ±1; 0 and 1; 0 and ±1 | 1, 1 and 2 bits | by multiplying, or adding and subtracting |
+    | powers of two times one step, with a 0 or without | a sign and a shift | or by shifting |
     | other lists of less than 129 values | codes | by looking the integer up and multiplying |
     | others | int8 or int16 | by multiplying |
+
+    The weights of one output at a time are unpacked into an array of int16, and serve all positions
+    of a convolution, or 32 positions and more. Compilers turn sums of their products into
+    instructions for several numbers at once. Where `NET_WITHOUT_PRODUCTS` is defined, products
+    with ±1, 0 and powers of two are written as additions, subtractions and shifts, for processors
+    without a fast multiplier.
 
     Args:
         model: A built model, or what `quantal.to_integer` returned.

@@ -211,7 +211,9 @@ COLUMNS = {name: functools.partial(exported, name) for name in TARGETS} | {
 }
 """The columns by their names: all targets of `quantal.export`, and what else takes a model."""
 
-INTEGER_COLUMNS = ("c_integer", "to_integer", "litert_int8", "qonnx", "verilog_module")
+INTEGER_COLUMNS = (
+    "c_integer", "to_integer", "litert_int8", "qonnx", "verilog_module", "verilog_clocked",
+)  # fmt: skip
 """What these take flows in integers: the rows stand between activations on a list."""
 
 ON_TENSORFLOW = ("onnx", "onnx_fast", "openvino", "litert", "litert_int8")

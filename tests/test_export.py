@@ -5,7 +5,6 @@ import inspect
 import json
 import re
 import resource
-import shutil
 import signal
 
 import keras
@@ -254,45 +253,3 @@ def test_a_report_as_data(tmp_path):
     assert data["figures"]["bytes"] == 1250
     assert report.to_frame()["bytes"].tolist() == [1250, 40_000]
     assert report._repr_html_().count("<tr>") == 1 + 4
-
-
-@on_one_backend
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="not installed: iverilog")
-def test_a_verilog_module_computes_the_integers(tmp_path, random):
-    model = keras.Sequential(
-        [
-            keras.Input((8,)),
-            quantal.DiscreteActivation(quantal.Values.signed(8, 1 / 64)),
-            Discrete(layers.Dense(6), "ternary", scale="learned"),
-            layers.BatchNormalization(),
-            quantal.DiscreteActivation(quantal.Values.unsigned(4, 0.25)),
-            Discrete(layers.Dense(5), [1, -1, 0.5, -0.5]),
-            quantal.DiscreteActivation("binary"),
-            Discrete(layers.Dense(4), "binary"),
-            quantal.DiscreteActivation(quantal.Values.signed(8, 0.3)),
-            Discrete(layers.Dense(3), "ternary"),
-        ]
-    )
-    # Negative factors, too, which turn thresholds.
-    signs = random.choice([-1, 1], 6) * random.uniform(0.5, 2, 6)
-    model.layers[2].gamma.assign(signs)
-    model.layers[2].beta.assign(random.normal(size=6))
-    x = random.normal(size=(50, 8))
-    report = quantal.export(model, tmp_path / "net.v", inputs=x)
-    assert report.remark == "the same integers as the reference in NumPy on 50 samples"
-    assert "module net (" in report.paths[0].read_text()
-    integer = quantal.to_integer(model)
-    assert "same integers" in quantal.export(integer, tmp_path / "n.v", "verilog_module").remark
-
-
-@on_one_backend
-def test_verilog_modules_that_are_no_chain_are_refused(tmp_path):
-    image = [keras.Input((4, 4, 1)), quantal.DiscreteActivation("binary")]
-    model = keras.Sequential([*image, Discrete(layers.Conv2D(2, 3), "binary")])
-    with pytest.raises(ValueError, match=r"network has Products of the layer 'conv2d.*c_integer"):
-        quantal.export(model, tmp_path / "net.v")
-    wide = [keras.Input((2000,)), quantal.DiscreteActivation("binary")]
-    model = keras.Sequential([*wide, Discrete(layers.Dense(300), "binary")])
-    with pytest.raises(ValueError, match=r"more than 1,048,576 bits of weights"):
-        quantal.export(model, tmp_path / "net.v")
-    assert not list(tmp_path.iterdir())

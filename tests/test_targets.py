@@ -15,8 +15,10 @@ pytestmark = pytest.mark.skipif(
 AGAIN = "run scripts/docs-targets"
 CELLS = json.loads(targets.JSON.read_text()) if targets.JSON.exists() else {}
 LIGHT = [column for column in targets.COLUMNS if column not in targets.HEAVY]
-# These start a compiler for each cell: without the check they say whether they take the layer.
-UNCHECKED = [column for column in LIGHT if column in ("c", "c_integer")]
+# These start a compiler or a simulator for each cell: without the check they say whether they take
+# the layer.
+COMPILED = ("c", "c_integer", "verilog_module", "verilog_clocked")
+UNCHECKED = [column for column in LIGHT if column in COMPILED]
 
 
 @on_one_backend

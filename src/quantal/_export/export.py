@@ -15,6 +15,9 @@ from quantal._export.registry import TARGETS, target_name
 from quantal._export.report import Figures, Report, number_of_weights, size_of
 from quantal._storage.atomic import check_path, folder_beside, move_files
 
+_OF_INTEGERS = ("c_integer", "verilog_module", "verilog_clocked")
+"""The targets that take an IntegerModel, too."""
+
 
 def export(
     model: keras.Model | IntegerModel,
@@ -36,7 +39,8 @@ def export(
     | `npz` | `.npz` | NumPy: codes, list and scale of every parameter | |
     | `csv` | `.csv` | one vector: index, code, value | |
     | `verilog` | `.mem` | codes for `$readmemh`, a file for each parameter | |
-    | `verilog_module` | `.v` | a module that computes the model in integers, without a clock | |
+    | `verilog_module` | `.v` | a module that computes the model in integers | |
+    | `verilog_clocked` | `.v` | the same with a clock, one layer after another | |
     | `c` | `.c` | C99 source and header that compute the model, weights as packed codes | 1e-4 |
     | `c_integer` | `.c` | C99 in integers alone: what `quantal.to_integer` computes | |
     | `keras` | `.keras` | a plain Keras model without quantal's layers | |
@@ -97,9 +101,9 @@ def export(
 
 def _target_of_integers(target: str | None) -> str:
     """Return the target of an integer model, or refuse another one."""
-    if target not in (None, "c_integer", "verilog_module"):
+    if target not in (None, *_OF_INTEGERS):
         raise ValueError(
-            f"target is {target!r} for an IntegerModel. Expected 'c_integer' or 'verilog_module', "
+            f"target is {target!r} for an IntegerModel. Expected one of {', '.join(_OF_INTEGERS)}, "
             "which hold its arithmetic. Give the Keras model for other targets."
         )
     return target or "c_integer"

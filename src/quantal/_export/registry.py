@@ -14,13 +14,14 @@ from quantal._export.openvino import write_openvino
 from quantal._export.plain import write_keras, write_state_dict
 from quantal._export.qonnx.write import write_qonnx
 from quantal._export.target import Target
-from quantal._export.verilog.write import write_verilog_module
+from quantal._export.verilog.write import write_verilog_clocked, write_verilog_module
 
 TARGETS = {
     "npz": Target(".npz", write_npz),
     "csv": Target(".csv", write_csv),
     "verilog": Target(".mem", write_verilog),
     "verilog_module": Target(".v", write_verilog_module, runtime="iverilog"),
+    "verilog_clocked": Target(".v", write_verilog_clocked, runtime="iverilog"),
     "c": Target(".c", write_c, 1e-4, "a C99 compiler"),
     "c_integer": Target(".c", write_c_integer, runtime="a C99 compiler"),
     "keras": Target(".keras", write_keras),

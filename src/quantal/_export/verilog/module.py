@@ -1,16 +1,36 @@
 """Compose the Verilog of an integer network: one block of logic for each of its steps."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike
 
 from quantal._export.integer.model import IntegerModel
 from quantal._export.integer.program import IntegerNode
 from quantal._export.integer.steps import Products, Range, Requantization, Thresholds
+from quantal._export.verilog.refusal import refusal
+from quantal._export.verilog.text import (
+    bits_of,
+    constant,
+    in_comment,
+    literal,
+    part,
+    signed_bits,
+)
 
-_MOST_BITS = 2**20
-"""Weights of more bits are refused: all products of the module stand beside each other."""
+_MOST_TERMS = 2**14
+"""Networks of more products become a module with a clock: these stand beside each other."""
+
+
+def is_small_chain(integer: IntegerModel) -> bool:
+    """Return whether a network is a chain of few products and roundings, for logic alone."""
+    steps = [node.step for node in integer.program.nodes]
+    terms = 0
+    for step in steps:
+        if isinstance(step, Products):
+            if step.window.in_height * step.window.in_width > 1:
+                return False
+            terms += np.count_nonzero(step.weights)
+        elif not isinstance(step, Thresholds | Requantization):
+            return False
+    return terms <= _MOST_TERMS
 
 
 class VerilogModule:
@@ -20,21 +40,16 @@ class VerilogModule:
         integer: The network.
 
     Raises:
-        ValueError: It has several inputs or outputs, a step that the module does not hold, or too
-            many weights.
+        ValueError: It has several inputs or outputs, or a step that the module does not hold.
     """
 
     def __init__(self, integer: IntegerModel) -> None:
         self._program = integer.program
         self._scales = integer.scales
         if len(self._program.inputs) != 1 or len(self._program.outputs) != 1:
-            raise _refusal("several inputs or outputs")
+            raise refusal("several inputs or outputs")
         self.input_bits = signed_bits(self._program.inputs[0].bounds)
         self.output_bits = signed_bits(self._program.bounds_of(self._program.outputs[0].value))
-        steps = [node.step for node in self._program.nodes]
-        weights = [step.weights for step in steps if isinstance(step, Products)]
-        if sum(array.size * _bits_of(array) for array in weights) > _MOST_BITS:
-            raise _refusal(f"more than {_MOST_BITS:,} bits of weights")
 
     @property
     def input_size(self) -> int:
@@ -53,7 +68,7 @@ class VerilogModule:
         blocks = [
             block
             for value, node in enumerate(self._program.nodes, 1)
-            for block in ["", f"  // {_in_comment(node.name)}", *self._block(value, node)]
+            for block in ["", f"  // {in_comment(node.name)}", *self._block(value, node)]
         ]
         return "\n".join(
             [
@@ -79,7 +94,7 @@ class VerilogModule:
         bits = signed_bits(node.bounds)
         head = [f"  reg [{node.size * bits - 1}:0] v{value};", f"  integer i{value}, k{value};"]
         if source is None:
-            raise _refusal(f"{type(node.step).__name__} of the layer {node.name!r}")
+            raise refusal(f"{type(node.step).__name__} of the layer {node.name!r}")
         read = _Read(source, signed_bits(self._program.bounds_of(source)))
         match node.step:
             case Products() as step if step.window.in_height * step.window.in_width == 1:
@@ -89,7 +104,7 @@ class VerilogModule:
                 return head + _thresholds(value, node.size, step, bits, read, bounds)
             case Requantization() as step:
                 return head + _requantization(value, node.size, step, bits, read)
-        raise _refusal(f"{type(node.step).__name__} of the layer {node.name!r}")
+        raise refusal(f"{type(node.step).__name__} of the layer {node.name!r}")
 
 
 class _Read:
@@ -105,18 +120,18 @@ class _Read:
         self._bits = bits
 
     def __call__(self, index: str) -> str:
-        return _part(f"v{self._value}", index, self._bits)
+        return part(f"v{self._value}", index, self._bits)
 
 
 def _products(value: int, step: Products, bits: int, read: _Read) -> list[str]:
     """Return sums of products, one for each output."""
     outputs, inputs = step.weights.shape
-    width = _bits_of(step.weights)
-    one = f"({read(f'k{value}')} * {step.multiple} - {_number(step.zero)})"
-    weight = _part(f"w{value}", f"(i{value} * {inputs} + k{value})", width)
+    width = bits_of(step.weights)
+    one = f"({read(f'k{value}')} * {step.multiple} - {literal(step.zero)})"
+    weight = part(f"w{value}", f"(i{value} * {inputs} + k{value})", width)
     return [
         f"  reg signed [31:0] sum{value};",
-        _constant(f"w{value}", step.weights, width),
+        constant(f"w{value}", step.weights, width),
         "  always @* begin",
         f"    for (i{value} = 0; i{value} < {outputs}; i{value} = i{value} + 1) begin",
         f"      sum{value} = 0;",
@@ -135,16 +150,16 @@ def _thresholds(
     period, count = step.limits.shape
     # Beyond the sums' range a threshold is always or never reached.
     limits = np.clip(step.limits, bounds.low - 1, bounds.high + 1)
-    width = _bits_of(limits)
-    limit = _part(f"t{value}", f"(i{value} % {period} * {count} + k{value})", width)
+    width = bits_of(limits)
+    limit = part(f"t{value}", f"(i{value} % {period} * {count} + k{value})", width)
     falling = f"f{value}[i{value} % {period}]"
     number = read(f"i{value}")
     level = f"l{value}[n{value} * {bits} +: {bits}]"
     return [
         f"  integer n{value};",
-        _constant(f"t{value}", limits, width),
-        _constant(f"f{value}", step.falling.astype(np.int64), 1),
-        _constant(f"l{value}", step.levels, bits),
+        constant(f"t{value}", limits, width),
+        constant(f"f{value}", step.falling.astype(np.int64), 1),
+        constant(f"l{value}", step.levels, bits),
         "  always @* begin",
         f"    for (i{value} = 0; i{value} < {size}; i{value} = i{value} + 1) begin",
         f"      n{value} = 0;",
@@ -163,65 +178,21 @@ def _requantization(
     """Return limited products with multipliers, shifted to the right."""
     period = len(step.multiplier)
     index = f"(i{value} % {period})"
-    product = f"{read(f'i{value}')} * {_part(f'm{value}', index, 32)}"
+    product = f"{read(f'i{value}')} * {part(f'm{value}', index, 32)}"
     shift = f"s{value}[{index} * 6 +: 6]"
     return [
         f"  reg signed [63:0] p{value};",
-        _constant(f"m{value}", step.multiplier, 32),
-        _constant(f"a{value}", step.addend, 64),
-        _constant(f"s{value}", step.shift, 6),
+        constant(f"m{value}", step.multiplier, 32),
+        constant(f"a{value}", step.addend, 64),
+        constant(f"s{value}", step.shift, 6),
         "  always @* begin",
         f"    k{value} = 0;",
         f"    for (i{value} = 0; i{value} < {size}; i{value} = i{value} + 1) begin",
-        f"      p{value} = {product} + {_part(f'a{value}', index, 64)};",
+        f"      p{value} = {product} + {part(f'a{value}', index, 64)};",
         f"      p{value} = p{value} >>> {shift};",
-        f"      if (p{value} < {_number(step.low)}) p{value} = {_number(step.low)};",
-        f"      if (p{value} > {_number(step.high)}) p{value} = {_number(step.high)};",
+        f"      if (p{value} < {literal(step.low)}) p{value} = {literal(step.low)};",
+        f"      if (p{value} > {literal(step.high)}) p{value} = {literal(step.high)};",
         f"      v{value}[i{value} * {bits} +: {bits}] = p{value}[{bits - 1}:0];",
         "    end",
         "  end",
     ]
-
-
-def signed_bits(bounds: Range) -> int:
-    """Return the bits that hold the integers of a range in two's complement."""
-    low, high = int(bounds.low), int(bounds.high)
-    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
-
-
-def packed(integers: ArrayLike, bits: int) -> int:
-    """Return integers in two's complement behind each other, the first in the lowest bits."""
-    mask = (1 << bits) - 1
-    digits = "".join(f"{int(number) & mask:0{bits}b}" for number in np.ravel(integers)[::-1])
-    return int(digits, 2)
-
-
-def _constant(name: str, integers: Any, bits: int) -> str:
-    """Return the declaration of a constant vector of integers."""
-    size = np.size(integers) * bits
-    return f"  localparam [{size - 1}:0] {name} = {size}'h{packed(integers, bits):x};"
-
-
-def _part(name: str, index: str, bits: int) -> str:
-    """Return the signed integer at an index of a vector."""
-    return f"$signed({name}[{index} * {bits} +: {bits}])"
-
-
-def _number(number: int) -> str:
-    return f"({int(number)})" if number < 0 else str(int(number))
-
-
-def _bits_of(integers: Any) -> int:
-    return signed_bits(Range(int(np.min(integers)), int(np.max(integers))))
-
-
-def _in_comment(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
-def _refusal(what: str) -> ValueError:
-    return ValueError(
-        f"The network has {what}. Expected a chain of Dense layers and DiscreteActivation, which "
-        "the target 'verilog_module' holds. Export to '.c' with the target 'c_integer', which "
-        "holds more, or convert the model with hls4ml."
-    )

@@ -400,6 +400,10 @@ def recurring():
 
     sequences, backwards = {"return_sequences": True}, {"go_backwards": True}
     gates = {"activation": "softsign", "recurrent_activation": "hard_sigmoid"}
+    level = quantal.DiscreteActivation("signed:6", scale="learned")
+    level.build((None, 3))
+    level.set_scale(0.043)
+    steps = quantal.DiscreteActivation([0, 0.25, 0.5, 0.75, 1])
     branches = [
         lambda x: layers.LSTM(3, **gates)(on_list(layers.LSTM(4, **sequences, **backwards))(x)),
         lambda x: layers.GRU(3, **backwards)(on_list(layers.GRU(4, **sequences))(x)),
@@ -408,6 +412,7 @@ def recurring():
         ),
         lambda x: layers.SimpleRNN(3, activation="linear")(layers.SimpleRNN(4, **sequences)(x)),
         lambda x: layers.Bidirectional(layers.LSTM(3, **sequences))(x),
+        lambda x: layers.GRU(3, activation=level, recurrent_activation=steps)(x),
         lambda x: layers.Bidirectional(layers.GRU(3), merge_mode="sum")(x),
         lambda x: layers.TimeDistributed(layers.Dense(3, activation="gelu"))(x),
     ]

@@ -33,7 +33,7 @@ from quantal._export.integer.combining import (
     repeated_affine,
 )
 from quantal._export.integer.functions import turns_of
-from quantal._export.integer.grids import grid_of, input_of, meaning_of
+from quantal._export.integer.grids import affine_of, grid_of, input_of, meaning_of
 from quantal._export.integer.integer_weights import integer_table, integer_weights
 from quantal._export.integer.layer_steps import (
     IntegerStep,
@@ -79,7 +79,7 @@ from quantal._export.integer.steps import (
     WeightedSum,
     taps_of,
 )
-from quantal._export.integer.sums import Sums, bounds_of_products, zero_point
+from quantal._export.integer.sums import IntegerProduct, Sums, zero_point
 
 LIMIT = 2**31 - 2
 """The largest sum: an int32, with a threshold above it that is never reached."""
@@ -146,16 +146,21 @@ class _Converter:
             return (self._pooled(source, node) if falls else source).then(affine)
         source = self._pooled(source, node)
         affine = self._affine(source, node)
-        step, meaning = self._sums(node, product, affine).step(node)
-        bounds = bounds_of_products(step, self._bounds(source.value))
-        return Quantity(self._emit(step, node, bounds, source.value), meaning)
+        sums = self._sums_of(node, product, affine, self._bounds(source.value))
+        value = self._emit(sums.step, node, sums.bounds, source.value)
+        return Quantity(value, Meaning((sums.affine,)))
 
-    def _sums(self, node: Node, product: Product, affine: Affine) -> Sums:
+    def _sums_of(
+        self, node: Node, product: Product, affine: Affine, inputs: Range
+    ) -> IntegerProduct:
+        """Return the integer sums of a product of inputs in a range."""
         try:
             weights = integer_weights(product)
         except ValueError as error:
             raise refusal(node, f"{error}.") from None
-        return Sums(product, weights.integers, weights.steps, affine)
+        sums = Sums(product, weights.integers, weights.steps, affine).product_of(node, inputs)
+        self._checked(sums.bounds, node)
+        return sums
 
     def pool(self, node: Node, source: Quantity) -> Quantity:
         """Convert pooling: the largest waits for the activation; a mean is a sum."""
@@ -332,27 +337,27 @@ class _Converter:
             )
         source = self._pooled(source, node)
         grid = grid_of(node, step.activation)
-        (state,) = meaning_of(grid).maps
-        affines = [self._affine(source, node), state]
         # The state is 0 at the start, also where 0 is not on its list.
-        reads = [
-            self._bounds(source.value),
-            Range(min(grid.bounds.low, 0), max(grid.bounds.high, 0)),
-        ]
-        products, meanings, bounds = [], [], []
-        for part, affine, read in zip((step.inputs, *step.states), affines, reads, strict=True):
-            products_step, meaning = self._sums(node, part, affine).step(node)
-            products.append(products_step)
-            meanings.append(meaning.affine)
-            bounds.append(self._checked(bounds_of_products(products_step, read), node))
-        factors, meaning = common_sum(meanings, np.ones(2), bounds)
-        total = self._checked(_total(factors, bounds), node)
-        rounding = self._rounding(meaning, total, grid)
-        layer = SimpleRecurrent(
-            step.time, *products, factors, total, rounding, step.sequences, step.backwards
+        states = Range(min(grid.bounds.low, 0), max(grid.bounds.high, 0))
+        of_inputs = self._sums_of(
+            node, step.inputs, self._affine(source, node), self._bounds(source.value)
         )
-        value = self._emit(layer, node, reads[1], source.value)
-        self._activations.append(Activation(node.name, value, grid, _way(rounding)))
+        of_states = self._sums_of(node, step.states[0], affine_of(grid), states)
+        bounds = [of_inputs.bounds, of_states.bounds]
+        factors, meaning = common_sum([of_inputs.affine, of_states.affine], np.ones(2), bounds)
+        total = self._checked(_total(factors, bounds), node)
+        layer = SimpleRecurrent(
+            time=step.time,
+            inputs=of_inputs.step,
+            states=of_states.step,
+            factors=factors,
+            bounds=total,
+            rounding=self._rounding(meaning, total, grid),
+            sequences=step.sequences,
+            backwards=step.backwards,
+        )
+        value = self._emit(layer, node, states, source.value)
+        self._activations.append(Activation(node.name, value, grid, _way(layer.rounding)))
         return Quantity(value, meaning_of(grid))
 
     def pad(self, node: Node, source: Quantity) -> Quantity:

@@ -66,7 +66,8 @@ def _softmax(function: Softmax, x: Floats) -> Floats:
 
 def _gelu(x: Floats) -> Floats:
     # By erfc, since 1 + erf has lost its digits where x is far below 0.
-    return 0.5 * x * np.frompyfunc(math.erfc, 1, 1)(-math.sqrt(0.5) * x).astype(np.float64)
+    areas = [math.erfc(number) for number in (-math.sqrt(0.5) * x).ravel().tolist()]
+    return 0.5 * x * np.array(areas).reshape(x.shape)
 
 
 def _celu(x: Floats) -> Floats:

@@ -43,4 +43,9 @@ def input_of(graph: Graph, index: int) -> IntegerInput:
 
 def meaning_of(grid: Grid) -> Meaning:
     """Return what the integers of a grid stand for."""
-    return Meaning((Affine(grid.step * grid.scale, np.zeros(len(grid.scale))),))
+    return Meaning((affine_of(grid),))
+
+
+def affine_of(grid: Grid) -> Affine:
+    """Return by what the integers of a grid are multiplied."""
+    return Affine(grid.step * grid.scale, np.zeros(len(grid.scale)))

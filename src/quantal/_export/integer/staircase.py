@@ -39,7 +39,11 @@ def staircase_of(
     ends = np.concatenate([starts[1:], np.full((1, period), bounds.high + 1)])
     limits = [starts]
     for step in range(1, len(levels)):
-        limits.append(_crossings(lambda x, step=step: codes(x) >= step, starts, ends))
+
+        def is_reached(candidates: Integers, step: int = step) -> NDArray[np.bool_]:
+            return codes(candidates) >= step
+
+        limits.append(_crossings(is_reached, starts, ends))
     candidates = np.sort(np.concatenate(limits), axis=0)
     # What lies beyond the end of the last piece is never reached.
     reached = codes(np.minimum(candidates, bounds.high))

@@ -5,13 +5,27 @@ from typing import NamedTuple
 import numpy as np
 
 from quantal._export.graph.steps import Floats, Node, Product
-from quantal._export.integer.meaning import Affine, Meaning
+from quantal._export.integer.meaning import Affine
 from quantal._export.integer.multiples import MOST_STEPS, multiples_of
 from quantal._export.integer.refusal import refusal
 from quantal._export.integer.steps import Integers, Products, Range, taps_of
 
 _WHOLE = 2.0**-20
 """A zero point counts as whole where float32 could have moved it from there."""
+
+
+class IntegerProduct(NamedTuple):
+    """A product of integers.
+
+    Attributes:
+        step: The integer step.
+        affine: What its sums stand for.
+        bounds: The smallest and the largest sum.
+    """
+
+    step: Products
+    affine: Affine
+    bounds: Range
 
 
 class Sums(NamedTuple):
@@ -29,8 +43,13 @@ class Sums(NamedTuple):
     steps: Floats
     affine: Affine
 
-    def step(self, node: Node) -> tuple[Products, Meaning]:
-        """Return the integer step, and what its sums stand for."""
+    def product_of(self, node: Node, inputs: Range) -> IntegerProduct:
+        """Return the integer step, what its sums stand for, and their range.
+
+        Args:
+            node: The node, for messages.
+            inputs: The smallest and the largest integer among the inputs.
+        """
         window, outputs = self.product.window, len(self.integers)
         integers, factor = self._with_one_scale(node)
         scale = self.product.scale * self.steps
@@ -46,10 +65,9 @@ class Sums(NamedTuple):
             zero, multiple = point
         elif offset.any():
             bias = bias + scale * (self.integers * self._of_inputs(offset, node)).sum(axis=1)
-        meaning = Meaning(
-            (Affine(scale * factor / multiple, np.broadcast_to(bias, outputs) * 1.0),)
-        )
-        return Products(window, integers, zero, multiple), meaning
+        sums = Affine(scale * factor / multiple, np.broadcast_to(bias, outputs) * 1.0)
+        step = Products(window, integers, zero, multiple)
+        return IntegerProduct(step, sums, bounds_of_products(step, inputs))
 
     def _with_one_scale(self, node: Node) -> tuple[Integers, Floats]:
         """Return weights that meet inputs of one scale, and that scale for each output.

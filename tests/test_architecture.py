@@ -41,8 +41,8 @@ estimators              mean_field registry policy
                         regularizers
 layers                  _channels _substitutes _dtypes _finalized _first_values _moments
 layers                  _scoped_call _signature _attributes _weight_arrays _listed_count
-layers                  _discrete_layer _wrappers
-layers                  _axes multiplier discrete
+layers                  _sharding _parameter_variables _discrete_layer _wrappers _weight_names
+layers                  _first_latents _axes multiplier discrete
 layers                  _compiled_loops _activation_fit _activation_scale activation
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone

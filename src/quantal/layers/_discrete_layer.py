@@ -1,34 +1,27 @@
 """The base class of layers whose weights come from a list."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from quantal._core.by_identity import ByIdentity
-from quantal._core.companion import add_companion
-from quantal._core.effective_latent import EffectiveLatent
 from quantal._core.estimator import Estimator
-from quantal._core.keras_internals.calls import called_layer
-from quantal._core.keras_internals.layers import refresh_names, track_state, track_variable
-from quantal._core.keras_internals.scopes import is_stateless
-from quantal._core.keras_internals.variables import lay_out, layout_of, rename
-from quantal._core.latent_name import LATENT_SUFFIX, paths_in_layouts, weight_path
+from quantal._core.keras_internals.layers import refresh_names, track_state
+from quantal._core.keras_internals.variables import lay_out, rename
+from quantal._core.latent_name import LATENT_SUFFIX, paths_in_layouts
 from quantal._core.numbers.short_name import short_name
 from quantal._core.numbers.values import Values, ValuesLike
 from quantal._core.parameter import Parameter, parameters_of
 from quantal._core.scale import Scale, parse_scale, resolve_scale
-from quantal._core.scale_state import ScaleState
-from quantal._core.tensors.distributed import may_be_sharded, whole_array
-from quantal._core.tensors.latent_units import entry_units
 from quantal._core.types import Tensor
 from quantal.estimators.policy import parse, resolve
 from quantal.layers._finalized import freeze, load_packed, save_packed
 from quantal.layers._first_values import FirstScale, one
 from quantal.layers._listed_count import ListedCount
-from quantal.layers._weight_arrays import latents_for_user, set_from_array
+from quantal.layers._parameter_variables import ParameterVariables
+from quantal.layers._weight_arrays import arrays_for_user, arrays_of_weights, set_from_arrays
 
 
 class DiscreteLayer(keras.layers.Layer):
@@ -129,28 +122,6 @@ class DiscreteLayer(keras.layers.Layer):
                 "To share the layer, call one wrapper in both places."
             )
 
-    def _refuse_sharded(self) -> None:
-        """Refuse to train in a model that has other tensors than its variables.
-
-        FullyShardedDataParallel and `fully_shard` put tensors of their own into a module, and
-        optimizers move these. Keras computes with those of its variables, which would stay.
-        """
-        if not may_be_sharded() or is_stateless():
-            return
-        model = called_layer()
-        if model is None:
-            return
-        tensors = model.torch_params
-        for parameter in self.discrete_parameters or ():
-            latent = parameter.latent
-            if latent.path in tensors and getattr(tensors, latent.path, None) is not latent.value:
-                raise RuntimeError(
-                    f"{latent.path!r} of the model {model.name!r} is another tensor than that of "
-                    "its variable: FullyShardedDataParallel or fully_shard has put it there. "
-                    "Expected the variable's own, with which Keras computes: no step would move "
-                    "it. Wrap the model in torch.nn.parallel.DistributedDataParallel."
-                )
-
     def _set_parameters(
         self, parameters: list[Parameter], owners: Sequence[keras.Layer] = ()
     ) -> None:
@@ -189,10 +160,11 @@ class DiscreteLayer(keras.layers.Layer):
         # First, since others lie where the latent lies.
         lay_out(latent, paths_in_layouts(latent))
         # In this order, which files keep.
-        state = self._create_state(estimator, prefix)
-        scale = self._create_scale(latent, prefix, output_axes, first_scale)
-        entries = self._create_entries(latent, prefix)
-        effective = self._create_effective(latent, prefix, estimator, state)
+        variables = ParameterVariables(self, latent, prefix)
+        state = variables.state(estimator)
+        scale = variables.scale(self._resolved_scale, self.values, output_axes, first_scale)
+        entries = variables.entries(self.values)
+        effective = variables.effective(estimator, state)
         seed = self.seed_generator
         # A layer that had a wrapper before has its latents' names already.
         if not latent.name.endswith(LATENT_SUFFIX):
@@ -205,114 +177,12 @@ class DiscreteLayer(keras.layers.Layer):
             setattr(self, f"_{variable.name}_variable", variable)
         return parameter
 
-    def _create_state(self, estimator: Estimator, prefix: str) -> keras.Variable | None:
-        initial = estimator.initial_state
-        if initial is None:
-            return None
-        name = f"{prefix}estimator_state"
-        return self._create_variable(name, (len(initial),), lambda: initial)
-
-    def _create_scale(
-        self,
-        latent: keras.Variable,
-        prefix: str,
-        output_axes: Sequence[int],
-        first_scale: FirstScale,
-    ) -> ScaleState | None:
-        scale = self._resolved_scale
-        if scale is None:
-            return None
-        path = weight_path(latent)
-        shape = scale.shape(latent.shape, output_axes, path)
-        start = self._create_variable(f"{prefix}scale_start", shape, first_scale)
-        leader = latent if scale.method == "learned" else None
-        relative = self._create_variable(f"{prefix}scale", shape, one, leader)
-        return ScaleState(scale, self.values, start, relative, latent.shape)
-
-    def _create_entries(self, latent: keras.Variable, prefix: str) -> keras.Variable | None:
-        if not self.values.learnable:
-            return None
-        first = entry_units(self.values).latents_of(self.values.numbers)
-        return self._create_variable(f"{prefix}values", first.shape, lambda: first, latent)
-
-    def _create_effective(
-        self,
-        latent: keras.Variable,
-        prefix: str,
-        estimator: Estimator,
-        state: keras.Variable | None,
-    ) -> EffectiveLatent | None:
-        if not estimator.has_steps or state is None:
-            return None
-        # They lie where the latent lies, also on several devices.
-        layout, shape = layout_of(latent), tuple(latent.shape)
-        names = ["effective", "last", *(f"trace_{index}" for index in range(estimator.traces))]
-        value, last, *traces = (
-            self._create_state_variable(f"{prefix}{name}", shape, layout) for name in names
-        )
-        follows = self._create_state_variable(f"{prefix}follows", ())
-        return EffectiveLatent(latent, estimator, state, value, last, follows, traces)
-
-    def _create_state_variable(
-        self, name: str, shape: Sequence[int], layout: Any = None
-    ) -> keras.Variable:
-        """Create a float32 variable of zeros that does not train, with a layout of its own."""
-        with keras.name_scope(self.name, caller=self):
-            variable = keras.Variable(
-                "zeros",
-                shape=shape,
-                dtype="float32",
-                trainable=False,
-                autocast=False,
-                name=name,
-                layout=layout,
-            )
-        track_variable(self, variable)
-        return variable
-
-    def _create_variable(
-        self,
-        name: str,
-        shape: Sequence[int],
-        first: Callable[[], Any],
-        leader: keras.Variable | None = None,
-    ) -> keras.Variable:
-        """Create a float32 variable whose first value a function gives.
-
-        Args:
-            name: The variable's name.
-            shape: Its shape.
-            first: Returns its first value.
-            leader: The variable that it trains together with; None if it does not train.
-        """
-
-        def initializer(shape: Any, dtype: Any = None) -> Tensor:
-            return ops.ones(shape, "float32") * ops.convert_to_tensor(first(), "float32")
-
-        arguments: dict[str, Any] = {
-            "name": name,
-            "shape": shape,
-            "initializer": initializer,
-            "dtype": "float32",
-            "autocast": False,
-        }
-        if leader is None:
-            return self.add_weight(trainable=False, **arguments)
-        return add_companion(self, leader, **arguments)
-
     def get_weights(self) -> list[NDArray[Any]]:
         """Return the values of `weights` as arrays; those of listed weights are latents.
 
         `set_weights` of the same arrays restores the layer, with the same codes.
         """
-        arrays = [whole_array(variable) for variable in self.weights]
-        indices = ByIdentity((variable, i) for i, variable in enumerate(self.weights))
-        for index, parameter in self._indices_of_parameters():
-            if parameter.effective is not None:
-                for variable, array in parameter.effective.restarted():
-                    arrays[indices[variable]] = array
-            arrays[index] = latents_for_user(parameter, arrays[index])
-        return arrays
+        return arrays_for_user(self, self._all_parameters())
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Set the values of `weights` from arrays.
@@ -329,27 +199,10 @@ class DiscreteLayer(keras.layers.Layer):
         Raises:
             ValueError: The number of arrays or a shape is another.
         """
-        arrays = [whole_array(array) for array in weights]
-        others = ByIdentity.of_keys(v for p in self._all_parameters() for v in p.other_variables)
-        plain = [variable for variable in self.weights if variable not in others]
-        is_plain = bool(others) and len(arrays) == len(plain)
-        if is_plain:
-            by_variable = ByIdentity(zip(plain, arrays, strict=True))
-            arrays = [
-                by_variable[variable] if variable in by_variable else whole_array(variable)
-                for variable in self.weights
-            ]
+        parameters = self._all_parameters()
+        arrays, is_plain = arrays_of_weights(self, parameters, weights)
         super().set_weights(arrays)
-        # In the end, when a learned list and a scale are set, too.
-        for index, parameter in self._indices_of_parameters():
-            if is_plain:
-                parameter.restart()
-            set_from_array(parameter, arrays[index])
-
-    def _indices_of_parameters(self) -> list[tuple[int, Parameter]]:
-        """Return the position of each latent among the layer's weights, and its parameter."""
-        by_latent = ByIdentity([(p.latent, p) for p in self._all_parameters()])
-        return [(i, by_latent[v]) for i, v in enumerate(self.weights) if v in by_latent]
+        set_from_arrays(self, parameters, arrays, is_plain)
 
     def _all_parameters(self) -> list[Parameter]:
         """Return the layer's parameters and those of discrete layers inside it."""

@@ -5,40 +5,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
-from keras import ops
-from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals.allocation import is_allocated
 from quantal._core.keras_internals.calls import is_inherited, training_of_call
 from quantal._core.keras_internals.layers import flatten_layers, own_variables
-from quantal._core.latent_name import weight_path
-from quantal._core.numbers.checks import check_finite_numbers
-from quantal._core.numbers.scale_blocks import spread
 from quantal._core.numbers.values import ValuesLike
 from quantal._core.parameter import Parameter
 from quantal._core.scale import Scale
 from quantal._core.tensors.backend import eager_section, like_variable
-from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.types import Tensor
 from quantal.layers._attributes import is_shared, refuse_in_build, with_listed_weights
 from quantal.layers._channels import output_axes
 from quantal.layers._discrete_layer import DiscreteLayer
 from quantal.layers._dtypes import set_dtype_policy
-from quantal.layers._first_values import (
-    FirstScale,
-    chosen_initializer,
-    do_values_follow,
-    initialize,
-    is_drawn,
-    numbers_of,
-    one,
-    scale_from_initializer,
-    values_follow,
-)
+from quantal.layers._first_latents import FirstLatents
+from quantal.layers._first_values import do_values_follow, values_follow
 from quantal.layers._moments import moderated_call, passes_moments
 from quantal.layers._scoped_call import Watched, call_with
+from quantal.layers._sharding import refuse_sharded
 from quantal.layers._signature import symbolic, with_signature, with_training
 from quantal.layers._substitutes import (
     LORA,
@@ -47,13 +33,13 @@ from quantal.layers._substitutes import (
     refuse_substitute,
     refuse_use,
 )
-from quantal.layers._wrappers import note_wrapper, present_latents, refuse_second_wrapper
-
-_ACTIVATIONS = (
-    "For binary activations write a layer whose call returns "
-    "quantal.estimators.StraightThrough('clip')(inputs, [-1, 1]); see docs/from/larq.md."
+from quantal.layers._weight_names import (
+    HOW_TO_LIST_ACTIVATIONS,
+    checked_names,
+    refuse_no_weight,
+    variables_named,
 )
-"""How to have what this layer has not."""
+from quantal.layers._wrappers import note_wrapper, present_latents, refuse_second_wrapper
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -149,19 +135,18 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         # wrapped layer casts by its own policy.
         super().__init__(layer, dtype="float32", autocast=False, **kwargs)
         self._configure(values, estimator, scale, seed)
-        self.weight_names = _checked_names(weight_names)
+        self.weight_names = checked_names(weight_names)
         refuse_second_wrapper(self, self._named_variables())
         self.supports_masking = layer.supports_masking
         if not self.trainable:
             _freeze_inside(layer)
         set_dtype_policy(layer, dtype)
-        # The weights that have their first latents, each with its scale's first value.
-        self._first_scales: ByIdentity[FirstScale] = ByIdentity()
+        self._first_latents = FirstLatents(self.values, self._resolved_scale, seed)
         for latent in self._named_variables():
             # While Keras builds a model without numbers no weight is trained; and where
             # values follow, what is there is overwritten.
             if is_allocated(latent) and not do_values_follow():
-                self._start_from(latent, present_latents(self, latent))
+                self._first_latents.start_from(layer, latent, present_latents(self, latent))
         # From here on the wrapper shares the attributes of the layer.
         self._shares_attributes = True
 
@@ -256,14 +241,16 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             self.layer.built = True
             self._begin_weights()
         self._refuse_other_kernels()
-        latents = self._latents()
+        latents = self._named_variables()
+        if not latents:
+            refuse_no_weight(self.layer, self.weight_names)
         refuse_second_wrapper(self, latents)
         parameters = [
             self._create_parameter(
                 latent,
                 f"{index}_" if len(latents) > 1 else "",
                 output_axes(self.layer, latent),
-                self._first_scales.get(latent, one),
+                self._first_latents.scale_of(latent),
             )
             for index, latent in enumerate(latents)
         ]
@@ -334,85 +321,11 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         for layer in flatten_layers(self.layer):
             if not layer.trainable:
                 _freeze_inside(layer)
-        self._draw_first_latents()
+        self._first_latents.draw(self.layer, self._named_variables())
 
     def _named_variables(self) -> list[keras.Variable]:
-        """Return the wrapped layer's variables that `weight_names` names, so far.
-
-        Those that a discrete layer inside it has on a list already are not among them.
-        """
-        taken = ByIdentity.of_keys(
-            parameter.latent
-            for inner in flatten_layers(self.layer)
-            for parameter in getattr(inner, "discrete_parameters", None) or ()
-        )
-        names = [f"/{name}" for name in self.weight_names if isinstance(name, str)]
-
-        def is_named(variable: keras.Variable) -> bool:
-            paths = (variable.path, weight_path(variable))
-            return any(f"/{path}".endswith(name) for path in paths for name in names)
-
-        return [
-            variable
-            for position, variable in enumerate(unwrapped(self.layer).weights)
-            if variable not in taken and (position in self.weight_names or is_named(variable))
-        ]
-
-    def _latents(self) -> list[keras.Variable]:
-        latents = self._named_variables()
-        if not latents:
-            names = [weight_path(variable) for variable in self.layer.weights]
-            if not names:
-                raise ValueError(
-                    f"The layer {self.layer.name!r} of type {type(self.layer).__name__} has no "
-                    "weights. Expected a layer with some: Discrete puts weights on lists, and "
-                    f"activations stay as they are. {_ACTIVATIONS}"
-                )
-            paths = ", ".join(names)
-            raise ValueError(
-                f"weight_names is {list(self.weight_names)}, but the layer "
-                f"{self.layer.name!r} has no such weight. It has: {paths}. Give a name, or "
-                "the end of a path, of these."
-            )
-        return latents
-
-    def _start_from(self, latent: keras.Variable, trained: NDArray[Any]) -> None:
-        """Turn a weight into a latent that starts at given numbers, each near its value."""
-        self.values.check_channels(latent.shape)
-        scale = self._resolved_scale
-        path = weight_path(latent)
-        check_finite_numbers(f"weights of {path}", trained)
-        self._first_scales[latent] = one
-        if scale is not None:
-            shape = scale.shape(trained.shape, output_axes(self.layer, latent), path)
-            scales = scale.fitted(trained, self.values, shape)
-            self._first_scales[latent] = lambda: scales
-            trained = trained / spread(scales, trained.shape)
-        latents = LatentUnits(self.values, trained.ndim).latents_of(trained)
-        initialize(latent, lambda _, dtype: ops.cast(latents, dtype))
-
-    def _draw_first_latents(self) -> None:
-        """Draw the first latents of weights that have none yet."""
-        for index, latent in enumerate(self._named_variables()):
-            if latent in self._first_scales:
-                continue
-            self._first_scales[latent] = one
-            chosen = chosen_initializer(self.layer, latent)
-            if chosen is not None:
-                if not do_values_follow():
-                    self._start_from(latent, numbers_of(chosen, latent))
-                continue
-            seed = None if self.seed is None else self.seed + index
-            if not is_drawn(seed):
-                continue
-            scale = self._resolved_scale
-            if scale is not None:
-                self._first_scales[latent] = scale_from_initializer(latent, scale, self.values)
-
-            def draw(shape: Any, dtype: Any, seed: int | None = seed) -> Tensor:
-                return ops.cast(draw_latents(self.values, shape, seed), dtype)
-
-            initialize(latent, draw)
+        """Return the wrapped layer's variables that `weight_names` names, so far."""
+        return variables_named(unwrapped(self.layer), self.weight_names)
 
     def _refuse_other_kernels(self) -> None:
         for layer in flatten_layers(self.layer):
@@ -428,7 +341,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
             kwargs.pop("training", None)
         parameters = self.discrete_parameters or []
         if training:
-            self._refuse_sharded()
+            refuse_sharded(self.discrete_parameters or ())
         if training and passes_moments(self.layer, parameters):
             # A computed scale does not advance: these latents say how sure a value is, and
             # not how large, so that a fit to them has no limit.
@@ -497,7 +410,7 @@ class Discrete(DiscreteLayer, keras.layers.Wrapper):
         with values_follow():
             discrete = cls(layer, **arguments)
         discrete.finalized = finalized
-        discrete._draw_first_latents()
+        discrete._first_latents.draw(layer, discrete._named_variables())
         return discrete
 
 
@@ -547,22 +460,5 @@ def _refuse_quantizers(arguments: dict[str, Any]) -> None:
         raise TypeError(
             f"{others[0]} came. Expected no quantizers: Discrete(layer, values) puts a layer's "
             "weights on the list `values`, `estimator` says how gradients pass, and activations "
-            f"stay floats. {_ACTIVATIONS}"
+            f"stay floats. {HOW_TO_LIST_ACTIVATIONS}"
         )
-
-
-def _checked_names(weight_names: Any) -> tuple[str | int, ...]:
-    is_one = isinstance(weight_names, (str, int))
-    names = (weight_names,) if is_one else tuple(weight_names or ())
-
-    def is_name(name: Any) -> bool:
-        if isinstance(name, str):
-            return bool(name.strip("/"))
-        return isinstance(name, int) and not isinstance(name, bool) and name >= 0
-
-    if not names or not all(is_name(name) for name in names):
-        raise TypeError(
-            f"weight_names is {weight_names!r}. Expected the name of a weight or several names. "
-            "Give, for example, 'kernel' or ('kernel', 'recurrent_kernel')."
-        )
-    return tuple(name.strip("/") if isinstance(name, str) else name for name in names)

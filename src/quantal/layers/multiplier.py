@@ -13,6 +13,7 @@ from quantal._core.tensors.latent_units import LatentUnits, draw_latents
 from quantal._core.types import Tensor
 from quantal.layers._axes import axes_of_input, checked_axis
 from quantal.layers._discrete_layer import DiscreteLayer
+from quantal.layers._sharding import refuse_sharded
 
 
 @keras.saving.register_keras_serializable(package="quantal")
@@ -132,7 +133,7 @@ class LearnableMultiplier(DiscreteLayer):
         """Multiply the inputs by the weight, and in training advance its state."""
         parameter = self._only_parameter()
         if training:
-            self._refuse_sharded()
+            refuse_sharded(self.discrete_parameters or ())
         weight = parameter.compute(bool(training), advance=bool(training))
         weight = ops.reshape(ops.cast(weight, self.compute_dtype), self.broadcast_shape)
         return ops.multiply(inputs, weight)

@@ -11,7 +11,7 @@ from keras import ops
 from conftest import numpy, on_one_backend
 from lists import LONG, NAMED, lists
 from quantal import LearnableMultiplier, Values, testing
-from quantal._core.tensors import blocks, projection
+from quantal._core.tensors import backend, blocks, projection, step_table
 from quantal._core.tensors.blocks import (
     GridOfBlock,
     SumOfSteps,
@@ -300,6 +300,18 @@ def test_tables_agree_with_numpy(numbers, compile):
     values = Values(numbers)
     assert type(form_of(values)) in (StepTable, PairTable)
     testing.assert_nearest(values, testing.edge_cases(values), compile=compile)
+
+
+@on_one_backend
+@pytest.mark.parametrize("levels", ["numbers", "codes"])
+def test_a_table_looks_at_pairs_of_levels_where_pytorch_compiles(levels, monkeypatch):
+    # The program that it compiles, one operation after the other.
+    for module in (backend, step_table):
+        monkeypatch.setattr(module, "is_compiled_in_torch", lambda: True)
+    for values in [Values(np.arange(40) * -0.1), Values(np.geomspace(1e-6, 1, 40))]:
+        x = np.append(testing.edge_cases(values), np.float32([np.nan, np.inf, -np.inf]))
+        array = values.ascending if levels == "numbers" else values.order
+        check_form(StepTable.of, values.midpoints, array, x)
 
 
 @pytest.mark.parametrize("scale", [0, 1], ids=["linear", "logarithmic"])

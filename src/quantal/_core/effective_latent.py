@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quantal._core.estimator import Estimator
 from quantal._core.keras_internals.scopes import without_autocast
+from quantal._core.tensors.backend import is_finite
 from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.tensors.gradients import as_if, with_gradient_to
@@ -127,17 +128,17 @@ class EffectiveLatent:
         def moved(now: Tensor, last: Tensor) -> tuple[Tensor]:
             return (select(is_following, now - last, ops.zeros_like(last)),)
 
-        move, is_finite = _finite(*elementwise(moved, now, last))
+        move, are_finite = _finite(*elementwise(moved, now, last))
         has_moved = total(move, move) > 0.0
         if has_moved is False:
-            latent = select(is_finite, select(is_following, value, now), math.nan)
+            latent = select(are_finite, select(is_following, value, now), math.nan)
             return Followed(as_if(latent, variable), now, traces, state)
         effective = self._estimator.effective_move(move, traces, state)
         (limited,) = elementwise(lambda *terms: (ops.add(*terms),), value, effective.latent)
         if self._constraint is not None:
             limited = ops.stop_gradient(self._constraint(limited))
         latent = select(has_moved, limited, value)
-        latent = select(is_finite, select(is_following, latent, now), math.nan)
+        latent = select(are_finite, select(is_following, latent, now), math.nan)
         traces = [select(has_moved, *pair) for pair in zip(effective.traces, traces, strict=True)]
         state = [
             select(has_moved, *pair)
@@ -181,8 +182,8 @@ def _finite(move: Tensor) -> tuple[Tensor, Scalar]:
     squares = total(move, move)
     if isinstance(squares, float) and math.isfinite(squares):
         return move, True
-    is_finite = ops.isfinite(move)
-    return ops.where(is_finite, move, 0.0), is_finite
+    are_finite = is_finite(move)
+    return ops.where(are_finite, move, 0.0), are_finite
 
 
 class Penalty(keras.regularizers.Regularizer):

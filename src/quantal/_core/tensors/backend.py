@@ -5,6 +5,7 @@ vectorization to each of them. Whatever needs these asks here and names no frame
 """
 
 import contextlib
+import math
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -375,6 +376,13 @@ def is_traced_in_torch() -> bool:
     return not torch.compiler.is_compiling() and torch.jit.is_tracing()
 
 
+def is_compiled_in_torch() -> bool:
+    """Return whether PyTorch's compiler traces what is computed now, and writes no file of it."""
+    import torch
+
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
 # Here and not when it is needed, since PyTorch's compiler warns of a cached function.
 _gradient_class: Any = custom_gradient_class() if keras.config.backend() == "torch" else None
 
@@ -421,7 +429,29 @@ def taken(table: Tensor, positions: Tensor) -> Tensor:
         import tensorflow
 
         return tensorflow.gather(table, positions)
+    if is_compiled_in_torch():
+        import torch
+
+        # PyTorch's other look-ups ask again within the compiled loop.
+        return torch.ops.aten._unsafe_index.Tensor(table, [positions])
     return ops.take(table, positions)
+
+
+def is_nan(tensor: Tensor) -> Tensor:
+    """Return where a tensor is NaN: booleans.
+
+    PyTorch's compiler asks `isnan` of one number after the other; it compares many at once.
+    """
+    if keras.config.backend() != "torch":
+        return ops.isnan(tensor)
+    return tensor != tensor
+
+
+def is_finite(tensor: Tensor) -> Tensor:
+    """Return where a tensor is neither infinite nor NaN: booleans; see `is_nan`."""
+    if keras.config.backend() != "torch":
+        return ops.isfinite(tensor)
+    return tensor.abs() < math.inf
 
 
 def _compiles_without_gradient(tensors: tuple[Tensor, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.tensors.backend import custom_gradient, is_traced_in_torch
+from quantal._core.tensors.backend import custom_gradient, is_nan, is_traced_in_torch
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.torch_inward import plain_as_if_inward
 from quantal._core.types import Tensor
@@ -130,7 +130,7 @@ def as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
             passed = without_outward(upstream, x, *(ends or (low, high)))
             return (ops.zeros_like(value), passed, *(ops.zeros_like(end) for end in ends))
 
-        return ops.where(ops.isnan(x), x, value), gradient
+        return ops.where(is_nan(x), x, value), gradient
 
     return shown(value, x, *ends)
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from quantal._core.tensors.backend import custom_gradient, is_traced_in_torch
+from quantal._core.tensors.backend import custom_gradient, is_nan, is_traced_in_torch
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, as_if, inward, pulled, without_outward
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.scalars import Scalar, total
@@ -44,7 +44,7 @@ def as_if_pulled(
     is_number = isinstance(strength, float)
     if keras.config.backend() == "torch" and is_number and is_plain(x) and is_plain(value):
         return plain_as_if_pulled(value, x, direction, strength, (low, high), _root_mean_square)
-    value = ops.where(ops.isnan(direction), direction, value)
+    value = ops.where(is_nan(direction), direction, value)
     if not is_number:
         # A custom gradient may not look at other tensors than its arguments.
         strength, direction = 1.0, strength * direction

@@ -9,11 +9,12 @@ A compiler makes one loop of it, in which each look at a table costs as much as 
 
 from typing import Any, NamedTuple, Self
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from quantal._core.tensors.backend import taken
+from quantal._core.tensors.backend import is_compiled_in_torch, taken
 from quantal._core.tensors.constants import Constant
 from quantal._core.tensors.step_functions import StepFunction, ends, within
 from quantal._core.types import Tensor
@@ -78,6 +79,10 @@ class StepTable(StepFunction):
         self.thresholds = Constant(thresholds[np.minimum(counts, len(thresholds) - 1)])
         pairs = np.stack([levels[counts], levels[np.minimum(counts + 1, len(levels) - 1)]], axis=1)
         self.levels = Constant(pairs.reshape(-1))
+        # The bits of the level below a threshold, and above them those of the level from it on.
+        bits = np.ascontiguousarray(pairs).view(np.uint32).astype(np.int64)
+        self._pairs = Constant(bits[:, 0] | bits[:, 1] << 32)
+        self._dtype = levels.dtype.name
 
     @classmethod
     def of(cls, thresholds: NDArray[np.float32], levels: NDArray[Any]) -> Self | None:
@@ -96,8 +101,22 @@ class StepTable(StepFunction):
     def evaluate(self, x: Tensor) -> Tensor:
         x = within(x, self._below, self._top)
         bucket = ops.minimum(self.scaling.position(x), self.buckets - 1)
-        passed = ops.cast(x >= taken(self.thresholds(), bucket), "int32")
-        return taken(self.levels(), 2 * bucket + passed)
+        passed = x >= taken(self.thresholds(), bucket)
+        if keras.config.backend() == "torch" and is_compiled_in_torch():
+            return self._level_of_pair(taken(self._pairs(), bucket), passed)
+        return taken(self.levels(), 2 * bucket + ops.cast(passed, "int32"))
+
+    def _level_of_pair(self, pair: Tensor, passed: Tensor) -> Tensor:
+        """Return the level below or from the threshold on, which are the bits of one integer.
+
+        So both looks are at the same position, which PyTorch's compiler prepares once.
+        """
+        import torch
+
+        lower, upper = (
+            bits.to(torch.int32).view(getattr(torch, self._dtype)) for bits in (pair, pair >> 32)
+        )
+        return torch.where(passed, upper, lower)
 
 
 def _linear(thresholds: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, None] | None:

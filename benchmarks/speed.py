@@ -2,6 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/speed.py
     KERAS_BACKEND=torch python benchmarks/speed.py --compiled --case "Dense, batch 256"
+    KERAS_BACKEND=torch python benchmarks/speed.py --kinds --case "Dense, batch 32"
 
 For each case a model with float weights and one model for each list are compiled with Adam. A
 round trains each of them by `fit`, for a few steps on the same batches, in shuffled order, in one
@@ -27,9 +28,11 @@ import quantal
 
 random = np.random.default_rng(0)
 
+FOUR = [1, -1, 0.5, -0.5]
+
 LISTS = {
     "±1": "binary",
-    "four": [1, -1, 0.5, -0.5],
+    "four": FOUR,
     "16": "nf4",
     "256 integers": "signed:8",
     "256 normal": random.normal(size=256),
@@ -129,6 +132,51 @@ def put_on(values, scale):
     return put
 
 
+def put_kind(values, estimator="auto", scale=None):
+    def put(layer, names, _="auto"):
+        return quantal.Discrete(layer, values, names, estimator=estimator, scale=scale)
+
+    return put
+
+
+def rows_of(length, channels):
+    """A list for each output channel: normal numbers."""
+    return quantal.Values(np.random.default_rng(1).normal(size=(channels, length)), axis=-1)
+
+
+def kinds(is_vector):
+    """Return how to put a layer on lists with other estimators, scales and lists than usual."""
+    lists = {
+        f"learned list of {length}": quantal.Values(np.linspace(-1, 1, length), learnable=True)
+        for length in (4, 16)
+    }
+    scales = {
+        "scale learned": quantal.Scale(),
+        "scale learned, power of two": quantal.Scale(power_of_two=True),
+        "scale least squares": quantal.Scale("least_squares"),
+        "scale mean absolute": quantal.Scale("mean_absolute"),
+    }
+    if not is_vector:
+        channels = {f"list of {n} a channel": rows_of(n, UNITS) for n in (4, 16)}
+        lists.update(channels)
+        scales["scale a channel, learned"] = quantal.Scale(axis="output")
+        scales["scale a channel, mean absolute"] = quantal.Scale("mean_absolute", "output")
+        scales["scale a group of 128"] = quantal.Scale(group=128)
+    named = ("annealed", "settling", "binary_relax", "element_wise_scaled", "residual")
+    softmax = ("argmax_straight_through", "gumbel_softmax", "mean_field")
+    surrogates = ("clip", "tanh", "approx_sign", "swish_sign")
+    estimators = {name: name for name in (*named, *softmax)}
+    estimators.update(
+        {f"surrogate {name}": quantal.estimators.StraightThrough(name) for name in surrogates}
+    )
+    return {
+        "straight_through": put_kind(FOUR, "straight_through"),
+        **{name: put_kind(values) for name, values in lists.items()},
+        **{name: put_kind(FOUR, scale=scale) for name, scale in scales.items()},
+        **{name: put_kind(FOUR, estimator) for name, estimator in estimators.items()},
+    }
+
+
 class Contender:
     """A contender is a compiled model that trains for a few steps when it is called."""
 
@@ -170,6 +218,10 @@ def compare(case, arguments):
     steps, compiled = arguments.steps, arguments.compiled
     names = [name for name in names if arguments.list is None or name in arguments.list]
     puts = {name: put_on(LISTS[name], arguments.scale) for name in names}
+    if arguments.kinds:
+        puts = kinds(is_vector=case.startswith("multiplier"))
+        puts = {n: p for n, p in puts.items() if arguments.kind is None or n in arguments.kind}
+        names = list(puts)
     puts = {"float": put_float, **puts}
     shapes = build(put_float)
     x = [numbers(batch * steps, *tensor.shape[1:]) for tensor in shapes.inputs]
@@ -193,6 +245,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=8, help="the steps of a model in a round")
     parser.add_argument("--compiled", action="store_true", help="compile(jit_compile=True)")
+    parser.add_argument("--kinds", action="store_true", help="estimators, scales, kinds of lists")
+    parser.add_argument("--kind", action="append", help="with --kinds, run only this one")
     parser.add_argument("--scale", help="a method of scales, such as learned")
     arguments = parser.parse_args()
     mode = ", jit_compile" if arguments.compiled else ""

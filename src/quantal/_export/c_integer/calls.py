@@ -279,9 +279,14 @@ class KernelWriter:
         calls = [f"    {call}" for part in parts for call in part.calls]
         start = f"for (int i = 0; i < {units}; i++) ({target.text})[i] = 0;"
         operations = sum((part.operations for part in parts), Operations()) * step.time
-        words = max(part.words for part in parts)
         loop = f"for (int t = 0; t < {step.time}; t++) {{"
-        return Written([start, loop, *calls, "}"], operations, words, 2 * units)
+        return Written(
+            [start, loop, *calls, "}"],
+            operations,
+            words=max(part.words for part in parts),
+            sums=2 * units,
+            unpacked=max(part.unpacked for part in parts),
+        )
 
     def _state(
         self, kernel: Kernel, step: SimpleRecurrent, sums: list[Location], target: Location

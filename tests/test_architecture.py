@@ -47,7 +47,7 @@ layers                  _compiled_loops _activation_fit _activation_scale activa
 _models                 walk attribute_data layer_state loose_weights exchange kept_class parts
 _models                 remake clone
 _models                 inputs
-_models.calibration     samples products flow calibrate
+_models.calibration     samples products watched_pass flow moments statistics calibrate
 _models                 compile_like weight_decay finalize plain_activation bake
 _models                 noise_evaluation rules
 _models                 activation_rules
@@ -89,7 +89,8 @@ _export                 arrays plain openvino litert litert_int8 registry runtim
 _export                 export
 runtime                 _layout _vector_code _chunks _table_kernel _block_kernels _kernels
 runtime                 _machine_code _threads _matrices
-runtime                 _functions _steps _stored _machine _layers _chain network loading
+runtime                 _functions _steps _window_steps _stored _machine _layer_config _layers
+runtime                 _chain network loading
 testing                 edge_cases _ledger _trace_jax _trace_tensorflow _trace_torch tracing
 testing                 _activations
 testing                 laws

@@ -8,7 +8,8 @@ from keras import layers, ops
 import quantal
 from conftest import numpy, on_one_backend
 from quantal._core.parameter import parameters_of
-from quantal._models.calibration.flow import Kernel, Models, flow_of, moments_of
+from quantal._models.calibration.flow import flow_of
+from quantal._models.calibration.moments import Kernel, Models, moments_of
 from quantal._models.calibration.samples import Samples
 
 

@@ -10,7 +10,7 @@ from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Scale, Values
 from quantal._models.files import contents_of
 from quantal._models.table_features import TableFeatures
-from quantal.runtime import _steps, load
+from quantal.runtime import _window_steps, load
 from quantal.runtime._functions import FUNCTIONS
 from quantal.runtime._layers import _READERS
 from quantal.runtime._machine import Machine
@@ -166,7 +166,7 @@ def test_a_scale_of_activations_of_another_shape_is_refused():
 @pytest.mark.parametrize("numbers", [1, 500, 3000])
 def test_parts_of_a_convolution_fit_together(values, numbers, random, monkeypatch):
     """One line of outputs, a few, and several images at a time."""
-    monkeypatch.setattr(_steps, "_PATCHES", numbers)
+    monkeypatch.setattr(_window_steps, "_PATCHES", numbers)
     layer = Discrete(layers.Conv2D(5, 3, strides=(2, 1), padding="same"), values)
     model = keras.Sequential([keras.Input(IMAGES), layer])
     assert_same(model, network_like(model), random.normal(size=(10, *IMAGES)).astype(np.float32))

@@ -8,7 +8,7 @@ from quantal._core.by_identity import ByIdentity
 from quantal._core.numbers.knapsack import Choice
 from quantal._models.activation_rules import calibrate_activations, with_activations
 from quantal._models.calibration.calibrate import calibrate as calibrate_model
-from quantal._models.calibration.flow import Models
+from quantal._models.calibration.moments import Models
 from quantal._models.calibration.samples import Samples
 from quantal._models.finalize import trainable
 from quantal._models.inputs import symbolic_inputs

@@ -18,16 +18,10 @@ from quantal._models.calibration.calibrate import (
     refuse_infinite,
     states_restored,
 )
-from quantal._models.calibration.flow import (
-    Flow,
-    Kernel,
-    Models,
-    Moments,
-    flow_of,
-    measure_again,
-    moments_of,
-)
+from quantal._models.calibration.flow import Flow, flow_of
+from quantal._models.calibration.moments import Kernel, Models, Moments, moments_of
 from quantal._models.calibration.samples import Samples
+from quantal._models.calibration.statistics import measure_again
 from quantal._models.clone import clone_replacing, copy_value
 from quantal._models.compile_like import compile_like
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from quantal.runtime._layers import Layer, LayerError, layer_of
+from quantal.runtime._layer_config import Layer, LayerError, layer_of
 
 _MODELS = ("Sequential", "Functional")
 _WRAPPER = "Discrete"

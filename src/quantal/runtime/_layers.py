@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +14,28 @@ from quantal._export.graph.geometry import window_of
 from quantal._export.graph.steps import Window
 from quantal._models.feature_plan import FeaturePlan
 from quantal.runtime._functions import FUNCTIONS, elu, relu, softmax
+from quantal.runtime._layer_config import (
+    Layer,
+    LayerError,
+    check_channels_last,
+    check_computable,
+    layer_of,
+)
 from quantal.runtime._machine import Machine
 from quantal.runtime._matrices import PackedRows
 from quantal.runtime._steps import (
     Affine,
-    Convolution,
-    Depthwise,
     Embedding,
     Function,
     Linear,
     Multiplier,
     Nearest,
-    Pooling,
     Reshape,
     Step,
 )
 from quantal.runtime._stored import Stored, StoredWeights
+from quantal.runtime._window_steps import Convolution, Depthwise, Pooling
 
-Config = Mapping[str, Any]
 Shape = tuple[int, ...]
 Floats = NDArray[np.float32]
 
@@ -40,26 +43,6 @@ _EPSILON = 1e-7
 """Keras's own small number, the least deviation of a Normalization."""
 _SCALE_OF_ACTIVATION = ("scale_start", "scale", "scale_batches")
 """The weights of a scale of activations: its start, what it was multiplied by since, a count."""
-_PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
-"""The policies of layers whose numbers float32 holds."""
-
-
-class LayerError(ValueError):
-    """A layer that is no step is refused with this error: it says why."""
-
-
-class Layer(NamedTuple):
-    """A layer as its config describes it.
-
-    Attributes:
-        kind: The name of its class.
-        name: Its name.
-        config: The arguments of its constructor.
-    """
-
-    kind: str
-    name: str
-    config: Config
 
 
 class LayerReader:
@@ -86,7 +69,7 @@ class LayerReader:
         reader = _READERS.get(layer.kind)
         if reader is None:
             raise LayerError("")
-        _check(layer.config)
+        check_computable(layer.config)
         reader(self, layer)
 
     def _take(self, layer: Layer, *names: str) -> list[Stored]:
@@ -140,7 +123,7 @@ class LayerReader:
         self._add(Pooling(window, layer.kind.startswith("Max"), after), after)
 
     def _pooling_of_all(self, layer: Layer) -> None:
-        _check_channels_last(layer)
+        check_channels_last(layer)
         window = window_of(self.shape, self.shape[-1], self.shape[:-1])
         ones = (1,) * (len(self.shape) - 1) if layer.config["keepdims"] else ()
         after = (*ones, self.shape[-1])
@@ -234,7 +217,7 @@ class LayerReader:
         self._add(Reshape(shape), shape)
 
     def _flatten(self, layer: Layer) -> None:
-        _check_channels_last(layer)
+        check_channels_last(layer)
         shape = (math.prod(self.shape),)
         self._add(Reshape(shape), shape)
 
@@ -300,7 +283,7 @@ class LayerReader:
 
     def _window(self, layer: Layer, outputs: int, size: str, groups: int = 1) -> Window:
         """Return the window of a convolution or pooling over one or two axes."""
-        _check_channels_last(layer)
+        check_channels_last(layer)
         config = layer.config
         lengths = (config[size], config["strides"], config.get("dilation_rate", [1]))
         numbers = [number for length in lengths for number in length]
@@ -335,39 +318,6 @@ class LayerReader:
     def _add(self, step: Step, shape: Shape) -> None:
         self.steps.append(step)
         self.shape = shape
-
-
-def layer_of(config: Config) -> Layer:
-    """Return the layer of a serialized object; of a subclass the name that it is registered by."""
-    inner = config.get("config")
-    inner = inner if isinstance(inner, Mapping) else {}
-    kind, registered = str(config.get("class_name")), config.get("registered_name")
-    if registered not in (None, kind) and not str(registered).startswith("quantal>"):
-        kind = str(registered)
-    elif not str(config.get("module")).startswith(("keras", "quantal.")):
-        kind = f"{config.get('module')}.{kind}"
-    return Layer(kind, str(inner.get("name")), inner)
-
-
-def _check(config: Config) -> None:
-    """Refuse layers that compute in another precision, or with other weights than their own."""
-    policy = config.get("dtype")
-    name = policy
-    if isinstance(policy, Mapping):
-        name = (policy.get("config") or {}).get("name")
-        if policy.get("class_name") != "DTypePolicy":
-            raise LayerError(f"of the policy {policy.get('class_name')}")
-    if name not in (None, *_PRECISIONS):
-        raise LayerError(f"that computes in {name}")
-    if config.get("lora_rank"):
-        raise LayerError("with LoRA")
-    if config.get("quantization_config") is not None:
-        raise LayerError("with Keras's quantization")
-
-
-def _check_channels_last(layer: Layer) -> None:
-    if layer.config.get("data_format", "channels_last") != "channels_last":
-        raise LayerError("with the channels first")
 
 
 def _mismatch(weight: Stored, shape: Sequence[int]) -> LayerError:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from quantal._models.config_limits import check_config
 from quantal._storage import container
 from quantal.runtime._chain import chain_of
-from quantal.runtime._layers import LayerError, LayerReader
+from quantal.runtime._layer_config import LayerError
+from quantal.runtime._layers import LayerReader
 from quantal.runtime._machine import Machine
 from quantal.runtime._stored import StoredWeights
 from quantal.runtime._threads import available_cores

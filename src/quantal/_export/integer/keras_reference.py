@@ -13,7 +13,7 @@ from quantal._core.keras_internals.layers import flatten_layers
 from quantal._core.tensors.distributed import whole_array
 from quantal._core.types import Tensor
 from quantal._export.integer.comparison import Computed
-from quantal._models.calibration.flow import called_instead
+from quantal._models.calibration.watched_pass import called_instead
 from quantal.layers.activation import DiscreteActivation
 
 _TOGETHER = 256

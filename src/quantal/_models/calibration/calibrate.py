@@ -31,17 +31,11 @@ from quantal._core.numbers.calibration import (
 from quantal._core.numbers.scale_blocks import spread
 from quantal._core.parameter import Parameter
 from quantal._core.tensors.distributed import whole_array
-from quantal._models.calibration.flow import (
-    Flow,
-    Kernel,
-    Models,
-    Moments,
-    flow_of,
-    measure_again,
-    moments_of,
-)
+from quantal._models.calibration.flow import Flow, flow_of
+from quantal._models.calibration.moments import Kernel, Models, Moments, moments_of
 from quantal._models.calibration.products import Layout
 from quantal._models.calibration.samples import Samples
+from quantal._models.calibration.statistics import measure_again
 from quantal.layers._channels import owner_of
 
 _WITH_BIAS: tuple[Any, ...] = (

@@ -43,15 +43,15 @@ WARNINGS = [
 ]  # fmt: skip
 
 
-def computed(source, x, name="net"):
+def computed(source, x, name="net", *options):
     """What the program makes of each sample, in one row each."""
     main = source.with_name("main.c")
     header = source.with_suffix(".h").name
     main.write_text(MAIN.format(header=header, name=name, NAME=name.upper()))
     program = source.with_name("program")
     checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = ["gcc", "-O1", *WARNINGS, *checks, str(source), str(main), "-o", str(program), "-lm"]
-    subprocess.run(command, check=True, timeout=60)
+    files = [str(source), str(main), "-o", str(program), "-lm"]
+    subprocess.run(["gcc", "-O1", *WARNINGS, *checks, *options, *files], check=True, timeout=60)
     samples = np.ascontiguousarray(x, np.float32).tobytes()
     run = subprocess.run([program], input=samples, capture_output=True, check=True, timeout=60)
     return np.frombuffer(run.stdout, np.float32).reshape(len(x), -1)
@@ -137,6 +137,21 @@ def test_lists(values, scale, bits, tmp_path, random):
     (codes,) = re.findall(r"codes_1\[(\d+)\]", text)[:1]
     assert int(codes) - -(-bits * 23 * 41 // 8) == (0 if 8 % bits == 0 else -(-(bits - 1) // 8))
     assert "values" not in text or bits > 1 or values == [0.3, 2]
+
+
+@needs_gcc
+@on_one_backend
+def test_signs_without_products_are_the_same_to_the_bit(tmp_path, random):
+    def on_list(layer):
+        return Discrete(layer, "ternary", scale=PER_OUTPUT)
+
+    body = on_list(layers.Conv2D(5, 3, padding="same")), layers.Flatten(), on_list(layers.Dense(4))
+    model = randomize(chain_model((9, 30, 2), *body), random)
+    source = quantal.export(model, tmp_path / "net.c").paths[0]
+    x = random.normal(size=(2, 9, 30, 2))
+    expected = computed(source, x)
+    assert np.ptp(expected) > 0
+    assert np.array_equal(computed(source, x, "net", "-DNET_WITHOUT_PRODUCTS"), expected)
 
 
 @needs_gcc

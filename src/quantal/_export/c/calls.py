@@ -11,7 +11,13 @@ from quantal._export.c.definitions import Definitions
 from quantal._export.c.functions import expression
 from quantal._export.c.recurrent import recurrent
 from quantal._export.c.text import literal
-from quantal._export.c.weights import CWeights, weights_of
+from quantal._export.c.weights import (
+    CWeights,
+    is_dense,
+    parts_of_product,
+    rows_at_once,
+    weights_of,
+)
 from quantal._export.graph.geometry import window_of
 from quantal._export.graph.steps import (
     Concatenate,
@@ -53,15 +59,15 @@ def calls_of(
         with define.repeated(step.time):
             function = recurrent(define, step, functools.partial(_product_between, define))
         return [f"{function}({sources[0]}, {result}, {scratch});"]
-    function, *others = _function_of(define, step)
+    function, *others = _function_of(define, step, scratch)
     return [f"{function}({', '.join([*others, *sources, result])});"]
 
 
-def _function_of(define: Definitions, step: Step) -> list[str]:
+def _function_of(define: Definitions, step: Step, scratch: str) -> list[str]:
     """Return the function of a step and its arguments, without the arrays."""
     match step:
         case Product():
-            return _product(define, step)
+            return _product(define, step, scratch)
         case Pool():
             name = "largest" if step.largest else "mean"
             return [define.function(name, name), define.window(step.window)]
@@ -94,9 +100,9 @@ def _function_of(define: Definitions, step: Step) -> list[str]:
     raise TypeError(f"The step is of the class {type(step).__name__}, which has no C.")
 
 
-def _product(define: Definitions, step: Product) -> list[str]:
+def _product(define: Definitions, step: Product, scratch: str) -> list[str]:
     window, is_spread = step.window, (step.window.spread_y, step.window.spread_x) != (1, 1)
-    weights = weights_of(define, step)
+    weights = weights_of(define, step, unpacks=True)
     arguments = dict(weights.arguments)
     if is_spread:
         arguments["int spread_y"] = str(window.spread_y)
@@ -106,17 +112,21 @@ def _product(define: Definitions, step: Product) -> list[str]:
         bias = " + bias[o]"
         arguments["const float *bias"] = define.floats("bias", step.bias)
     define.count(_operations_of_product(step, weights))
+    is_single = is_dense(step)
+    if weights.unpack and not is_single:
+        arguments["float *kernel"] = scratch
     row, column = _SPREAD if is_spread else _DENSE
     function = define.function(
-        f"product_{weights.name}",
-        "product",
+        f"product_dense_{weights.name}" if is_single else f"product_{weights.name}",
+        "dense" if is_single else "product",
         parameters="".join(f", {parameter}" for parameter in arguments),
         row=row,
         column=column,
-        step=weights.step,
         result=f"sum{weights.factor}{bias}",
+        **parts_of_product(weights, step),
     )
-    return [function, define.window(window), *arguments.values()]
+    first = [define.window(window), *([] if is_single else [str(rows_at_once(step))])]
+    return [function, *first, *arguments.values()]
 
 
 def _operations_of_product(step: Product, weights: CWeights) -> Operations:
@@ -128,8 +138,8 @@ def _operations_of_product(step: Product, weights: CWeights) -> Operations:
 
 
 def _product_between(define: Definitions, step: Product, source: str, result: str) -> str:
-    """Return the call that computes a product from one array into another."""
-    function, *arguments = _product(define, step)
+    """Return the call that computes a product of one position from one array into another."""
+    function, *arguments = _product(define, step, "")
     return f"{function}({', '.join([*arguments, source, result])});"
 
 

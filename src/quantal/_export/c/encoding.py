@@ -23,6 +23,7 @@ class Encoding(NamedTuple):
         lists: The numbers of the codes, shape (1 or outputs, K), where they are looked up.
         scale: The factors of the sums, shape (1 or outputs, 1), or None.
         step: C that adds the product of `number` and weight `i` to `sum`.
+        weight: The C expression of the number that the code `@code@` stands for; empty for floats.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Encoding(NamedTuple):
     lists: Floats | None
     scale: Floats | None
     step: str
+    weight: str = ""
 
     @property
     def bytes(self) -> int:
@@ -96,11 +98,24 @@ def _coded(weights: Listed, scale: Floats) -> Encoding:
         # A table, since processors mispredict branches that depend on codes.
         step = f"const float signed_number[] = {{{', '.join(_SIGNED[u] for u in unit)}}};"
         step += "\n                    sum += signed_number[@code@];"
-        return Encoding(SIGNS, bits, codes, None, _shared(scale * largest), step)
+        weight = _sign_of_code(unit)
+        return Encoding(SIGNS, bits, codes, None, _shared(scale * largest), step, weight)
     if len(lists) > 1 or (scale == scale[0]).all():
         scale, lists = np.ones((1, 1)), lists * (scale if len(lists) > 1 else scale[:1])
     step = "sum += values[(uint32_t)(o * list_step) + @code@] * number;"
-    return Encoding("listed", bits, codes, lists, _shared(scale), step)
+    return Encoding("listed", bits, codes, lists, _shared(scale), step, "values[@code@]")
+
+
+def _sign_of_code(unit: tuple[float, ...]) -> str:
+    """Return the C expression of a code's number: signs, and 0, in ascending order.
+
+    >>> _sign_of_code((-1.0, 0.0, 1.0)), _sign_of_code((-1.0, 1.0))
+    ('(float)((int32_t)(@code@) - 1)', '(float)(2 * (int32_t)(@code@) - 1)')
+    """
+    first = int(unit[0])
+    factor = "2 * " if unit == (-1.0, 1.0) else ""
+    start = f" {'-' if first < 0 else '+'} {abs(first)}" if first else ""
+    return f"(float)({factor}(int32_t)(@code@){start})"
 
 
 def _ascending(weights: Listed) -> tuple[NDArray[Any], Floats]:

@@ -8,6 +8,7 @@ Lite (Pisarchyk and Lee, "Efficient memory management for deep neural net infere
 from typing import NamedTuple
 
 from quantal._export.c.recurrent import scratch_of
+from quantal._export.c.weights import unpacked_of
 from quantal._export.graph.steps import (
     Elementwise,
     Function,
@@ -72,10 +73,9 @@ def plan(graph: Graph) -> Memory:
         else:
             arrays[root] = name
     spans = _spans_of_values(graph, roots, last_reader, arrays)
-    nodes = [index for index, node in enumerate(graph.nodes) if _scratch(node)]
-    all_spans = [
-        *spans.values(), *(Span(_scratch(graph.nodes[index]), index, index) for index in nodes)
-    ]  # fmt: skip
+    lengths = {index: _scratch(node) for index, node in enumerate(graph.nodes)}
+    nodes = [index for index, length in lengths.items() if length]
+    all_spans = [*spans.values(), *(Span(lengths[index], index, index) for index in nodes)]
     offsets = offsets_of(all_spans)
     names = [f"memory + {offset}" if offset else "memory" for offset in offsets]
     arrays.update(zip(spans, names, strict=False))
@@ -104,6 +104,8 @@ def _spans_of_values(
 
 def _scratch(node: Node) -> int:
     """Return how many floats a node needs while it runs, besides its result."""
+    if isinstance(node.step, Product):
+        return unpacked_of(node.step)
     return scratch_of(node.step) if isinstance(node.step, Recurrent) else 0
 
 

@@ -41,11 +41,16 @@ def write_c(model: keras.Model, path: pathlib.Path) -> Written:
 
     | weights | stored | computed |
     |---|---|---|
-    | on `[-v, v]`, `[-v, 0, v]`, `[0, v]` | codes | by adding and subtracting; once times `v` |
-    | on other lists | codes, and the list as floats | by looking the value up |
+    | on `[-v, v]`, `[-v, 0, v]`, `[0, v]` | codes | with ±1 and 0; once times `v` |
+    | on other lists | codes, and the list as floats | with the value that is looked up |
     | on lists or scales that change within an output | floats | by multiplying |
     | where codes and list would not be smaller | floats | by multiplying |
     | not on a list | floats | by multiplying |
+
+    Codes of one output at a time are unpacked into floats, which serve all positions of a
+    convolution, or 32 positions and more; they lie in the memory between layers (those of a layer
+    with a single position on the stack, 32 at a time). Without a floating-point unit, or where
+    `NET_WITHOUT_PRODUCTS` is defined, ±1 and 0 are not multiplied with, but added and subtracted.
 
     A code takes `ceil(log2 K)` bits for the `K` values that occur, so that it is decoded
     without division. A scale for each output, and batch normalization behind a layer
@@ -157,7 +162,7 @@ class _Program:
             f"static float memory[{size}];" if size else "",
             f"{self._signature(name)}\n{{\n{calls}}}\n",
         ]
-        return "\n\n".join(part for part in parts if part)
+        return filled("\n\n".join(part for part in parts if part), NAME=name.upper())
 
     def _signature(self, name: str) -> str:
         """Return the function that computes a sample, as C declares it."""

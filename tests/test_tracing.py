@@ -429,6 +429,20 @@ def test_activations_within_loops_are_read():
 
 
 @on_one_backend
+@pytest.mark.parametrize("axis", [None, -1])
+def test_an_activation_in_each_time_step_is_read(axis):
+    for kind in (DiscreteActivation, Shifting):
+        activation = kind("signed:4", scale="learned", axis=axis, name="act")
+        model = keras.Sequential([keras.Input((2, 3)), layers.TimeDistributed(activation)])
+        activation.set_scale(0.3 if axis is None else [0.3, 0.7, 1.1])
+        if kind is DiscreteActivation:
+            assert_listed(model)
+        else:
+            with pytest.raises(AssertionError, match="outputs of the activation 'act'"):
+                assert_listed(model)
+
+
+@on_one_backend
 def test_an_activation_that_is_not_called_fails():
     class Forgetful(layers.Layer):
         def __init__(self):
@@ -498,14 +512,37 @@ def test_a_layer_that_pads_with_zeros_is_reported_before_a_convolution():
         assert_listed(signs(padding, same(padding="valid")))
 
 
-def padded_with_ones():
+def surrounded(put):
+    """A model of a 'valid' convolution over signs that a function puts something around."""
     inputs = keras.Input((6, 6, 2))
-    x = DiscreteActivation("binary")(inputs)
-    x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1)
+    x = put(DiscreteActivation("binary", name="act")(inputs))
     return keras.Model(inputs, same(padding="valid")(x))
 
 
+AROUND = [[0, 0], [1, 1], [1, 1], [0, 0]]
+SURROUNDED = {
+    "zeros": (lambda x: ops.pad(x, AROUND), "puts zeros around it before 'conv'"),
+    "by reshape": (lambda x: ops.pad(ops.reshape(x, (-1, 4, 9, 2)), AROUND), "puts zeros"),
+    "halves": (
+        lambda x: ops.pad(x, AROUND, constant_values=0.5),
+        "puts 0.5, which it does not give, around it",
+    ),
+    "joined": (lambda x: ops.concatenate([x, ops.zeros_like(x)], axis=1), "puts zeros around"),
+    "layer": (lambda x: layers.Concatenate(axis=1)([0 * x, x]), "'concatenate.*' puts zeros"),
+}
+
+
+@on_one_backend
+@pytest.mark.parametrize(("put", "words"), SURROUNDED.values(), ids=SURROUNDED)
+def test_operations_that_put_other_numbers_around_are_reported(put, words):
+    with pytest.warns(UserWarning, match=f"'act' has a list without 0, .*{words}"):
+        assert_listed(surrounded(put))
+
+
 UNPADDED = {
+    "reflected": lambda: surrounded(lambda x: ops.pad(x, AROUND, "reflect")),
+    "joined": lambda: surrounded(lambda x: ops.concatenate([x, ops.flip(x, 1), x], axis=1)),
+    "joined twice": lambda: surrounded(lambda x: ops.concatenate([x, x], axis=1)),
     "a list with 0": lambda: signs(same(), values="ternary"),
     "valid": lambda: signs(same(padding="valid")),
     "of size 1": lambda: signs(same(1, strides=2)),
@@ -515,7 +552,7 @@ UNPADDED = {
     "means": lambda: signs(layers.UpSampling2D(interpolation="bilinear"), same()),
     "no zeros": lambda: signs(layers.ZeroPadding2D(0), same(padding="valid")),
     "zeros before no convolution": lambda: signs(layers.ZeroPadding2D(), layers.Flatten()),
-    "a listed value": padded_with_ones,
+    "a listed value": lambda: surrounded(lambda x: ops.pad(x, AROUND, constant_values=1)),
 }
 
 

@@ -125,9 +125,10 @@ def _lines_of_activations(
         groups.setdefault(key, []).append(each)
     for group in groups.values():
         first, scales = group[0], [number for each in group for number in each.scale_values]
-        name = first.path if "activation" in first.path else f"{first.path} (activation)"
         yield {
-            "weight": name if len(group) == 1 else f"{len(group)} x activation",
+            "weight": first.path if len(group) == 1 else f"{len(group)} x activation",
+            # Not behind the name, of which a narrow table shows the end.
+            "shape": "activation" if len(group) == 1 else None,
             "values": first.list_name + (f" x {scales[0]:.3g}" if len(scales) == 1 else ""),
             "scales": len(scales) or None,
             "bits": str(first.bits),

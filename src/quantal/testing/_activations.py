@@ -10,6 +10,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from quantal._core.by_identity import ByIdentity
+from quantal._core.keras_internals.graph import operation_name
 from quantal._core.keras_internals.interception import calls_replaced
 from quantal._core.numbers.scaled_steps import scaled_levels
 from quantal._core.tensors.backend import has_numbers, loops_unrolled, without_gradients
@@ -39,6 +40,9 @@ _SELECTIONS = (
 )  # fmt: skip
 """Layers whose outputs are some of their inputs, in another order. In inference Dropout and its
 like return the very tensor that they get."""
+
+_SAME_NUMBERS = ("reshape", "transpose", "squeeze", "expanddims")
+"""Operations of a graph whose outputs are their inputs in another shape."""
 
 
 def problems_of_activations(model: keras.Layer, inputs: Any) -> tuple[list[str], list[str]]:
@@ -88,7 +92,8 @@ class _Follower:
 
     Attributes:
         problems: A text for each activation's call with outputs off its list.
-        zeros: A text for each convolution that meets a list without 0 with zeros around it.
+        zeros: A text for each convolution that meets a list without 0 with zeros, or other
+            numbers that are not listed, around it.
         read: The activations whose outputs had numbers.
         has_symbols: Whether an activation had outputs without numbers, as in a compiled loop.
     """
@@ -99,9 +104,9 @@ class _Follower:
         self.read: ByIdentity[None] = ByIdentity()
         self.has_symbols = False
         self._met: ByIdentity[None] = ByIdentity()
-        # Tensors of lists without 0, and such tensors with zeros around them.
+        # Tensors of lists without 0, and what puts other numbers around such a tensor.
         self._nonzero: ByIdentity[DiscreteActivation] = ByIdentity()
-        self._padded: ByIdentity[tuple[DiscreteActivation, keras.Layer]] = ByIdentity()
+        self._padded: ByIdentity[tuple[DiscreteActivation, str]] = ByIdentity()
 
     def call(
         self,
@@ -122,18 +127,34 @@ class _Follower:
         outputs = call(*arguments, **options)
         if isinstance(layer, DiscreteActivation):
             self._read(layer, outputs)
+        elif isinstance(layer, layers.TimeDistributed):
+            if isinstance(layer.layer, DiscreteActivation):  # Its call is called, but not itself.
+                self._read(layer.layer, outputs, has_steps=True)
         elif inputs in self._nonzero:
             self._pass_on(layer, self._nonzero[inputs], outputs)
+            if operation_name(layer) == "pad":
+                number = arguments[1:] or [options.get("constant_values")]
+                self._pad(layer, self._nonzero[inputs], number[0], outputs)
+        elif isinstance(inputs, (list, tuple)) and _joins(layer):
+            self._join(layer.name, inputs, outputs)
         return outputs
 
-    def _read(self, layer: DiscreteActivation, outputs: Tensor) -> None:
-        """Check the outputs of an activation."""
+    def _read(self, layer: DiscreteActivation, outputs: Tensor, has_steps: bool = False) -> None:
+        """Check the outputs of an activation.
+
+        Args:
+            layer: The activation.
+            outputs: What it gave.
+            has_steps: Whether they are those of many steps, along axis 1.
+        """
         if not has_numbers(outputs):
             self.has_symbols = True
             return
         self.read[layer] = None
         dtype = keras.backend.standardize_dtype(outputs.dtype)
-        levels = scaled_levels(layer.values, layer.scale_value(), len(outputs.shape))
+        levels = scaled_levels(layer.values, layer.scale_value(), len(outputs.shape) - has_steps)
+        if has_steps:
+            levels = np.expand_dims(levels, 2)
         if np.all(levels):
             self._nonzero[outputs] = layer
         rounded = whole_array(ops.cast(ops.convert_to_tensor(levels), dtype))
@@ -148,16 +169,49 @@ class _Follower:
     def _pass_on(self, layer: keras.Layer, activation: DiscreteActivation, outputs: Tensor) -> None:
         """Follow a tensor of a list without 0 through a layer."""
         is_mean = getattr(layer, "interpolation", "nearest") != "nearest"
-        if isinstance(layer, _SELECTIONS) and not is_mean:
+        is_selection = isinstance(layer, _SELECTIONS) and not is_mean
+        if is_selection or operation_name(layer) in _SAME_NUMBERS:
             self._nonzero[outputs] = activation
         elif isinstance(layer, _ZERO_PADDINGS) and np.any(layer.padding):
-            self._padded[outputs] = activation, layer
+            self._padded[outputs] = activation, f"{layer.name!r} puts zeros"
+
+    def _pad(
+        self, operation: Any, activation: DiscreteActivation, number: Any, outputs: Tensor
+    ) -> None:
+        """Follow a tensor of a list without 0 through `keras.ops.pad`.
+
+        Args:
+            operation: The operation.
+            activation: The activation that gave its input.
+            number: The number that it pads with; None for 0.
+            outputs: Its output.
+        """
+        number = np.float32(0 if number is None else number)
+        levels = scaled_levels(activation.values, activation.scale_value(), len(outputs.shape))
+        if operation.mode != "constant" or np.all(np.any(levels == number, axis=0)):
+            self._nonzero[outputs] = activation
+        elif np.any(operation.pad_width):
+            what = "zeros" if number == 0 else f"{number:g}, which it does not give,"
+            self._padded[outputs] = activation, f"{operation.name!r} puts {what}"
+
+    def _join(self, name: str, inputs: Sequence[Any], outputs: Tensor) -> None:
+        """Follow tensors of lists without 0 through a concatenation, with zeros or without."""
+        listed = [self._nonzero[tensor] for tensor in inputs if tensor in self._nonzero]
+        others = [tensor for tensor in inputs if tensor not in self._nonzero]
+        if not listed:
+            return
+        if not others:
+            self._nonzero[outputs] = listed[0]
+        elif any(
+            has_numbers(o) and not np.any(whole_array(ops.cast(o, "float32"))) for o in others
+        ):
+            self._padded[outputs] = listed[0], f"{name!r} puts zeros"
 
     def _meet(self, convolution: keras.Layer, name: str, inputs: Tensor) -> None:
         """Check what a convolution takes."""
         if inputs in self._padded:
             activation, padding = self._padded[inputs]
-            self._report_zeros(activation, f"{padding.name!r} puts zeros around it before {name!r}")
+            self._report_zeros(activation, f"{padding} around it before {name!r}")
         elif inputs in self._nonzero and _pads(convolution, tuple(inputs.shape)):
             padding = convolution.padding
             self._report_zeros(
@@ -171,6 +225,11 @@ class _Follower:
             "constant_values=...) with a value that the activation gives, and let the "
             "convolution have padding='valid'"
         )
+
+
+def _joins(layer: Any) -> bool:
+    """Return whether a layer, or an operation of a graph, concatenates its inputs."""
+    return isinstance(layer, layers.Concatenate) or operation_name(layer) == "concatenate"
 
 
 def _numbers_off(levels: NDArray[Any], outputs: NDArray[Any]) -> NDArray[np.float64]:

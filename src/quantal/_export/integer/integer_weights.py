@@ -62,7 +62,8 @@ def integer_weights(product: Product | Lookup) -> IntegerWeights:
         raise ValueError(
             "has weights on no list, or on one with several scales within an output. "
             "Expected weights on a list, with one scale for each output at most. Put them on one "
-            "with quantal.discretize or quantal.Discrete"
+            "with quantal.Discrete, or with quantal.discretize and {'kernel': values}: a list "
+            "without an expression leaves kernels of small fan-in free"
         )
     rows, index = np.unique(weights.lists, axis=0, return_inverse=True)
     grids = [multiples_of(row) for row in rows]

@@ -77,7 +77,8 @@ _export.hls4ml          nodes weights activation layers
 _export.qonnx           quantizers emitter products nodes write
 _export.integer         multiples steps functions layer_steps meaning rounding staircase
 _export.integer         normalizing program integer_weights combining refusal
-_export.integer         grids sums convert comparison keras_reference model to_integer
+_export.integer         grids sums nodes convert_activations convert_sums convert_combined
+_export.integer         convert_numbers convert comparison keras_reference model to_integer
 _export.c               text encoding unpacking definitions weights functions recurrent memory
 _export.c               counting calls vectors program
 _export.c_integer       definitions kernels memory encoding rounding products layers calls program

@@ -115,3 +115,14 @@ def _is_uniform(affine: Affine) -> bool:
     return bool(
         (affine.factor == affine.factor[0]).all() and (affine.offset == affine.offset[0]).all()
     )
+
+
+def total_of(factors: Integers, bounds: list[Range]) -> Range:
+    """Return the smallest and the largest weighted sum, also before all are added."""
+    ends = [_ends(factor, each) for factor, each in zip(factors, bounds, strict=True)]
+    return Range(sum(min(e.low, 0) for e in ends), sum(max(e.high, 0) for e in ends))
+
+
+def _ends(factor: Integers, bounds: Range) -> Range:
+    products = np.stack([factor * bounds.low, factor * bounds.high])
+    return Range(int(products.min()), int(products.max()))

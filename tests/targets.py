@@ -248,9 +248,17 @@ def reason(text, folder):
     sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
     # What came is all parameters: which is no reason.
     first = next((s for s in sentences if "has the parameters" not in s), sentences[0])
-    return re.sub(
-        r"^[Tt]he layer '\S+' is of the class ", "it takes no ", first.strip().rstrip(".")
-    )
+    return without_names(first.strip().rstrip("."))
+
+
+def without_names(text):
+    """Return a reason without the names of layers and weights, so that equal reasons are one."""
+    text = re.sub(r"^[Tt]he layer '\S+' is of the class ", "it takes no ", text)
+    text = re.sub(r"^it takes no [\w>-]+(?=$|,| with \d)", "it takes no layer of this class", text)
+    text = re.sub(r"\b([Tt]he layer) '\S+'", r"\1", text)
+    text = re.sub(r"the weights \[[^\]]*\]", "the weights", text)
+    text = re.sub(r" for its recurrent layers '.*\)(?=:)", " for its recurrent layers", text)
+    return re.sub(r", for '\S+' of the model '\S+'", "", text)
 
 
 # The page.

@@ -10,7 +10,8 @@ import pytest
 
 import quantal
 from conftest import numpy
-from quantal._core.tensors import backend, fused
+from quantal._core.effective_latent import EffectiveLatent
+from quantal._core.tensors import backend, fused, scalars
 
 in_tensorflow = pytest.mark.skipif(
     backend.name() != "tensorflow", reason="the other backends have compilers or run eagerly"
@@ -46,6 +47,55 @@ def test_a_fused_weight_trains_as_any_other(monkeypatch, eager):
     copied = copy.deepcopy(parameter)
     np.testing.assert_array_equal(numpy(copied.compute(True)), numpy(parameter.compute(True)))
     assert isinstance(pickle.loads(pickle.dumps(fused.FusedFunction())), fused.FusedFunction)
+
+
+def settled():
+    """A multiplier after three steps, whose latents move in steps of their own."""
+    keras.utils.set_random_seed(0)
+    layer = quantal.LearnableMultiplier([1, -1, 0.5], scale="learned")
+    model = keras.Sequential([keras.Input((5,)), layer])
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    x, y = np.random.default_rng(0).normal(size=(2, 6, 5)).astype("float32")
+    model.fit(x, y, batch_size=2, verbose=0)
+    return layer
+
+
+@in_tensorflow
+def test_a_fused_weight_whose_latents_settle_trains_as_any_other(monkeypatch):
+    expected, calls, followed = settled(), [], EffectiveLatent.followed
+    monkeypatch.setattr(fused, "FEWEST_ELEMENTS", 1)
+    monkeypatch.setattr(
+        EffectiveLatent, "followed", lambda self: (calls.append(self), followed(self))[1]
+    )
+    layer = settled()
+    for variable, other in zip(layer.variables, expected.variables, strict=True):
+        np.testing.assert_allclose(numpy(variable), numpy(other), rtol=1e-5, atol=1e-7)
+    # Gradients follow no moves anew.
+    assert len(calls) == 1
+
+
+@in_tensorflow
+def test_a_fused_weight_has_gradients_to_what_is_trainable_now(monkeypatch):
+    import tensorflow
+
+    monkeypatch.setattr(fused, "FEWEST_ELEMENTS", 1)
+    layer = quantal.Discrete(keras.layers.Dense(3), [1, -1, 0.5], scale="learned")
+    layer.build((None, 4))
+    (parameter,) = layer.discrete_parameters
+    scale = parameter.scale_state.relative
+    for is_trained in (False, True):
+        scale.trainable = is_trained
+        with tensorflow.GradientTape() as tape:
+            total = tensorflow.reduce_sum(parameter.compute(True) ** 2)
+        latent, learned = tape.gradient(total, [parameter.latent.value, scale.value])
+        assert latent is not None
+        assert (learned is not None) == is_trained
+
+
+@pytest.mark.parametrize("size", [8, 2**16 + 3])
+def test_long_sums_have_all_numbers(size):
+    ones = keras.ops.ones((size,))
+    assert float(scalars.total(ones, ones)) == size
 
 
 @in_tensorflow

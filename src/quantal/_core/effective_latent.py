@@ -42,13 +42,18 @@ class Followed(NamedTuple):
     state: Tensor | list[Scalar]
 
     def parts(self) -> list[Tensor]:
-        """Return all tensors in one list."""
-        return [self.latent, self.optimized, tensor_of(self.state), *self.traces]
+        """Return what was computed, in one list."""
+        return [self.latent, tensor_of(self.state), *self.traces]
 
     @classmethod
-    def of(cls, parts: Sequence[Tensor]) -> "Followed":
-        """Return what `parts` took apart."""
-        latent, optimized, state, *traces = parts
+    def of(cls, parts: Sequence[Tensor], optimized: Tensor) -> "Followed":
+        """Return what `parts` took apart.
+
+        Args:
+            parts: What `parts` returned.
+            optimized: What the optimizer's variable is now.
+        """
+        latent, state, *traces = parts
         return cls(latent, optimized, traces, state)
 
 

@@ -45,7 +45,8 @@ class WeightComputation:
     ) -> None:
         self._coordinates, self._estimator = coordinates, estimator
         self._state, self._seed, self._sources = state, seed, sources
-        self._kept, self._fused = KeptTensor(), FusedFunction()
+        self._kept = KeptTensor()
+        self._moves, self._fused = FusedFunction(), FusedFunction()
         values = coordinates.first_values
         self._noise = None if values.noise is None else LevelNoise(values)
 
@@ -145,14 +146,24 @@ class WeightComputation:
             followed = self._coordinates.followed()
             return self.compute(True, followed), followed
 
-        def computed() -> tuple[Tensor, ...]:
-            followed = self._coordinates.followed()
-            weight = self.compute(True, followed)
-            return (weight,) if followed is None else (weight, *followed.parts())
+        def moved() -> list[Tensor]:
+            return self._coordinates.followed().parts()  # type: ignore[union-attr]
+
+        def computed(*parts: Tensor) -> tuple[Tensor]:
+            return (self.compute(True, self._followed_of(parts)),)
 
         with without_autocast():
-            weight, *parts = self._fused(self._sources, computed)
-        return weight, Followed.of(parts) if parts else None
+            has_steps = self._coordinates.effective is not None
+            # By itself, or the gradient would compute the moves anew.
+            parts = self._moves.without_gradient(self._sources, moved) if has_steps else []
+            (weight,) = self._fused(self._sources, computed, parts)
+            return weight, self._followed_of(parts)
+
+    def _followed_of(self, parts: Sequence[Tensor]) -> Followed | None:
+        if not parts:
+            return None
+        optimized = ops.cast(ops.convert_to_tensor(self._coordinates.latent), "float32")
+        return Followed.of(parts, ops.stop_gradient(optimized))
 
     def _drawn_noise(self, noise: LevelNoise, followed: Followed | None) -> Tensor:
         """Return the noise of the values that the elements have now, times the scale."""

@@ -17,7 +17,7 @@ from keras import ops
 
 from quantal._core.types import Tensor
 
-Compute = Callable[[], tuple[Tensor, ...]]
+Compute = Callable[..., tuple[Tensor, ...]]
 
 FEWEST_ELEMENTS = 2**16
 """From so many elements on the passes cost more than compiling does in the first steps."""
@@ -30,24 +30,49 @@ class FusedFunction:
     """
 
     def __init__(self) -> None:
-        self._function: Callable[..., Any] | None = None
+        self._functions: dict[tuple[bool, ...], Callable[..., Any]] = {}
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()
 
-    def __call__(self, variables: Sequence[keras.Variable], compute: Compute) -> Any:
+    def __call__(
+        self, variables: Sequence[keras.Variable], compute: Compute, given: Sequence[Tensor] = ()
+    ) -> Any:
         """Return what `compute` returns, with the gradient of the first tensor.
 
         Args:
             variables: All variables that the result depends on; the first one is large.
             compute: A function that reads them, the same in every call, without random numbers
                 and without assignments. It returns a tuple of tensors.
+            given: Tensors that `compute` takes as arguments, computed from the variables. The
+                first one has the gradient of the first variable, the others have none.
         """
-        if math.prod(variables[0].shape) < FEWEST_ELEMENTS or not _is_needed():
+        if not _is_large(variables) or not _is_needed():
+            return compute(*given)
+        # Gradients that nobody asks for would be tensors of zeros.
+        are_trained = tuple(variable.trainable for variable in variables)
+        if are_trained not in self._functions:
+            asked = [index for index, is_trained in enumerate(are_trained) if is_trained]
+            function = _fused_in_tensorflow(list(variables), compute, asked, bool(given))
+            self._functions[are_trained] = function
+        return self._functions[are_trained](*map(ops.convert_to_tensor, variables), *given)
+
+    def without_gradient(self, variables: Sequence[keras.Variable], compute: Compute) -> Any:
+        """Return what `compute` returns, which needs no gradient of this function's.
+
+        Args:
+            variables: As in a call.
+            compute: As in a call. Where nothing is fused, its tensors keep their gradients.
+        """
+        if not _is_large(variables) or not _is_needed():
             return compute()
-        if self._function is None:
-            self._function = _fused_in_tensorflow(list(variables), compute)
-        return self._function(*map(ops.convert_to_tensor, variables))
+        if () not in self._functions:
+            self._functions[()] = _compiled_in_tensorflow(list(variables), compute)
+        return self._functions[()](*map(ops.convert_to_tensor, variables))
+
+
+def _is_large(variables: Sequence[keras.Variable]) -> bool:
+    return math.prod(variables[0].shape) >= FEWEST_ELEMENTS
 
 
 def _is_needed() -> bool:
@@ -67,20 +92,50 @@ def _has_xla() -> bool:
     return True
 
 
-def _fused_in_tensorflow(variables: list[keras.Variable], compute: Compute) -> Callable[..., Any]:
+def _of_tensors(variables: list[keras.Variable], compute: Compute) -> Compute:
+    """Return the function of the variables' tensors, and of others, that computes the same."""
+
+    def computed(*tensors: Tensor) -> tuple[Tensor, ...]:
+        values, given = tensors[: len(variables)], tensors[len(variables) :]
+        with keras.StatelessScope(list(zip(variables, values, strict=True))):
+            return compute(*given)
+
+    return computed
+
+
+def _compiled_in_tensorflow(
+    variables: list[keras.Variable], compute: Compute
+) -> Callable[..., Any]:
     """Return the function of the variables' tensors that computes what `compute` does."""
     import tensorflow
 
-    def computed(*tensors: Tensor) -> tuple[Tensor, ...]:
-        with keras.StatelessScope(list(zip(variables, tensors, strict=True))):
-            return compute()
+    computed = _of_tensors(variables, compute)
+    compiled = tensorflow.function(computed, jit_compile=True, autograph=False)
+    return lambda *tensors: compiled(*map(tensorflow.stop_gradient, tensors))
+
+
+def _fused_in_tensorflow(
+    variables: list[keras.Variable], compute: Compute, asked: list[int], has_given: bool
+) -> Callable[..., Any]:
+    """Return the function that computes what `compute` does, with a gradient.
+
+    Args:
+        variables: The variables.
+        compute: The function of the variables, and of the tensors given.
+        asked: The positions of the variables that get a gradient.
+        has_given: Whether tensors are given, of which the first stands for the first variable.
+    """
+    import tensorflow
+
+    computed = _of_tensors(variables, compute)
 
     def differentiated(tensors: tuple[Tensor, ...], upstream: Tensor) -> list[Tensor]:
+        sources = [tensors[len(variables) if has_given and not index else index] for index in asked]
         with tensorflow.GradientTape() as tape:
-            tape.watch(tensors)
+            tape.watch(sources)
             result = computed(*tensors)[0]
         zero = tensorflow.UnconnectedGradients.ZERO
-        return tape.gradient(result, tensors, upstream, unconnected_gradients=zero)
+        return tape.gradient(result, sources, upstream, unconnected_gradients=zero)
 
     forward, backward = (
         tensorflow.function(function, jit_compile=True, autograph=False)
@@ -89,9 +144,11 @@ def _fused_in_tensorflow(variables: list[keras.Variable], compute: Compute) -> C
 
     @tensorflow.custom_gradient
     def fused(*tensors: Tensor) -> Any:
-        def gradient(upstream: Tensor, *others: Tensor) -> list[Tensor]:
+        def gradient(upstream: Tensor, *others: Tensor) -> list[Tensor | None]:
             # Those of an Embedding are sparse.
-            return backward(tensors, tensorflow.convert_to_tensor(upstream))
+            gradients = backward(tensors, tensorflow.convert_to_tensor(upstream))
+            by_index = dict(zip(asked, gradients, strict=True))
+            return [by_index.get(index) for index in range(len(tensors))]
 
         return forward(*tensors), gradient
 

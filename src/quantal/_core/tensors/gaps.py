@@ -7,10 +7,12 @@ import numpy as np
 from keras import ops
 
 from quantal._core.numbers.values import Values
+from quantal._core.tensors.backend import taken
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant
 from quantal._core.tensors.gradients import SMALLEST_WIDTH, clamp
 from quantal._core.tensors.plain_torch import is_plain
+from quantal._core.tensors.step_functions import Grid, within
 from quantal._core.types import Tensor
 
 
@@ -83,6 +85,34 @@ class GapTable:
         return _taken(self._ascending(), passed.add_(index))
 
 
+class GridGaps:
+    """Gaps of a grid have one width: their ends are computed, and looked up nowhere.
+
+    Args:
+        values: A list that a `Grid` holds.
+    """
+
+    def __init__(self, values: Values) -> None:
+        ascending = values.ascending
+        self._low, self._high = values.low, values.high
+        self._step = float(ascending[1]) - float(ascending[0])
+        self._last = float(ascending[-2]) / self._step
+
+    @staticmethod
+    def holds(values: Values) -> bool:
+        """Return whether the values are neighbouring multiples of a power of two."""
+        return len(values) > 1 and Grid.holds(values.midpoints, values.ascending)
+
+    def around(self, x: Tensor) -> Gap:
+        """Return the gaps around the elements of a float32 tensor."""
+        x = ops.stop_gradient(x)
+        # All of it is exact: the step is a power of two, and its multiples are small.
+        multiple = ops.floor(within(x, self._low, self._high) / self._step)
+        lower = ops.minimum(multiple, self._last) * self._step
+        upper = lower + self._step
+        return Gap(lower, upper, ops.where(x >= lower + self._step / 2, upper, lower))
+
+
 def limited(x: Tensor, low: Any, high: Any) -> Tensor:
     """Return a tensor limited to [low, high], of which no gradient is asked."""
     are_numbers = isinstance(low, float) and isinstance(high, float)
@@ -91,7 +121,7 @@ def limited(x: Tensor, low: Any, high: Any) -> Tensor:
 
 def _taken(table: Tensor, index: Tensor) -> Tensor:
     if keras.config.backend() != "torch":
-        return ops.take(table, index)
+        return taken(table, index)
     import torch
 
     # Keras's take makes tensors of 64-bit positions on the way.

@@ -14,7 +14,7 @@ from keras import ops
 from quantal._core.numbers.values import Values
 from quantal._core.tensors.cheapest_form import step_function
 from quantal._core.tensors.constants import Constant, along
-from quantal._core.tensors.gaps import Gap, GapTable
+from quantal._core.tensors.gaps import Gap, GapTable, GridGaps
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.row_steps import RowSteps
 from quantal._core.tensors.step_functions import LONGEST_CHAIN, LONGEST_EAGER_CHAIN
@@ -88,7 +88,7 @@ class FixedProjection:
         self.codes = step_function(values.midpoints, values.order)
         self.lower = step_function(ascending[1:-1], ascending[:first_gap])
         self.upper = step_function(ascending[1:-1], ascending[last_gap:])
-        self._gaps = GapTable(values) if len(values) > _longest_chain() else None
+        self._gaps = None if len(values) <= _longest_chain() else _gaps_of(values)
         self.low, self.high = values.low, values.high
         self.middle = values.low / 2 + values.high / 2
         self.mean_gap = (values.high - values.low) / (len(values) - 1) if len(values) > 1 else 1.0
@@ -186,6 +186,13 @@ class RowsProjection:
 def _longest_chain() -> int:
     """Return the length up to which chains of selects are faster than a search of gaps."""
     return LONGEST_EAGER_CHAIN if keras.config.backend() == "torch" else LONGEST_CHAIN
+
+
+def _gaps_of(values: Values) -> GapTable | GridGaps:
+    """Return the gaps of a long list."""
+    # PyTorch without its compiler makes a pass for each operation, and looks up all three in two.
+    computes = keras.config.backend() != "torch" and GridGaps.holds(values)
+    return GridGaps(values) if computes else GapTable(values)
 
 
 def _gap_ends(length: int) -> tuple[int, int]:

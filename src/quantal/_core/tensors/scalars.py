@@ -20,6 +20,9 @@ _LONGEST_STACK = 4096
 """Up to so many elements, sums of several products cost less as one sum of a stack: compiled
 programs take a microsecond for each of their steps. Above, the stack itself costs more."""
 
+_PARTS, _SHORTEST_PART = 8, 2**13
+"""Long sums add so many parts number by number first; shorter ones gain nothing from it."""
+
 Scalar = Any
 """A number or truth value of Python, or a tensor of shape ()."""
 
@@ -69,10 +72,26 @@ def total(one: Tensor, other: Tensor) -> Scalar:
     """Return the sum of the products of two tensors' elements."""
     # PyTorch asks for gradients of gradients only of tensors that require one.
     if not are_read(one) or one.requires_grad or other.requires_grad:
-        return ops.sum(one * other)
+        return _summed(one * other)
     import torch
 
     return torch.dot(one.reshape(-1), other.reshape(-1)).item()
+
+
+def _summed(tensor: Tensor) -> Scalar:
+    """Return the sum of a tensor's elements.
+
+    TensorFlow's XLA would write all of them into memory before it adds them, but adds parts
+    number by number where it computes them.
+    """
+    part = math.prod(tensor.shape) // _PARTS
+    if keras.config.backend() != "tensorflow" or part < _SHORTEST_PART:
+        return ops.sum(tensor)
+    flat = ops.reshape(tensor, (-1,))
+    first, *others = (flat[start : start + part] for start in range(0, part * _PARTS, part))
+    for other in others:
+        first = first + other
+    return ops.sum(first) + ops.sum(flat[part * _PARTS :])
 
 
 def totals(*pairs: tuple[Tensor, Tensor]) -> list[Scalar]:

@@ -146,16 +146,17 @@ class WeightComputation:
             followed = self._coordinates.followed()
             return self.compute(True, followed), followed
 
-        def moved() -> list[Tensor]:
-            return self._coordinates.followed().parts()  # type: ignore[union-attr]
+        def moved() -> tuple[Tensor, ...]:
+            followed = self._coordinates.followed()
+            return () if followed is None else tuple(followed.parts())
 
         def computed(*parts: Tensor) -> tuple[Tensor]:
             return (self.compute(True, self._followed_of(parts)),)
 
         with without_autocast():
+            # By themselves, or the gradient would compute the moves anew.
             has_steps = self._coordinates.effective is not None
-            # By itself, or the gradient would compute the moves anew.
-            parts = self._moves.without_gradient(self._sources, moved) if has_steps else []
+            parts = self._moves.without_gradient(self._sources, moved) if has_steps else ()
             (weight,) = self._fused(self._sources, computed, parts)
             return weight, self._followed_of(parts)
 

@@ -52,6 +52,11 @@ def test_a_midpoint_that_double_cannot_hold_is_not_a_tie():
     assert Values([1.0, 2.0**-60]).nearest(0.5) == np.float32(2.0**-60)
 
 
+def test_a_midpoint_that_is_the_smallest_normal_number_stays():
+    smallest = np.finfo(np.float32).smallest_normal
+    assert Values([-3 * smallest, smallest]).nearest(-smallest) == smallest
+
+
 def test_codes_follow_the_users_order():
     values = Values([1, -1, 0.5, -0.5])
     np.testing.assert_array_equal(values.codes([0.5, -1, 1, -0.5]), [2, 1, 0, 3])

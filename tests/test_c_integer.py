@@ -95,6 +95,7 @@ def test_pooled_sums(tmp_path, random):
 
 
 @needs_gcc
+@pytest.mark.product
 @pytest.mark.parametrize("make", LAYERS)
 def test_layers(make, tmp_path, random):
     source = exported(make(random), tmp_path, check=False).paths[0]

@@ -342,6 +342,8 @@ def test_normalization_is_that_of_floats(kind, largest, random):
     assert bounds_of_normalized(step).low <= results.min()
     assert results.max() <= bounds_of_normalized(step).high
     np.testing.assert_allclose(results * 2.0 ** -fraction_of(step), expected, atol=2e-6)
+    quarters = step._replace(shift=step.spread // 2 + 2).run(x)
+    assert np.abs(quarters - 4 * expected).max() < 0.501
 
 
 @on_one_backend
@@ -429,8 +431,13 @@ REFUSED = {
         "'act' stands after a softmax, which integers do not compute. Expected",
     ),
     "moved softmax": (
-        lambda: [dense(), layers.Softmax(), layers.RepeatVector(2, name="again")],
-        "'again' moves the results of a softmax. Expected",
+        lambda: [
+            layers.Reshape((100, 3)),
+            dense(),
+            layers.Softmax(),
+            layers.Permute((2, 1), name="turned"),
+        ],
+        "'turned' moves the results of a softmax. Expected",
     ),
     "largest": (
         lambda: [
@@ -477,6 +484,15 @@ def test_refusals_name_the_layer(make, words):
     model = sequential(*make())
     with pytest.raises(ValueError, match=words):
         to_integer(model)
+
+
+@on_one_backend
+def test_rows_of_a_softmax_are_copied(random):
+    """They are the same rows again, so the softmax is still computed at the end."""
+    model = sequential(dense(), layers.Softmax(), layers.RepeatVector(2))
+    pixels = random.integers(256, size=(2, 300))
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(to_integer(model).predict(pixels), expected, rtol=1e-4, atol=1e-6)
 
 
 @on_one_backend

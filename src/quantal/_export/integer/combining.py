@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from quantal._export.graph.steps import Concatenate, Floats, Repetition, Slopes
+from quantal._export.graph.steps import Concatenate, Floats, Repetition, Slopes, Softmax
 from quantal._export.integer.meaning import Affine, Map, Meaning
 from quantal._export.integer.multiples import multiples_of
 from quantal._export.integer.steps import Integers, Range
@@ -94,6 +94,22 @@ def moved_meaning(
         return each._replace(slopes=moved(each.slopes)) if isinstance(each, Slopes) else each
 
     return Meaning(tuple(map(moved_map, meaning.maps)))
+
+
+def keeps_rows(meaning: Meaning, indices: "np.ndarray[tuple[int, ...], np.dtype[np.intp]]") -> bool:
+    """Return whether the rows of each softmax are copied as they are.
+
+    Args:
+        meaning: What the integers stood for before.
+        indices: The index that each result copies, shape (size,).
+    """
+    rows = [each.row for each in meaning.maps if isinstance(each, Softmax)]
+    return all(
+        len(indices) % row == 0
+        and bool((indices % row == np.arange(len(indices)) % row).all())
+        and bool((np.ptp(indices.reshape(-1, row) // row, axis=1) == 0).all())
+        for row in rows
+    )
 
 
 def repeated_affine(affine: Affine, repetition: Repetition) -> Affine:

@@ -10,7 +10,7 @@ from quantal._export.graph.steps import (
     Slopes,
     Softmax,
 )
-from quantal._export.integer.combining import moved_meaning
+from quantal._export.integer.combining import keeps_rows, moved_meaning
 from quantal._export.integer.functions import turns_of
 from quantal._export.integer.integer_weights import integer_table
 from quantal._export.integer.layer_steps import LookedUp
@@ -98,11 +98,11 @@ def convert_rearrange(nodes: IntegerNodes, node: Node, source: Quantity) -> Quan
     """Convert copies; what the integers stand for is moved, too."""
     step: Rearrange = node.step  # type: ignore[assignment]
     source = nodes.pooled(source, node)
-    if not source.meaning.is_by_number:
+    copied = Copied(step)
+    if not keeps_rows(source.meaning, copied.indices):
         raise refusal(
             node, "moves the results of a softmax. Expected the softmax behind it, at an output."
         )
-    copied = Copied(step)
     meaning = moved_meaning(source.meaning, copied.indices, step.lengths)
     value = nodes.emit(copied, node, nodes.bounds_of(source.value), source.value)
     return Quantity(value, meaning)

@@ -304,7 +304,7 @@ NORMALIZATIONS = {
 
 
 def normalizations(random):
-    """Sums with biases and their lists are normalized by themselves, in each way."""
+    """Sums with biases and their lists are normalized by themselves; one is an output itself."""
     inputs = keras.Input((4, 3))
     x = on_list("signed:6")(inputs)
     outputs = []
@@ -312,6 +312,7 @@ def normalizations(random):
         sums = make()(Discrete(layers.Dense(6), "ternary")(x))
         listed = on_list("signed:8")(sums)
         outputs.append(on_list("signed:8")(make()(listed)))
+    outputs.append(layers.UnitNormalization(name="itself")(listed))
     model = rescale(keras.Model(inputs, outputs), random)
     model.get_layer(index=1).set_scale(0.0437)
     return model

@@ -19,8 +19,8 @@ _core.numbers           short_name crossings fitting calibration knapsack scaled
 _core.tensors           torch_gradient backend distributed computed_once scalars
 _core.tensors           constants plain_torch step_functions
 _core.tensors           step_table pair_table blocks
-_core.tensors           torch_inward torch_scaled torch_rows scaled gradients
-_core.tensors           cheapest_form row_steps gaps projection torch_pull pull latent_units
+_core.tensors           torch_inward torch_pull torch_scaled torch_rows scaled gradients
+_core.tensors           cheapest_form row_steps gaps projection pull latent_units
 _core.tensors           level_noise kept fused
 _core.keras_internals   lock scopes variables layers allocation calls graph compiled running_fit
 _core.keras_internals   interception

@@ -7,7 +7,7 @@ from keras import ops
 
 from conftest import numpy, on_one_backend
 from quantal import Discrete, LearnableMultiplier, Scale, Values
-from quantal._core import scale_state
+from quantal._core import coordinates, scale_state
 from quantal._core.tensors import (
     blocks,
     gradients,
@@ -37,6 +37,9 @@ LAYERS = {
     "learned lists": {"values": Values(ROWS, axis=-1, learnable=True), "scale": "learned"},
     "learned lists per input": {"values": Values(ROWS[:4], axis=0, learnable=True)},
     "annealed": {"values": FOUR, "estimator": "annealed"},
+    "annealed per channel": {"values": Values(ROWS, axis=-1), "estimator": "annealed"},
+    "scaled element-wise": {"values": FOUR, "estimator": "element_wise_scaled"},
+    "scaled element-wise, long": {"values": LONG, "estimator": "element_wise_scaled"},
 }
 
 
@@ -91,6 +94,32 @@ def test_latents_that_settle_go_the_same_way_in_blocks(values, monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK", 7)
     np.testing.assert_array_equal(steps(), whole)
     assert len(np.unique(whole)) > 40
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1)])
+@pytest.mark.parametrize("method", ["least_squares", "mean_absolute"])
+def test_computed_scales_sum_in_blocks_what_they_sum_at_once(method, axis, monkeypatch):
+    layer = Discrete(keras.layers.Dense(6, use_bias=False), FOUR, scale=Scale(method, axis), seed=0)
+    layer.build((None, 4))
+    parameter = layer.discrete_parameters[0]
+    random = np.random.default_rng(0)
+
+    def scale_after(latents):
+        parameter.scale_state.begin(np.ones(parameter.scale_state.start.shape, np.float32))
+        parameter.latent.assign(latents)
+        parameter.advance()
+        return numpy(parameter.scale)
+
+    latents = random.normal(size=(4, 6)).astype("float32")
+    beyond = np.where(np.arange(6) == 2, np.float32(np.inf), latents)
+    assert (scale_after(latents) != 1).any()
+    for numbers in (latents, beyond):
+        monkeypatch.setattr(blocks, "_BLOCK", 7)
+        in_blocks = scale_after(numbers)
+        with monkeypatch.context() as context:
+            for module in (coordinates, scale_state):
+                context.setattr(module, "is_plain", lambda tensor: False)
+            np.testing.assert_allclose(scale_after(numbers), in_blocks, rtol=1e-6)
 
 
 def test_own_gradients_of_lists_and_scales_have_second_derivatives(monkeypatch):

@@ -27,7 +27,9 @@ from quantal._core.numbers.values import Values
 from quantal._core.scale_state import ScaleState
 from quantal._core.tensors.distributed import whole, whole_array
 from quantal._core.tensors.latent_units import LatentUnits, entry_units
+from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.projection import Projection, moving_projection, projection_of
+from quantal._core.tensors.torch_inward import plain_where_finite
 from quantal._core.types import Tensor
 
 
@@ -100,7 +102,10 @@ class Coordinates:
     def listed_values(self) -> Tensor:
         """Return the values nearest to the latent, without gradient; NaN where it is not finite."""
         latent = ops.stop_gradient(self.in_list_units())
-        return whole(ops.where(ops.isfinite(latent), self.projection().nearest(latent), math.nan))
+        nearest = self.projection().nearest(latent)
+        if keras.config.backend() == "torch" and is_plain(latent):
+            return plain_where_finite(nearest, latent)
+        return whole(ops.where(ops.isfinite(latent), nearest, math.nan))
 
     def latents_at(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Return the latents that lie on the values with the given codes."""

@@ -1,7 +1,7 @@
 """The state of a scale: its variables, its value, its gradient and its steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,11 @@ from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.projection import Projection
 from quantal._core.tensors.scaled import scaled
 from quantal._core.tensors.step_functions import StepFunction
-from quantal._core.tensors.torch_scaled import plain_scaled
+from quantal._core.tensors.torch_scaled import (
+    plain_scaled,
+    plain_sum_of_magnitudes,
+    plain_sum_of_products,
+)
 from quantal._core.types import Tensor
 
 _SMALLEST_MAGNITUDE = 1e-30
@@ -171,28 +175,46 @@ class ScaleState:
         relative = inward(1.0 * ops.convert_to_tensor(self.relative), LEAST_RELATIVE, MOST_RELATIVE)
         return damping * relative
 
-    def advance(self, numbers: Tensor, nearest: Tensor) -> None:
+    def advance(self, numbers: Tensor, nearest: Callable[[], Tensor]) -> None:
         """Set a computed scale for the next training step.
 
         It stays where the nearest values or the weights are all 0.
 
         Args:
             numbers: The weights in units of the start.
-            nearest: Their nearest values.
+            nearest: A function that returns their nearest values.
         """
-        total = self._total
         if self.scale.method == "least_squares":
-            numerator, denominator = total(numbers * nearest), total(nearest * nearest)
+            listed = nearest()
+            numerator, denominator = (self._of_products(x, listed) for x in (numbers, listed))
         else:
-            magnitude = self._magnitude()
-            if self._values.channels is not None:
-                magnitude = along(magnitude, self._values.axis, len(numbers.shape))
-            numerator = total(ops.abs(numbers))
-            denominator = total(ops.ones_like(numbers) * magnitude)
+            numerator, denominator = self._of_magnitudes(numbers)
         optimum = numerator / ops.where(denominator > 0, denominator, 1.0)
         usable = ops.logical_and(denominator > 0, numerator > 0)
         relative = ops.convert_to_tensor(self.relative)
         self.relative.assign(ops.where(usable, _clamped(optimum), relative))
+
+    def _of_products(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of products over the elements that share a scale."""
+        if self._sums_in_blocks(one) and is_plain(other):
+            return plain_sum_of_products(one, other, tuple(self.relative.shape))
+        return self._total(one * other)
+
+    def _of_magnitudes(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of weights' magnitudes, and of the mean magnitudes of their lists."""
+        magnitude, shape = self._magnitude(), tuple(self.relative.shape)
+        if self._values.channels is None and self._sums_in_blocks(numbers):
+            sharing = math.prod(numbers.shape) / max(math.prod(shape), 1)
+            count = ops.full(shape, sharing * magnitude, dtype="float32")
+            return plain_sum_of_magnitudes(numbers, shape), count
+        if self._values.channels is not None:
+            magnitude = along(magnitude, self._values.axis, len(numbers.shape))
+        return self._total(ops.abs(numbers)), self._total(ops.ones_like(numbers) * magnitude)
+
+    def _sums_in_blocks(self, numbers: Tensor) -> bool:
+        """Return whether PyTorch sums over the elements while they are in the cache."""
+        is_blocked = self._blocked_shape is not None
+        return keras.config.backend() == "torch" and not is_blocked and is_plain(numbers)
 
     def _total(self, tensor: Tensor) -> Tensor:
         """Return the sum over the elements that share a scale, in the shape of the scale."""

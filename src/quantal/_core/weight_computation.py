@@ -121,9 +121,8 @@ class WeightComputation:
         elif self._state is not None:
             self._state.assign(self._estimator.next_state(ops.convert_to_tensor(self._state)))
         if scale is not None and scale.is_computed:
-            scale.advance(
-                ops.stop_gradient(coordinates.in_start_units()), coordinates.listed_values()
-            )
+            numbers = ops.stop_gradient(coordinates.in_start_units())
+            scale.advance(numbers, coordinates.listed_values)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance of a weight whose elements are random, with gradients."""

@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from quantal._core.estimator import Estimator
+from quantal._core.tensors.blocks import elementwise
 from quantal._core.tensors.gaps import Gap, limited
 from quantal._core.tensors.gradients import as_if_inward
 from quantal._core.tensors.projection import Projection
@@ -37,11 +38,17 @@ class Hardening(Estimator):
     def forward(
         self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
-        fixed = ops.stop_gradient(latent)
-        value = nearest = listed.nearest(fixed)
-        if training:
-            value = self.soft(fixed, nearest, listed, self.softness(state, len(listed)))
-        return as_if_inward(value, latent, listed.low, listed.high)
+        fixed, ends = ops.stop_gradient(latent), (listed.low, listed.high)
+        if not training:
+            return as_if_inward(listed.nearest(fixed), latent, *ends)
+        softness = self.softness(state, len(listed))
+
+        def seen(latent: Tensor) -> tuple[Tensor]:
+            return (self.soft(latent, listed.nearest(latent), listed, softness),)
+
+        # Elements of channels with lists of their own are no part of a block by themselves.
+        (value,) = elementwise(seen, fixed) if isinstance(ends[0], float) else seen(fixed)
+        return as_if_inward(value, latent, *ends)
 
     def softness(self, state: Tensor, length: int) -> Scalar:
         """Return the softness at a state, for a list of so many values."""

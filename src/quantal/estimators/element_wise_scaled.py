@@ -3,11 +3,13 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from quantal._core.estimator import Estimator
 from quantal._core.numbers.checks import checked_not_negative
-from quantal._core.tensors.gradients import as_if, inward, stretched
-from quantal._core.tensors.projection import Projection, offsets_in_half_gaps
+from quantal._core.tensors.blocks import elementwise
+from quantal._core.tensors.gradients import as_if_inward, stretched
+from quantal._core.tensors.projection import Projection
 from quantal._core.types import Tensor
 
 
@@ -55,9 +57,15 @@ class ElementWiseScaled(Estimator):
     def forward(
         self, latent: Tensor, listed: Projection, training: bool, state: Tensor, seed: Any = None
     ) -> Tensor:
-        nearest = listed.nearest(latent)
-        share = (0.5 * self.strength) * offsets_in_half_gaps(latent, nearest, listed)
-        return as_if(nearest, inward(stretched(latent, share), listed.low, listed.high))
+        fixed, ends = ops.stop_gradient(latent), (listed.low, listed.high)
+
+        def seen(latent: Tensor) -> tuple[Tensor, Tensor]:
+            gap = listed.around(latent)
+            return gap.nearest, (0.5 * self.strength) * gap.offsets(latent, *ends)
+
+        # Elements of channels with lists of their own are no part of a block by themselves.
+        nearest, share = elementwise(seen, fixed) if isinstance(ends[0], float) else seen(fixed)
+        return as_if_inward(nearest, stretched(latent, share), *ends)
 
     def get_config(self) -> dict[str, Any]:
         return {"strength": self.strength}

@@ -12,6 +12,7 @@ from keras import ops
 from quantal._core.tensors.backend import custom_gradient, is_nan, is_traced_in_torch
 from quantal._core.tensors.plain_torch import is_plain
 from quantal._core.tensors.torch_inward import plain_as_if_inward
+from quantal._core.tensors.torch_pull import plain_stretched
 from quantal._core.types import Tensor
 
 SMALLEST_WIDTH = 1e-30
@@ -172,8 +173,7 @@ def pulled(x: Tensor, direction: Tensor) -> Any:
     return ops.add(x, ops.zeros_like(x)), gradient
 
 
-@custom_gradient
-def stretched(x: Tensor, share: Tensor) -> Any:
+def stretched(x: Tensor, share: Tensor) -> Tensor:
     """Return `x`, and make its gradient `g` into `g (1 + share sign(g))`.
 
     Args:
@@ -184,7 +184,13 @@ def stretched(x: Tensor, share: Tensor) -> Any:
     >>> ops.convert_to_numpy(stretched(ops.ones(2), ops.zeros(2)))
     array([1., 1.], dtype=float32)
     """
+    if keras.config.backend() == "torch" and is_plain(x) and is_plain(share):
+        return plain_stretched(x, share)
+    return _stretched(x, share)
 
+
+@custom_gradient
+def _stretched(x: Tensor, share: Tensor) -> Any:
     def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
         upstream = _dense_upstream(arguments, upstream, x)
         # sign(g) g is the magnitude, without a question about the sign of zero.

@@ -5,6 +5,7 @@ the latents once, and the backward pass does nothing as long as all of them lie 
 """
 
 import functools
+import math
 from typing import Any
 
 from quantal._core.tensors.blocks import row_blocks
@@ -25,6 +26,15 @@ def plain_as_if_inward(value: Tensor, x: Tensor, low: Any, high: Any) -> Tensor:
     is_within = isinstance(low, float) and bool(least >= low) and bool(most <= high)
     result: Tensor = _inward_class().apply(value, x, low, high, is_within)
     return result
+
+
+def plain_where_finite(value: Tensor, x: Tensor) -> Tensor:
+    """Return a tensor as it is, but NaN where a plain tensor `x` is infinite or NaN."""
+    if x.numel():
+        least, most = x.aminmax()
+        if not (least > -math.inf and most < math.inf):
+            return value.where(x.isfinite(), math.nan)
+    return value
 
 
 @functools.cache

@@ -5,6 +5,7 @@ the product alone, and the backward pass one gradient.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from quantal._core.tensors.blocks import row_blocks
@@ -81,3 +82,33 @@ def _gradients_in_blocks(
         torch.sub(listed, slope, out=slope)
         total.add_(slope.mul_(gradient).sum_to_size(total.shape))
     return to_value, to_damped
+
+
+def plain_sum_of_products(one: Tensor, other: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the sums of two plain tensors' products over the elements that share a scale.
+
+    Args:
+        one: A plain tensor.
+        other: A plain tensor in its shape.
+        shape: The shape of the scale, which broadcasts over both.
+    """
+    import torch
+
+    total = torch.zeros(tuple(shape))
+    for a, b, part in row_blocks(one, other, total):
+        part.add_(torch.dot(a.reshape(-1), b.reshape(-1)) if not shape else _summed(a * b, part))
+    return total
+
+
+def plain_sum_of_magnitudes(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the sums of a plain tensor's magnitudes; see `plain_sum_of_products`."""
+    import torch
+
+    total = torch.zeros(tuple(shape))
+    for numbers, part in row_blocks(tensor, total):
+        part.add_(_summed(numbers.abs(), part))
+    return total
+
+
+def _summed(tensor: Tensor, total: Tensor) -> Tensor:
+    return tensor.sum_to_size(total.shape)

@@ -83,7 +83,7 @@ _export.c               text encoding unpacking definitions weights functions re
 _export.c               counting calls vectors program
 _export.c_integer       definitions kernels memory encoding rounding products layers calls program
 _export.c_integer       checking write
-_export.verilog         refusal text module loops weights sums requantization rounding stages
+_export.verilog         refusal text trees module loops weights sums requantization rounding stages
 _export.verilog         clocked simulation write
 _export.onnx            graphs repairs convert shrink standard fast
 _export                 arrays plain openvino litert litert_int8 registry runtimes running fidelity

@@ -14,6 +14,7 @@ from quantal._export.verilog.text import (
     part,
     signed_bits,
 )
+from quantal._export.verilog.trees import tree_of_products
 
 _MOST_TERMS = 2**14
 """Networks of more products become a module with a clock: these stand beside each other."""
@@ -98,7 +99,9 @@ class VerilogModule:
         read = _Read(source, signed_bits(self._program.bounds_of(source)))
         match node.step:
             case Products() as step if step.window.in_height * step.window.in_width == 1:
-                return head + _products(value, step, bits, read)
+                bounds = self._program.bounds_of(source)
+                wire = f"  wire [{node.size * bits - 1}:0] v{value};"
+                return [wire, *_products(value, step, bits, read, bounds)]
             case Thresholds() as step:
                 bounds = self._program.bounds_of(source)
                 return head + _thresholds(value, node.size, step, bits, read, bounds)
@@ -123,24 +126,20 @@ class _Read:
         return part(f"v{self._value}", index, self._bits)
 
 
-def _products(value: int, step: Products, bits: int, read: _Read) -> list[str]:
-    """Return sums of products, one for each output."""
-    outputs, inputs = step.weights.shape
-    width = bits_of(step.weights)
-    one = f"({read(f'k{value}')} * {step.multiple} - {literal(step.zero)})"
-    weight = part(f"w{value}", f"(i{value} * {inputs} + k{value})", width)
-    return [
-        f"  reg signed [31:0] sum{value};",
-        constant(f"w{value}", step.weights, width),
-        "  always @* begin",
-        f"    for (i{value} = 0; i{value} < {outputs}; i{value} = i{value} + 1) begin",
-        f"      sum{value} = 0;",
-        f"      for (k{value} = 0; k{value} < {inputs}; k{value} = k{value} + 1)",
-        f"        sum{value} = sum{value} + {weight} * {one};",
-        f"      v{value}[i{value} * {bits} +: {bits}] = sum{value}[{bits - 1}:0];",
-        "    end",
-        "  end",
-    ]
+def _products(value: int, step: Products, bits: int, read: _Read, bounds: Range) -> list[str]:
+    """Return sums of products, one for each output: trees of adders."""
+    ends = [step.multiple * end - step.zero for end in bounds]
+    number_bits = bits_of(ends)
+    lines, numbers = list[str](), list[str]()
+    for index in range(step.weights.shape[1]):
+        numbers.append(f"x{value}_{index}")
+        number = f"{read(str(index))} * {step.multiple} - {literal(step.zero)}"
+        lines.append(f"  wire signed [{number_bits - 1}:0] {numbers[-1]} = {number};")
+    for index, row in enumerate(step.weights.tolist()):
+        adders, total = tree_of_products(f"s{value}_{index}", row, numbers, Range(*ends))
+        output = f"v{value}[{index * bits} +: {bits}]"
+        lines += [*adders, f"  assign {output} = {total};"]
+    return lines
 
 
 def _thresholds(

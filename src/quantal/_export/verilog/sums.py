@@ -80,6 +80,8 @@ def _ends(width: Width) -> tuple[int, int]:
 
 def _multiples(codes: WeightCodes, number_bits: int) -> list[str]:
     """Return the multiples of the number, each computed once for all outputs."""
+    if codes.shifts:
+        return []
     bits = _multiple_bits(codes, number_bits)
     names, lines = list[str](), list[str]()
     for index, magnitude in enumerate(codes.magnitudes):
@@ -100,11 +102,32 @@ def _lane(codes: WeightCodes, number_bits: int, bits: int) -> list[str]:
     if not codes.magnitudes:
         return [f"    wire signed [{bits - 1}:0] total = before + $signed(code) * number;"]
     width = _multiple_bits(codes, number_bits)
+    if codes.shifts:
+        return [*_shifted(codes, width), *_added(codes, bits)]
     index = f"code[{codes.bits - 1}:{int(codes.has_sign)}]" if codes.index_bits else "0"
     lines = [
         f"    wire signed [{width - 1}:0] selected = multiples[{index} * {width} +: {width}];",
-        f"    wire signed [{bits - 1}:0] multiple = selected;",
     ]
+    return [*lines, *_added(codes, bits)]
+
+
+def _shifted(codes: WeightCodes, width: int) -> list[str]:
+    """Return the number, shifted to the left as far as a code says; or 0."""
+    first = f"code[{codes.bits - 1}:{int(codes.has_sign)}]"
+    text = f"number <<< {first}"
+    if codes.magnitudes[0] == 0:
+        text = f"{first} == 0 ? 0 : number <<< ({first} - 1)"
+    first_shift = next(filter(None, codes.magnitudes)).bit_length() - 1
+    wide = f"    wire signed [{width - 1}:0] far = {text};"
+    return [
+        wide,
+        f"    wire signed [{width - 1}:0] selected = far <<< {first_shift};",
+    ]
+
+
+def _added(codes: WeightCodes, bits: int) -> list[str]:
+    """Return the sum with the selected multiple added or subtracted."""
+    lines = [f"    wire signed [{bits - 1}:0] multiple = selected;"]
     if not codes.has_sign:
         return [*lines, f"    wire signed [{bits - 1}:0] total = before + multiple;"]
     # One adder, whose lowest bit carries: a - b is a + ~b + 1.

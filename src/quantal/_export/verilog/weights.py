@@ -1,5 +1,6 @@
 """Encode integer weights for logic: a sign, and an index among few multiples of the input."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from quantal._export.verilog.text import bits_of
 
 _MOST_MULTIPLES = 16
 """Weights of more magnitudes are multiplied: selecting among their multiples takes more logic."""
+
+_FEWEST_SHIFTS = 5
+"""From so many powers of two on, a shifter takes less logic than a selection."""
 
 
 class WeightCodes(NamedTuple):
@@ -31,6 +35,13 @@ class WeightCodes(NamedTuple):
     magnitudes: list[int]
     has_sign: bool
     index_bits: int
+
+    @property
+    def shifts(self) -> bool:
+        """Whether the magnitudes are powers of two behind each other, which one shifter takes."""
+        powers = [magnitude for magnitude in self.magnitudes if magnitude]
+        doubled = all(b == 2 * a for a, b in itertools.pairwise(powers))
+        return len(powers) >= _FEWEST_SHIFTS and doubled and powers[0].bit_count() == 1
 
 
 def weight_codes(weights: Integers) -> WeightCodes:

@@ -13,6 +13,7 @@ from conftest import on_one_backend
 from quantal import Discrete, DiscreteActivation, LearnableMultiplier, Values
 from quantal._export.fixed_point import FixedPoint, fixed_point_of, with_significant_bits
 from quantal._export.hls4ml.activation import read_activation
+from quantal._export.hls4ml.layers import read_discrete
 from quantal._export.hls4ml.weights import split_weight
 from quantal._export.levels import Levels
 from quantal._registration import register_with_hls4ml
@@ -113,6 +114,26 @@ def test_inputs_that_are_rounded_to_no_list_are_refused():
     before = keras.Model(inputs, outputs).layers[1].output
     with pytest.raises(ValueError, match=r"'a' rounds .* input goes into the layer 'd' as it is"):
         read_activation(keras.Model(inputs, outputs).layers[-1], [before], [outputs])
+
+
+@on_one_backend
+def test_an_activation_within_a_layer_is_refused():
+    layer = built(Discrete(layers.Dense(3, activation=DiscreteActivation("ternary")), "binary"))
+    with pytest.raises(ValueError, match=r"has a DiscreteActivation as its activation, which hls4"):
+        read_discrete(layer, [], [])
+
+
+@on_one_backend
+def test_a_weight_with_scales_of_groups_is_multiplied_with_them():
+    scale = quantal.Scale("learned", group=3)
+    (parameter,) = built(Discrete(layers.Dense(4), "ternary", scale=scale)).discrete_parameters
+    split = split_weight(parameter, scalable=True)
+    # Each group of inputs has its scale, so nothing is left to multiply sums with.
+    assert split.factor is None
+    weight = keras.ops.convert_to_numpy(parameter.weight)
+    np.testing.assert_allclose(split.numbers, weight, rtol=1e-5)
+    steps = split.numbers / split.precision.step
+    np.testing.assert_array_equal(steps, np.round(steps))
 
 
 @on_one_backend

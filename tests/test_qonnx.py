@@ -192,6 +192,16 @@ def test_lists_of_each_channel_have_steps_of_their_own(tmp_path):
 
 
 @on_one_backend
+def test_scales_of_groups_are_in_the_file(tmp_path, random):
+    layer = Discrete(layers.Dense(4), "ternary", scale=Scale("learned", group=3))
+    model = keras.Sequential([keras.Input((6,)), layer])
+    quantal.export(model, tmp_path / "m.onnx", "qonnx", check=False)
+    x = random.normal(size=(5, 6)).astype(np.float32)
+    (outputs,) = run(tmp_path / "m.onnx", x)
+    np.testing.assert_allclose(outputs, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@on_one_backend
 def test_a_relu_before_levels_from_0_is_left_out(tmp_path):
     nodes = [keras.Input((4,)), layers.ReLU(), DiscreteActivation(Values.unsigned(2))]
     quantal.export(keras.Sequential(nodes), tmp_path / "m.onnx", "qonnx", check=False)

@@ -1,6 +1,7 @@
 """Verilog modules compute the integers of their models, to the bit."""
 
 import shutil
+import subprocess
 
 import keras
 import numpy as np
@@ -175,3 +176,17 @@ def test_narrow_multipliers_give_the_same_results():
         )
         np.testing.assert_array_equal(narrow.run(sums), step.run(sums))
         assert result.shift < 24
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("yosys") is None, reason="not installed: yosys")
+@pytest.mark.parametrize("target", ["verilog_module", "verilog_clocked"])
+def test_yosys_synthesizes_a_module(target, tmp_path):
+    quantal.export(dense(), tmp_path / "net.v", target, check=False)
+    commands = "read_verilog net.v; synth_ice40 -top net; stat; check -assert"
+    process = subprocess.run(
+        ["yosys", "-p", commands], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "SB_LUT4" in process.stdout
+    assert "Latch inferred" not in process.stdout
+    assert ("SB_DFF" in process.stdout) == (target == "verilog_clocked")

@@ -27,6 +27,7 @@ from quantal._export.hls4ml.nodes import (
     scaling,
 )
 from quantal._export.hls4ml.weights import split_weight
+from quantal.layers.activation import DiscreteActivation
 from quantal.layers.discrete import Discrete, unwrapped
 from quantal.layers.multiplier import LearnableMultiplier
 
@@ -46,9 +47,16 @@ def read_discrete(layer: Discrete, inputs: Tensors, outputs: Tensors) -> Configs
         outputs: Its symbolic outputs.
 
     Raises:
-        ValueError: hls4ml does not know the wrapped layer, or the list needs too many bits.
+        ValueError: hls4ml does not know the wrapped layer, its activation is a
+            DiscreteActivation, or the list needs too many bits.
     """
     inner = unwrapped(layer)
+    if isinstance(getattr(inner, "activation", None), DiscreteActivation):
+        raise ValueError(
+            f"The layer {layer.name!r} has a DiscreteActivation as its activation, which hls4ml "
+            "reads as a layer alone. Expected it behind the layer: build the model with "
+            "activation=None there, and the DiscreteActivation as the next layer."
+        )
     listed = _ListedWeights(layer)
     configs = _handler(layer, inner, listed.load)(inner, inputs, outputs)
     for config in configs:

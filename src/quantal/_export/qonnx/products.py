@@ -54,13 +54,15 @@ def _convolution(emitter: Emitter, node: Node, step: Product, source: Value) -> 
     inputs = emitter.as_image(source, (w.in_height, w.in_width, w.in_channels))
     weights = _weights(emitter, node.name, step.weights, (0, 3, 1, 2), w)
     value = Value(f"{node.name}_sums", (w.out_channels, w.out_height, w.out_width), is_image=True)
+    # QONNX's transformations, and FINN's, ask for dilations even where they are 1.
+    dilations = {"dilations": [w.dilation_y, w.dilation_x]}
     return emitter.node(
         "Conv",
         [inputs.name, weights],
         value,
         group=w.groups,
         kernel_shape=[w.kernel_height, w.kernel_width],
-        **geometry(w),
+        **dilations | geometry(w),
     )
 
 

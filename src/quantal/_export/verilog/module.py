@@ -28,7 +28,7 @@ def is_small_chain(integer: IntegerModel) -> bool:
         if isinstance(step, Products):
             if step.window.in_height * step.window.in_width > 1:
                 return False
-            terms += np.count_nonzero(step.weights)
+            terms += int(np.count_nonzero(step.weights))
         elif not isinstance(step, Thresholds | Requantization):
             return False
     return terms <= _MOST_TERMS

@@ -40,13 +40,16 @@ def narrowed(step: Requantization, bounds: Range) -> Narrowed:
     largest = max(int(shift) for shift in step.shift)
     few = step.high - step.low <= _MOST_RESULTS
     for shift in range(largest if few else 0):
-        fits = [channel.fit(shift) for channel in channels]
-        if all(fit is not None for fit in fits):
-            return Narrowed(*map(list, zip(*fits, strict=True)), shift)  # type: ignore[arg-type]
+        fits = [fit for channel in channels if (fit := channel.fit(shift)) is not None]
+        if len(fits) == len(channels):
+            return _with_one_shift(fits, shift)
     # As they are, brought to one shift.
-    exact = [channel.exact(largest) for channel in channels]
-    multiplier, addend = map(list, zip(*exact, strict=True))
-    return Narrowed(multiplier, addend, largest)
+    return _with_one_shift([channel.exact(largest) for channel in channels], largest)
+
+
+def _with_one_shift(channels: list[tuple[int, int]], shift: int) -> Narrowed:
+    """Return the multipliers and addends of channels."""
+    return Narrowed([one for one, _ in channels], [addend for _, addend in channels], shift)
 
 
 class _Channel:

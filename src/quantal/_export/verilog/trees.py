@@ -41,7 +41,7 @@ def tree_of_products(
         for term in _terms(int(weight), number, bounds)
     ]
     heapq.heapify(heap)
-    lines = []
+    lines: list[str] = []
     while len(heap) > 1:
         one, other = heapq.heappop(heap)[2], heapq.heappop(heap)[2]
         term, text = _added(one, other, f"{name}_{len(lines)}")

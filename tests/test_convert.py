@@ -112,7 +112,7 @@ def test_no_latent_is_drawn_that_a_trained_weight_replaces(random, monkeypatch):
     def never(*args):
         raise AssertionError("drawn")
 
-    monkeypatch.setattr("quantal.layers.discrete.draw_latents", never)
+    monkeypatch.setattr("quantal.layers._first_latents.draw_latents", never)
     np.testing.assert_array_equal(later_draws(), expected)
     with pytest.raises(AssertionError, match="drawn"):
         Discrete(layers.Dense(2), "ternary").build((None, 3))

@@ -264,7 +264,7 @@ def test_what_takes_which_operations():
 
 def test_refusals(tmp_path):
     integer = to_integer(binary_network())
-    with pytest.raises(ValueError, match=r"'onnx' for an IntegerModel. Expected 'c_integer'"):
+    with pytest.raises(ValueError, match=r"'onnx' for an IntegerModel. Expected one of c_integer"):
         quantal.export(integer, tmp_path / "net.onnx", "onnx")
     with pytest.raises(ValueError, match=r"Expected a name that a C source can include"):
         quantal.export(integer, tmp_path / "a?.c")

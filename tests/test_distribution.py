@@ -15,7 +15,7 @@ import quantal
 from conftest import gradient_to, numpy, on_one_backend
 from quantal._core import processes, weight_computation
 from quantal._core.tensors import distributed
-from quantal.layers import _discrete_layer
+from quantal.layers import _sharding
 from repository import ROOT, SOURCE
 
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="keras.distribution is JAX's")
@@ -417,7 +417,7 @@ def test_a_model_with_other_tensors_than_its_variables_is_refused(monkeypatch):
     inner = quantal.Discrete(keras.layers.Dense(2, name="dense"), [1, -1])
     model = keras.Sequential([keras.Input((3,)), inner, quantal.LearnableMultiplier([1, -1])])
     x = np.ones((1, 3), "float32")
-    monkeypatch.setattr(_discrete_layer, "may_be_sharded", lambda: True)
+    monkeypatch.setattr(_sharding, "may_be_sharded", lambda: True)
     model(x, training=True)
     for parameter in quantal.parameters_of(model):
         path = parameter.latent.path

@@ -42,6 +42,7 @@ def convert_nearest(nodes: IntegerNodes, node: Node, source: Quantity) -> Quanti
 
 
 def rounding_for(meaning: Meaning, bounds: Range, grid: Grid) -> Rounding:
+    """Return how integers in a range are rounded to a grid: by stairs, limits, or a multiplier."""
     arguments = meaning, bounds, grid.levels, grid.scale, grid.integers
     if not meaning.is_monotone:
         return staircase_of(*arguments)
@@ -50,6 +51,7 @@ def rounding_for(meaning: Meaning, bounds: Range, grid: Grid) -> Rounding:
 
 
 def way_of(rounding: Rounding) -> str:
+    """Return how a rounding is named in reports."""
     if not isinstance(rounding, Requantization):
         return "thresholds"
     is_shift = (np.abs(rounding.multiplier) <= 1).all()

@@ -60,6 +60,7 @@ class IntegerNodes:
         ]
 
     def bounds_of(self, value: int) -> Range:
+        """Return the smallest and the largest integer that a value holds."""
         count = len(self.inputs)
         return self.inputs[value].bounds if value < count else self.nodes[value - count].bounds
 
@@ -113,6 +114,7 @@ class IntegerNodes:
         return source._replace(pools=())
 
     def affine_of(self, source: Quantity, node: Node) -> Affine:
+        """Return which numbers the integers of a quantity stand for, or refuse a function."""
         affine = source.meaning.affine
         if affine is None:
             raise refusal(

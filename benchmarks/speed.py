@@ -39,6 +39,9 @@ LISTS = {
 }
 SHORT = ("±1", "four", "256 integers", "256 normal")
 
+MOST_COMPILED = 512
+"""Each model of a run is compiled up to three times; PyTorch's own limit is 8 in a process."""
+
 UNITS = 2048
 FEATURES = 10**6
 
@@ -238,6 +241,15 @@ def compare(case, arguments):
         print(row_of(case, name, steps, contenders["float"], contenders[name]), flush=True)
 
 
+def let_pytorch_compile_every_model():
+    """Raise the number of models after which PyTorch computes a function as it is written."""
+    if keras.config.backend() == "torch":
+        import torch._dynamo.config
+
+        torch._dynamo.config.recompile_limit = MOST_COMPILED
+        torch._dynamo.config.accumulated_recompile_limit = MOST_COMPILED
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", action="append", choices=CASES, help="run only this case")
@@ -249,6 +261,7 @@ def main():
     parser.add_argument("--kind", action="append", help="with --kinds, run only this one")
     parser.add_argument("--scale", help="a method of scales, such as learned")
     arguments = parser.parse_args()
+    let_pytorch_compile_every_model()
     mode = ", jit_compile" if arguments.compiled else ""
     print(f"{keras.config.backend()}{mode}, {os.cpu_count()} cores, {arguments.rounds} rounds of")
     print(f"{arguments.steps} steps by fit; the machine's load before: {os.getloadavg()[0]:.1f}\n")

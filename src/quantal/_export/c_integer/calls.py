@@ -11,7 +11,7 @@ from quantal._export.c_integer.kernels import Kernel, has_signs
 from quantal._export.c_integer.layers import Written, looked_up, normalized
 from quantal._export.c_integer.memory import Location, Memory
 from quantal._export.c_integer.products import Stored, product_function
-from quantal._export.c_integer.rounding import Rounded, is_table, rounded
+from quantal._export.c_integer.rounding import Rounded, rounded, rounding_operations
 from quantal._export.graph.steps import Repetition, Window
 from quantal._export.integer.layer_steps import LookedUp, Normalized, SimpleRecurrent
 from quantal._export.integer.program import IntegerProgram
@@ -25,11 +25,6 @@ from quantal._export.integer.steps import (
     Multiplied,
     Padded,
     Products,
-    Range,
-    Requantization,
-    Rounding,
-    Staircase,
-    Thresholds,
     Total,
     WeightedSum,
     taps_of,
@@ -101,7 +96,7 @@ class KernelWriter:
             if channels % result.period:
                 index = f"((y * w->out_width + x) * w->out_channels + o) % {result.period}"
         text = result.text.replace("@channel@", index)
-        return _Result(text, result.arguments, _rounding_operations(kernel.rounding, bounds, sums))
+        return _Result(text, result.arguments, rounding_operations(kernel.rounding, bounds, sums))
 
     def _sums_of(self, kernel: Kernel) -> int:
         """Return the value that holds the sums before their rounding."""
@@ -220,10 +215,8 @@ class KernelWriter:
             result=result.text,
             to=target.type,
         )
-        return Written(
-            [_call(function, str(size), arguments, sources, target)],
-            operations + result.operations,
-        )
+        call = _call(function, str(size), arguments, sources, target)
+        return Written([call], operations + result.operations)
 
     def _sum_of(self, kernel: Kernel, names: list[str], size: int) -> tuple[Rounded, Operations]:
         """Return the expression of `sum` from the inputs at the index `o`."""
@@ -306,7 +299,7 @@ class KernelWriter:
             result=result.text.replace("@channel@", "0" if result.period == 1 else "o"),
             to=target.type,
         )
-        rounding = _rounding_operations(step.rounding, step.bounds, units)
+        rounding = rounding_operations(step.rounding, step.bounds, units)
         return Written(
             [_call(function, str(units), arguments, sums, target)], operations + rounding
         )
@@ -355,18 +348,6 @@ class _Result(NamedTuple):
     text: str
     arguments: dict[str, str]
     operations: Operations
-
-
-def _rounding_operations(rounding: Rounding | None, bounds: Range, sums: int) -> Operations:
-    if isinstance(rounding, Thresholds | Staircase):
-        if is_table(rounding, bounds):
-            return Operations()
-        count = rounding.limits.shape[1]
-        return Operations(comparisons=sums * (count if count < 16 else count.bit_length()))
-    if isinstance(rounding, Requantization):
-        is_product = not (rounding.multiplier == 1).all()
-        return Operations(additions=sums, shifts=sums, products=sums * is_product)
-    return Operations()
 
 
 def _taps(window: Window) -> int:

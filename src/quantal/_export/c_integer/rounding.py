@@ -13,6 +13,7 @@ from quantal._export.integer.steps import (
     Staircase,
     Thresholds,
 )
+from quantal._export.operations import Operations
 
 _SHORT = 15
 """So many thresholds are compared one after the other; more are searched by halves."""
@@ -60,6 +61,19 @@ def rounded(
             return _staircase(define, rounding, to)
         return _thresholds(define, rounding, to)
     return _requantization(define, rounding, bounds, to)
+
+
+def rounding_operations(rounding: Rounding | None, bounds: Range, sums: int) -> Operations:
+    """Return what the rounding of so many sums takes."""
+    if isinstance(rounding, Thresholds | Staircase):
+        if is_table(rounding, bounds):
+            return Operations()
+        count = rounding.limits.shape[1]
+        return Operations(comparisons=sums * (count if count <= _SHORT else count.bit_length()))
+    if isinstance(rounding, Requantization):
+        is_product = not (rounding.multiplier == 1).all()
+        return Operations(additions=sums, shifts=sums, products=sums * is_product)
+    return Operations()
 
 
 def is_table(rounding: Thresholds | Staircase, bounds: Range) -> bool:

@@ -140,11 +140,9 @@ class Thresholds(NamedTuple):
 
     def run(self, x: Integers) -> Integers:
         """Return the levels, shape (samples, size)."""
-        period = len(self.limits)
-        by_channel = x.reshape(-1, period)
-        counts = np.zeros(by_channel.shape, np.int64)
-        for limits in self.limits.T:
-            counts += np.where(self.falling, by_channel <= limits, by_channel >= limits)
+        # An integer is up to a limit where its opposite is from the opposite on.
+        signs = np.where(self.falling, -1, 1)
+        counts = _limits_reached(signs * x.reshape(-1, len(signs)), signs[:, None] * self.limits)
         return self.levels[counts].reshape(x.shape)
 
 
@@ -164,11 +162,16 @@ class Staircase(NamedTuple):
     def run(self, x: Integers) -> Integers:
         """Return the levels, shape (samples, size)."""
         period = len(self.limits)
-        by_channel = x.reshape(-1, period)
-        counts = np.zeros(by_channel.shape, np.int64)
-        for limits in self.limits.T:
-            counts += by_channel >= limits
+        counts = _limits_reached(x.reshape(-1, period), self.limits)
         return self.levels[np.arange(period), counts].reshape(x.shape)
+
+
+def _limits_reached(by_channel: Integers, limits: Integers) -> Integers:
+    """Return how many limits of its channel each integer has reached, shape (numbers, period)."""
+    counts = np.zeros(by_channel.shape, np.int64)
+    for each in limits.T:
+        counts += by_channel >= each
+    return counts
 
 
 class Requantization(NamedTuple):

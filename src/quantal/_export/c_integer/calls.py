@@ -343,7 +343,7 @@ def _index(repetition: Repetition, size: int) -> str:
 
 
 class _Result(NamedTuple):
-    """What is stored of a sum: its text, the arguments it needs, and what it takes."""
+    """A result says what C stores of a sum: the text, the arguments it needs, and what it takes."""
 
     text: str
     arguments: dict[str, str]

@@ -39,7 +39,7 @@ class ProductFunction(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What is stored of each sum, and the types of inputs and results.
+    """A stored result is the expression in C of a sum, with the types of inputs and results.
 
     Attributes:
         text: The C expression of the result, from `sum`.

@@ -103,7 +103,7 @@ class Meaning(NamedTuple):
 
     @property
     def is_by_number(self) -> bool:
-        """Whether each number depends on its own integer alone; not after a softmax."""
+        """Each number depends on its own integer alone; not so after a softmax."""
         return not any(isinstance(each, Softmax) for each in self.maps)
 
     @property

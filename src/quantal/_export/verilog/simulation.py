@@ -22,7 +22,7 @@ makes it wait in half of them."""
 
 
 class Simulated(NamedTuple):
-    """What a simulation gave.
+    """A simulation gives the outputs and counts the clocks.
 
     Attributes:
         outputs: Integers, shape (samples, outputs).

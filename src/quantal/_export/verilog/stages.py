@@ -30,7 +30,7 @@ MOST_LANES = 64
 
 
 class Target(NamedTuple):
-    """Where a stage writes: `length` numbers behind each other, then a gap, and so on.
+    """A target says where a stage writes: `length` numbers in a row, then a gap, and so on.
 
     Attributes:
         size: The numbers in the value that it writes.
@@ -66,7 +66,7 @@ class Stage(NamedTuple):
 
 
 class _Walk(NamedTuple):
-    """How a stage walks over its inputs.
+    """A walk says in which order a stage reads its inputs.
 
     Attributes:
         counts: The iterations of its loops, the outermost first.

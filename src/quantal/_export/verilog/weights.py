@@ -38,7 +38,7 @@ class WeightCodes(NamedTuple):
 
     @property
     def shifts(self) -> bool:
-        """Whether the magnitudes are powers of two behind each other, which one shifter takes."""
+        """The magnitudes are successive powers of two, which one shifter takes."""
         powers = [magnitude for magnitude in self.magnitudes if magnitude]
         doubled = all(b == 2 * a for a, b in itertools.pairwise(powers))
         return len(powers) >= _FEWEST_SHIFTS and doubled and powers[0].bit_count() == 1

@@ -14,7 +14,7 @@ from quantal._models.calibration.products import Call
 
 
 class SeenAll(BaseException):
-    """What a pass is for has been seen: the rest need not be computed.
+    """The exception ends a pass that has seen what it is for.
 
     Keras adds its own words to exceptions of layers, but not to those that are no errors.
     """
